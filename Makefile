@@ -1,0 +1,41 @@
+# Every target does its own set-up; nothing is done twice.   make demo | test | check | bench | setup | lock | clean
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON_BIN := .venv/bin/python
+# Parts of the system, as far as they are in this checkout.
+TYPED := $(wildcard ostiary ca certmgr credsvc keyutils tests benchmarks)
+
+.PHONY: demo test check bench setup system-packages lock clean
+
+demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
+	.venv/bin/ostiary demo $(ARGS)
+
+test: check ## check, then every test with branch coverage
+	$(PYTHON_BIN) -m pytest --cov --cov-report=term $(ARGS)
+
+check: setup ## formatting, lint, types, direction of imports
+	$(PYTHON_BIN) -m ruff format --check --quiet .
+	$(PYTHON_BIN) -m ruff check --quiet .
+	$(PYTHON_BIN) -m mypy $(TYPED)
+	$(PYTHON_BIN) -m pytest -q --no-header -p no:cacheprovider tests/test_architecture.py
+
+bench: setup ## rates and latencies of DESIGN §13, each with its stages
+	$(PYTHON_BIN) -m benchmarks $(ARGS)
+
+setup: system-packages .venv/.installed
+
+system-packages:
+	@scripts/system-packages
+
+.venv/.installed: requirements.lock pyproject.toml setup.py
+	scripts/setup
+
+# UPGRADE=1 takes the newest versions that pyproject.toml allows; otherwise only what changed there moves.
+lock:
+	scripts/lock $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
