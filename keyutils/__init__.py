@@ -1,0 +1,1 @@
+"""Linux key retention service: keys, its upcall, and a backend for the `keyring` library."""
