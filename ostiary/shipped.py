@@ -1,0 +1,36 @@
+"""Where the data is that comes with Ostiary: credential modules and deployment files.
+
+Rules:
+- In a checkout they stand beside the packages (`modules/`, `deploy/`); in a wheel inside this one (`_shipped/`, see setup.py).
+- This is the only place that knows; nobody else builds a path from `__file__` to find them.
+- What is here is only *proposed*: a credential module is used after its approval, wherever its files come from.
+- pip may add `__pycache__` to the installed folders: read files by name, never everything that is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+from ostiary.errors import Misconfigured
+
+_PACKAGE: Final = Path(__file__).resolve().parent
+
+
+def shipped_directory(name: Literal["modules", "deploy"]) -> Path:
+    """The directory of that data; Misconfigured when this installation lacks it."""
+    candidates = (_PACKAGE / "_shipped" / name, _PACKAGE.parent / name)
+    # Beside an installed package stands site-packages, where a folder of that name would be a stranger's.
+    if not (_PACKAGE.parent / "pyproject.toml").is_file():
+        candidates = candidates[:1]
+    for path in candidates:
+        if path.is_dir():
+            return path
+    raise Misconfigured(
+        f"{name!r} is missing from this installation of ostiary; install it again (looked in {candidates[0]})"
+    )
+
+
+def module_library() -> Path:
+    """The directory with one folder for each credential module that comes with Ostiary."""
+    return shipped_directory("modules")

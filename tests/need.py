@@ -1,0 +1,44 @@
+"""What a test needs from the machine, and what happens when it isn't there.
+
+- A *tool* can be installed or granted (keyctl, openssl, root): without it the test is skipped with a reason that starts with
+  "needs "; where CI is set, `tests/conftest.py` turns such a skip into a failure.
+- A *kernel* can't be changed by us: a test of what only newer kernels have is skipped, in CI too, with a reason that starts
+  with "this kernel lacks ".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+NEEDS = "needs "
+
+
+def require_tool(name: str) -> str:
+    """The path of a command; skips the test where it is not installed."""
+    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if path is None:
+        pytest.skip(f"{NEEDS}the command {name!r} (scripts/system-packages.txt)")
+    return path
+
+
+def require_file(path: Path, *, why: str) -> Path:
+    """The path itself; skips the test where nothing stands there."""
+    if not path.exists():
+        pytest.skip(f"{NEEDS}{path}: {why}")
+    return path
+
+
+def require_root() -> None:
+    """Skips the test unless it runs as root."""
+    if os.geteuid() != 0:
+        pytest.skip(f"{NEEDS}root")
+
+
+def require_kernel(ability: str, *, present: bool) -> None:
+    """Skips the test where this kernel can't do what is tested; `present` is what a probe found."""
+    if not present:
+        pytest.skip(f"this kernel lacks {ability}")
