@@ -1,0 +1,1 @@
+"""Formulas: the approved expressions by which the keyholder uses a secret (notation, checks, evaluation; all pure)."""
