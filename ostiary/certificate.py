@@ -1,0 +1,97 @@
+"""Putting certificates together and taking them apart, where the signature is made by another process.
+
+Rules:
+- What is recorded and signed is the TBSCertificate; a certificate is `assemble(tbs, algorithm, signature)`.
+- `parse_tbs` lets pyca/cryptography read a TBSCertificate by dressing it with a dummy signature (about 10 us).
+- A serial number is printed one way everywhere: lower-case hex, whole octets.
+
+Standard: RFC 5280 section 4.1, RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 4055 (RSA).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final, NewType, TypeAlias
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from ostiary import der
+from ostiary.errors import BadInput
+
+SerialHex = NewType("SerialHex", str)
+PublicKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+ECDSA_SHA256: Final = der.sequence(der.oid("1.2.840.10045.4.3.2"))
+ECDSA_SHA384: Final = der.sequence(der.oid("1.2.840.10045.4.3.3"))
+ED25519: Final = der.sequence(der.oid("1.3.101.112"))
+RSA_SHA256: Final = der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null())
+
+_SERIAL: Final = re.compile(r"(?:[0-9a-f]{2}){1,20}")
+_DUMMY_SIGNATURE: Final = b"\x00"
+
+
+def assemble(tbs: bytes, signature_algorithm_der: bytes, signature: bytes) -> der.DER:
+    """Build SIGNED{} of RFC 5280 section 4.1.1: certificate, CRL or CSR from its to-be-signed bytes, DER."""
+    return der.sequence(tbs, signature_algorithm_der, der.bit_string(signature))
+
+
+def parse_tbs(tbs: bytes) -> x509.Certificate:
+    """Parse a DER TBSCertificate; the result's signature is a dummy. Raises BadInput; checks no meaning."""
+    try:
+        return x509.load_der_x509_certificate(assemble(tbs, algorithm_of_tbs(tbs), _DUMMY_SIGNATURE))
+    except ValueError as exc:
+        raise BadInput("tbs_certificate: not a DER TBSCertificate", field="tbs_certificate") from exc
+
+
+def algorithm_of_tbs(tbs: bytes) -> der.DER:
+    """Return the AlgorithmIdentifier inside a DER TBSCertificate (third member) or TBSCertList (second)."""
+    for tag, item in der.items(der.expect(tbs, der.SEQUENCE, what="tbs_certificate")):
+        if tag == der.SEQUENCE:
+            return item
+    raise BadInput("tbs_certificate: no signature algorithm", field="tbs_certificate")
+
+
+def signature_algorithm(public_key: PublicKey) -> der.DER:
+    """Return the AlgorithmIdentifier with which the owner of that key signs in this product."""
+    match public_key:
+        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
+            return ECDSA_SHA256
+        case ec.EllipticCurvePublicKey(curve=ec.SECP384R1()):
+            return ECDSA_SHA384
+        case ed25519.Ed25519PublicKey():
+            return ED25519
+        case rsa.RSAPublicKey():
+            return RSA_SHA256
+        case _:
+            raise BadInput("public key: not P-256, P-384, Ed25519 or RSA", field="public_key")
+
+
+def spki_der(public_key: PublicKey) -> bytes:
+    """Return SubjectPublicKeyInfo, DER."""
+    return public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_digest(holder: x509.Certificate | x509.CertificateSigningRequest) -> str:
+    """Return the SHA-256 of the holder's SubjectPublicKeyInfo (DER) in lower-case hex."""
+    encoded = holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def serial_hex(serial_number: int) -> SerialHex:
+    """Print a positive serial number: lower-case hex of its shortest whole octets."""
+    if serial_number <= 0:
+        raise BadInput("serial_number: not positive", field="serial_number")
+    return SerialHex(serial_number.to_bytes((serial_number.bit_length() + 7) // 8, "big").hex())
+
+
+def parse_serial_hex(text: str) -> int:
+    """Read what `serial_hex` prints, and nothing else; BadInput names serial_number."""
+    if not _SERIAL.fullmatch(text) or text.startswith("00"):
+        raise BadInput(
+            f"serial_number: {text[:64]!r} is not lower-case hex of 1 to 20 octets without leading zeros",
+            field="serial_number",
+        )
+    return int(text, 16)

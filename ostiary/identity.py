@@ -1,0 +1,271 @@
+"""Who an agent is, and the one mapping between that and a certificate, in both directions (DESIGN section 4).
+
+    application   Subject DC, one RDN per DNS label, most significant first (RFC 2247), IA5String
+    sub-system    Subject O   UTF8String        agent  Subject UID  UTF8String
+    node          Subject OU  UTF8String
+    endpoints     subjectAltName URI, in their order, then the DNS name `<agent>.<node>`,
+                  and for our services' own certificates the DNS name `<node>` after it
+    capabilities  our own extension (ostiary/capabilities.py)
+
+Rules:
+- Each identity has exactly one encoding, each field one place; a certificate that says it any other way is refused.
+- A value in hand is valid: construction checks every part.
+
+What is not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node domain.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from ostiary import der
+from ostiary.capabilities import (
+    CAPABILITIES_OID,
+    MAX_CAPABILITIES,
+    NO_CAPABILITIES,
+    Capabilities,
+    decode_extension,
+)
+from ostiary.errors import BadInput
+from ostiary.names import (
+    AgentID,
+    Application,
+    NodeName,
+    SubSystem,
+    parse_agent_id,
+    parse_application,
+    parse_node,
+    parse_subsystem,
+)
+
+__all__ = [
+    "MAX_ENDPOINTS",
+    "AgentID",
+    "Application",
+    "Endpoint",
+    "Identity",
+    "NodeName",
+    "SubSystem",
+    "identity_of",
+    "parse_agent_id",
+    "parse_application",
+    "parse_endpoint",
+    "parse_node",
+    "parse_subsystem",
+    "subject_alternative_name_der",
+    "subject_der",
+]
+
+MAX_ENDPOINTS: Final = 16
+
+_DC: Final = der.oid("0.9.2342.19200300.100.1.25")
+_UID: Final = der.oid("0.9.2342.19200300.100.1.1")
+_O: Final = der.oid("2.5.4.10")
+_OU: Final = der.oid("2.5.4.11")
+_AFTER_DC: Final = (
+    (NameOID.ORGANIZATION_NAME, "O"),
+    (NameOID.ORGANIZATIONAL_UNIT_NAME, "OU"),
+    (NameOID.USER_ID, "UID"),
+)
+
+_DNS_NAME: Final = 2  # [2] in GeneralName
+_URI: Final = 6  # [6] in GeneralName
+
+_MAX_PORT: Final = 65535
+_PROTOCOL: Final = re.compile(r"[a-z][a-z0-9]{0,15}(?:[.-][a-z0-9]{1,16})*")
+_TRANSPORT: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
+_HOST: Final = re.compile(r"[a-z0-9.-]{1,101}")
+_ENDPOINT: Final = re.compile(r"([a-z0-9.-]{1,64})\+([a-z0-9]{1,16})://([a-z0-9.-]{1,101}):([1-9][0-9]{0,4})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A URL on which an agent listens: `<application protocol>+<transport>://<agent>.<node>:<port>`."""
+
+    application_protocol: str
+    transport: str
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        well_formed = (
+            _PROTOCOL.fullmatch(self.application_protocol)
+            and _TRANSPORT.fullmatch(self.transport)
+            and _HOST.fullmatch(self.host)
+            and 1 <= self.port <= _MAX_PORT
+        )
+        if not well_formed:
+            raise _bad_endpoint(str(self))
+
+    def __str__(self) -> str:
+        return f"{self.application_protocol}+{self.transport}://{self.host}:{self.port}"
+
+
+def parse_endpoint(url: str) -> Endpoint:
+    """Parse an endpoint's URL, one spelling only (no path, no default port); BadInput names `endpoints`."""
+    match = _ENDPOINT.fullmatch(url)
+    if match is None:
+        raise _bad_endpoint(url)
+    protocol, transport, host, port = match.groups()
+    return Endpoint(application_protocol=protocol, transport=transport, host=host, port=int(port))
+
+
+def _bad_endpoint(url: str) -> BadInput:
+    return BadInput(
+        f"endpoints: {url[:256]!r} is not '<application protocol>+<transport>://<agent>.<node>:<port>' in lower case",
+        field="endpoints",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who an agent is and what it may ask for; `node_name_in_san` is set for our services' own certificates."""
+
+    application: Application
+    subsystem: SubSystem
+    node: NodeName
+    agent: AgentID
+    endpoints: tuple[Endpoint, ...]
+    capabilities: Capabilities
+    node_name_in_san: bool = False
+
+    def __post_init__(self) -> None:
+        parse_application(self.application)
+        parse_subsystem(self.subsystem)
+        parse_node(self.node)
+        parse_agent_id(self.agent)
+        if len(self.endpoints) > MAX_ENDPOINTS or len(set(self.endpoints)) != len(self.endpoints):
+            raise BadInput(f"endpoints: doubles, or more than {MAX_ENDPOINTS}", field="endpoints")
+        for endpoint in self.endpoints:
+            if endpoint.host != self.host:
+                raise BadInput(
+                    f"endpoints: host of '{endpoint}' is not the agent's own, '{self.host}'",
+                    field="endpoints",
+                )
+        if len(self.capabilities) > MAX_CAPABILITIES:
+            raise BadInput(f"capabilities: more than {MAX_CAPABILITIES}", field="capabilities")
+
+    @property
+    def host(self) -> str:
+        """The agent's DNS name, `<agent>.<node>`."""
+        return f"{self.agent}.{self.node}"
+
+
+def application_rdns(application: Application) -> bytes:
+    """Return the DC RDNs of an application, most significant label first, as concatenated DER (no SEQUENCE around)."""
+    return b"".join(_rdn(_DC, der.ia5_string(label)) for label in reversed(application.split(".")))
+
+
+def subject_der(identity: Identity) -> der.DER:
+    """Encode the Subject (DER Name)."""
+    return der.sequence(
+        application_rdns(identity.application),
+        _rdn(_O, der.utf8_string(identity.subsystem)),
+        _rdn(_OU, der.utf8_string(identity.node)),
+        _rdn(_UID, der.utf8_string(identity.agent)),
+    )
+
+
+def _rdn(attribute_type: bytes, value: bytes) -> der.DER:
+    return der.set_of_one(der.sequence(attribute_type, value))
+
+
+def subject_alternative_name_der(identity: Identity) -> der.DER:
+    """Encode the value of the subjectAltName extension (DER GeneralNames)."""
+    names = [der.implicit(_URI, str(endpoint).encode()) for endpoint in identity.endpoints]
+    names.append(der.implicit(_DNS_NAME, identity.host.encode()))
+    if identity.node_name_in_san:
+        names.append(der.implicit(_DNS_NAME, identity.node.encode()))
+    return der.sequence_of(names)
+
+
+def identity_of(certificate: x509.Certificate) -> Identity:
+    """Read the identity out of a certificate, or refuse it: BadInput names the field that does not map.
+
+    1. Subject: DC.. O OU UID, one attribute per RDN, nothing else.
+    2. subjectAltName: URIs, DNS `<agent>.<node>`, perhaps DNS `<node>`; nothing else.
+    3. Capabilities, absent when there are none (a pending certificate carries no capability).
+    4. Written again, Subject and subjectAltName must be the same bytes: one order, one string type, no doubles.
+    """
+    subject, extensions = _parts(certificate)
+    application, subsystem, node, agent = _subject(subject)
+    alternative_name = _alternative_name(extensions)
+    endpoints = tuple(
+        parse_endpoint(name.value)
+        for name in alternative_name
+        if isinstance(name, x509.UniformResourceIdentifier)
+    )
+    identity = Identity(
+        application=Application(application),
+        subsystem=SubSystem(subsystem),
+        node=NodeName(node),
+        agent=AgentID(agent),
+        endpoints=endpoints,
+        capabilities=_capabilities(extensions),
+        node_name_in_san=len(alternative_name) - len(endpoints) > 1,
+    )
+    if subject.public_bytes() != subject_der(identity):
+        raise BadInput("subject: DC is not IA5String, or O, OU, UID are not UTF8String", field="subject")
+    if alternative_name.public_bytes() != subject_alternative_name_der(identity):
+        raise BadInput(
+            "subject_alternative_name: not URIs, then DNS '<agent>.<node>', then perhaps DNS '<node>'",
+            field="subject_alternative_name",
+        )
+    return identity
+
+
+def _parts(certificate: x509.Certificate) -> tuple[x509.Name, x509.Extensions]:
+    try:
+        return certificate.subject, certificate.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+        raise BadInput(
+            "extensions: subject or extensions are malformed or doubled", field="extensions"
+        ) from exc
+
+
+def _subject(subject: x509.Name) -> tuple[str, str, str, str]:
+    """Return application, sub-system, node and agent as text, not yet checked."""
+    try:
+        attributes = [(attribute.oid, attribute.value) for (attribute,) in subject.rdns]
+    except ValueError as exc:
+        raise BadInput("subject: RDN with several attributes", field="subject") from exc
+    labels = [value for oid, value in attributes[:-3] if oid == NameOID.DOMAIN_COMPONENT]
+    if not labels or len(labels) != len(attributes) - len(_AFTER_DC):
+        raise BadInput("subject: not DC (one or more), O, OU, UID in this order", field="subject.DC")
+    for (oid, _), (wanted, short) in zip(attributes[-3:], _AFTER_DC, strict=True):
+        if oid != wanted:
+            raise BadInput(
+                f"subject: {short} is not in its place (DC.., O, OU, UID)", field=f"subject.{short}"
+            )
+    subsystem, node, agent = (value for _, value in attributes[-3:])
+    return ".".join(map(_text, reversed(labels))), _text(subsystem), _text(node), _text(agent)
+
+
+def _text(value: str | bytes) -> str:
+    if isinstance(value, bytes):
+        raise BadInput("subject: attribute is not text", field="subject")
+    return value
+
+
+def _alternative_name(extensions: x509.Extensions) -> x509.SubjectAlternativeName:
+    try:
+        return extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound as exc:
+        raise BadInput("subject_alternative_name: missing", field="subject_alternative_name") from exc
+
+
+def _capabilities(extensions: x509.Extensions) -> Capabilities:
+    for extension in extensions:
+        if extension.oid == CAPABILITIES_OID:
+            if extension.critical or not isinstance(extension.value, x509.UnrecognizedExtension):
+                raise BadInput("capabilities: extension is critical", field="capabilities")
+            capabilities = decode_extension(extension.value.value)
+            if not capabilities:
+                raise BadInput("capabilities: extension is empty instead of absent", field="capabilities")
+            return capabilities
+    return NO_CAPABILITIES
