@@ -19,10 +19,10 @@ _PACKAGE: Final = Path(__file__).resolve().parent
 
 def shipped_directory(name: Literal["modules", "deploy"]) -> Path:
     """The directory of that data; Misconfigured when this installation lacks it."""
-    candidates = (_PACKAGE / "_shipped" / name, _PACKAGE.parent / name)
+    candidates = [_PACKAGE / "_shipped" / name]
     # Beside an installed package stands site-packages, where a folder of that name would be a stranger's.
-    if not (_PACKAGE.parent / "pyproject.toml").is_file():
-        candidates = candidates[:1]
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        candidates.append(_PACKAGE.parent / name)
     for path in candidates:
         if path.is_dir():
             return path
