@@ -1,0 +1,112 @@
+"""Canonical JSON: one value, one sequence of bytes.
+
+Rules (RFC 8785, JSON Canonicalization Scheme):
+- no white space; members sorted by the UTF-16 code units of their names (section 3.2.3);
+- strings escape only what must be escaped, and are not normalized (section 3.2.2.2);
+- numbers are integers of at most 53 bits (RFC 7493, I-JSON, section 2.2). Floats are refused: an entry has no use for
+  one, and their printing is the one hard part of the scheme;
+- lone surrogates, names that are not strings and values of any other type are refused.
+
+What the entries mean is left to `ostiary.work.entries`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeAlias, cast
+
+from ostiary.errors import BadInput
+
+__all__ = ["JSON", "MAX_INTEGER", "canonical", "parse_canonical"]
+
+JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
+
+MAX_INTEGER = 2**53 - 1
+_MAX_DEPTH = 32
+
+# The standard library's C encoder prints exactly what RFC 8785 asks of strings and integers; it only sorts by code
+# points, which differs from UTF-16 order for names that are not ASCII (those take the second encoder).
+_encode_sorting = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+).encode
+_encode_in_order = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=False, allow_nan=False
+).encode
+
+
+def canonical(value: JSON) -> bytes:
+    """Encode a value as UTF-8 canonical JSON; raises BadInput for what JSON of this kind cannot say."""
+    text = (
+        _encode_sorting(value)
+        if _has_only_ascii_names(value, 0)
+        else _encode_in_order(_sorted_by_utf16(value))
+    )
+    try:
+        return text.encode()
+    except UnicodeEncodeError as exc:
+        raise BadInput("a string holds a lone surrogate, which has no UTF-8 form") from exc
+
+
+def parse_canonical(data: bytes) -> JSON:
+    """Read bytes that must be the canonical form of what they say; raises BadInput where they are not.
+
+    Duplicate names, white space, other orders and other escapes all come out as a difference in bytes.
+    """
+    try:
+        value = cast("JSON", json.loads(data.decode()))
+    except (ValueError, RecursionError) as exc:
+        raise BadInput("the text is not JSON in UTF-8") from exc
+    if canonical(value) != data:
+        raise BadInput("the JSON is not in canonical form (RFC 8785)")
+    return value
+
+
+def _has_only_ascii_names(value: JSON, depth: int) -> bool:
+    """Check types and ranges on the way; exact types, so that no subclass brings its own printing."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        _check_integer(cast("int", value))
+        return True
+    if depth >= _MAX_DEPTH:
+        raise BadInput(f"the value is nested deeper than {_MAX_DEPTH} levels")
+    if kind is dict:
+        return _check_members(cast("dict[str, JSON]", value), depth)
+    if kind is list:
+        # Collected first: every element must be checked, also after the first False.
+        ascii_only = [_has_only_ascii_names(item, depth + 1) for item in cast("list[JSON]", value)]
+        return all(ascii_only)
+    raise BadInput(
+        f"a value of type {kind.__name__!r} has no canonical form; wanted null, bool, int, str, list or dict"
+    )
+
+
+def _check_members(members: dict[str, JSON], depth: int) -> bool:
+    ascii_only = True
+    for name, item in members.items():
+        if type(name) is not str:
+            raise BadInput(f"a member's name is of type {type(name).__name__!r}; wanted a string")
+        if not name.isascii():
+            ascii_only = False
+        # Strings are most of what entries hold; one comparison saves the call.
+        if type(item) is not str and not _has_only_ascii_names(item, depth + 1):
+            ascii_only = False
+    return ascii_only
+
+
+def _check_integer(value: int) -> None:
+    if not -MAX_INTEGER <= value <= MAX_INTEGER:
+        raise BadInput("an integer lies outside of 53 bits; write it as a string")
+
+
+def _sorted_by_utf16(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {name: _sorted_by_utf16(value[name]) for name in sorted(value, key=_utf16)}
+    if isinstance(value, list):
+        return [_sorted_by_utf16(item) for item in value]
+    return value
+
+
+def _utf16(name: str) -> bytes:
+    return name.encode("utf-16-be", "surrogatepass")

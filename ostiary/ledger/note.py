@@ -1,0 +1,221 @@
+"""Signed notes: a text, and the keys that sign it.
+
+Rules (C2SP signed-note and tlog-cosignature; Ed25519 of RFC 8032):
+- note = text ending in a newline, an empty line, signature lines; the signature covers the text with its last newline;
+- signature line = U+2014, space, key name, space, base64(key id || signature);
+- key id = SHA-256(key name || 0x0A || type || public key)[:4];
+- type 0x01 signs the text; type 0x04 is a witness's cosignature, `timestamp (8 bytes, big-endian) || signature`, over
+  `cosignature/v1`, `time <seconds>`, each on a line, and the text;
+- a key as text = `<name>+<key id in hex>+base64(type || public key)`;
+- signatures of unknown keys are ignored, a known key's bad signature refuses the whole note.
+
+What the text says, and whose signature it needs, is left to `ostiary.ledger.checkpoint`.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from ostiary.errors import BadInput
+from ostiary.ledger.errors import NotProven
+
+__all__ = [
+    "KeyType",
+    "VerifierKey",
+    "add_cosignature",
+    "check_name",
+    "decode_base64",
+    "note_text",
+    "parse_verifier_key",
+    "sign_text",
+    "verified_signatures",
+    "verifier_key",
+]
+
+MAX_NOTE_BYTES = 256 * 1024  # room for the sixteen post-quantum signatures that the specification asks for
+MAX_SIGNATURES = 64
+_KEY_ID_BYTES = 4
+_TIMESTAMP_BYTES = 8
+_MAX_TIME_S = 2**63 - 1
+_PUBLIC_KEY_BYTES = 32
+_SIGNATURE_PREFIX = "\u2014 "
+
+
+class KeyType(IntEnum):
+    """The signature types of C2SP signed-note that we speak."""
+
+    LOG = 0x01
+    WITNESS = 0x04
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierKey:
+    """A public key with the name under which it signs; `str` gives the text form."""
+
+    name: str
+    key_type: KeyType
+    public_key: bytes
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if len(self.public_key) != _PUBLIC_KEY_BYTES:
+            raise BadInput("an Ed25519 public key is 32 bytes long", field="public_key")
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that name this key in a signature line; no commitment to it."""
+        identified = self.name.encode() + b"\n" + bytes([self.key_type]) + self.public_key
+        return sha256(identified).digest()[:_KEY_ID_BYTES]
+
+    def __str__(self) -> str:
+        material = b64encode(bytes([self.key_type]) + self.public_key).decode()
+        return f"{self.name}+{self.key_id.hex()}+{material}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    name: str
+    key_id: bytes
+    payload: bytes
+
+
+def verifier_key(name: str, private_key: Ed25519PrivateKey, key_type: KeyType) -> VerifierKey:
+    """Return the public half of a key under its name."""
+    return VerifierKey(name=name, key_type=key_type, public_key=private_key.public_key().public_bytes_raw())
+
+
+def parse_verifier_key(text: str) -> VerifierKey:
+    """Read `<name>+<key id>+<base64>`; raises BadInput, also where the key id is not this key's."""
+    name, _, rest = text.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    material = decode_base64(encoded, field="verifier key")
+    try:
+        key_type = KeyType(material[0])
+    except (ValueError, IndexError) as exc:
+        raise BadInput("the verifier key is of a type that is not known here", field="verifier key") from exc
+    key = VerifierKey(name=name, key_type=key_type, public_key=material[1:])
+    if str(key) != text:
+        raise BadInput(
+            f"the verifier key says id {key_id!r}; it is {key.key_id.hex()!r}", field="verifier key"
+        )
+    return key
+
+
+def sign_text(text: str, name: str, private_key: Ed25519PrivateKey) -> bytes:
+    """Return the note of a text that ends in a newline, with one signature of type 0x01; deterministic."""
+    if not text.endswith("\n"):
+        raise BadInput("the text of a note ends in a newline", field="text")
+    key_id = verifier_key(name, private_key, KeyType.LOG).key_id
+    return f"{text}\n{_signature_line(name, key_id + private_key.sign(text.encode()))}".encode()
+
+
+def add_cosignature(note: bytes, name: str, private_key: Ed25519PrivateKey, *, at_s: int) -> bytes:
+    """Return the note with a witness's cosignature (type 0x04) added.
+
+    It says: the largest consistent tree that was seen at `at_s` (seconds since 1970). The caller has opened the note
+    and proven its consistency with what it saw before.
+    """
+    text, _ = _split(note)
+    if not 0 <= at_s <= _MAX_TIME_S:
+        raise BadInput(f"{at_s} is not a time in seconds", field="at_s")
+    key_id = verifier_key(name, private_key, KeyType.WITNESS).key_id
+    payload = at_s.to_bytes(_TIMESTAMP_BYTES, "big") + private_key.sign(_cosigned(text, at_s))
+    return note + _signature_line(name, key_id + payload).encode()
+
+
+def note_text(note: bytes) -> str:
+    """Return the text of a note whose form is right; proves nothing."""
+    return _split(note)[0]
+
+
+def verified_signatures(note: bytes, keys: Iterable[VerifierKey]) -> dict[VerifierKey, int | None]:
+    """Return the known keys whose signatures hold, with the time of a cosignature (seconds) or None.
+
+    Raises BadInput for what is no note, NotProven where a known key's signature does not hold.
+    """
+    text, signatures = _split(note)
+    known = {(key.name, key.key_id): key for key in keys}
+    found: dict[VerifierKey, int | None] = {}
+    for signature in signatures:
+        key = known.get((signature.name, signature.key_id))
+        if key is not None:
+            found[key] = _check_signature(text, signature, key)
+    return found
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot name a key: empty text, spaces, control characters, plus."""
+    # Not printable covers control characters, line ends and every Unicode space but U+0020.
+    if not name or " " in name or "+" in name or not name.isprintable():
+        raise BadInput(f"{name!r} is not a name; wanted printable text without space and plus", field="name")
+
+
+def decode_base64(text: str, *, field: str) -> bytes:
+    """Read base64 of RFC 4648 section 4 in its only canonical form, so that one value has one text."""
+    try:
+        data = b64decode(text, validate=True)
+    except (Base64Error, ValueError) as exc:
+        raise BadInput("the text is not base64", field=field) from exc
+    if b64encode(data).decode() != text:
+        raise BadInput("the base64 text has stray bits or padding", field=field)
+    return data
+
+
+def _signature_line(name: str, signature: bytes) -> str:
+    return f"{_SIGNATURE_PREFIX}{name} {b64encode(signature).decode()}\n"
+
+
+def _cosigned(text: str, at_s: int) -> bytes:
+    return f"cosignature/v1\ntime {at_s}\n{text}".encode()
+
+
+def _split(note: bytes) -> tuple[str, list[_Signature]]:
+    if len(note) > MAX_NOTE_BYTES:
+        raise BadInput(f"the note has {len(note)} bytes; at most {MAX_NOTE_BYTES} are read", field="note")
+    try:
+        content = note.decode()
+    except UnicodeDecodeError as exc:
+        raise BadInput("the note is not UTF-8", field="note") from exc
+    if any(character < " " and character != "\n" for character in content):
+        raise BadInput("the note holds a control character", field="note")
+    text, separator, block = content.rpartition("\n\n")
+    if not separator or not block.endswith("\n"):
+        raise BadInput("the note has no signatures after an empty line", field="note")
+    lines = block[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise BadInput(
+            f"the note has {len(lines)} signatures; at most {MAX_SIGNATURES} are read", field="note"
+        )
+    return text + "\n", [_parse_signature(line) for line in lines]
+
+
+def _parse_signature(line: str) -> _Signature:
+    if not line.startswith(_SIGNATURE_PREFIX):
+        raise BadInput("a signature line does not start with a dash", field="note")
+    name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
+    check_name(name)
+    data = decode_base64(encoded, field="note")
+    if len(data) <= _KEY_ID_BYTES:
+        raise BadInput("a signature line holds no signature", field="note")
+    return _Signature(name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
+
+
+def _check_signature(text: str, signature: _Signature, key: VerifierKey) -> int | None:
+    """Return the time of a cosignature, None for a plain signature."""
+    at_s, payload, message = None, signature.payload, text.encode()
+    if key.key_type is KeyType.WITNESS:
+        at_s = int.from_bytes(payload[:_TIMESTAMP_BYTES], "big")
+        payload, message = payload[_TIMESTAMP_BYTES:], _cosigned(text, at_s)
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public_key).verify(payload, message)
+    except InvalidSignature as exc:
+        raise NotProven(f"the note's signature by {key.name!r} is not this key's") from exc
+    return at_s
