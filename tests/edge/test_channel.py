@@ -1,0 +1,286 @@
+"""The client end of a channel, against a hub in a thread or a bare socket that misbehaves in one respect."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.edge import channel
+from ostiary.edge.channel import Client, MalformedFrame, Status, decode_answer, decode_frame, encode_frame
+from ostiary.edge.hub import Hub, Request
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured
+
+ME = frozenset({os.getuid()})
+ID = bytes(range(16))
+
+
+class Server:
+    """A hub in a thread that echoes; `delay_s` before each answer."""
+
+    def __init__(self, path: Path, *, delay_s: float) -> None:
+        self._hub = Hub()
+        self._hub.listen(path, channel="test", allowed_uids=ME)
+        self._delay_s = delay_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for event in self._hub.poll(0.01):
+                if isinstance(event, Request):
+                    time.sleep(self._delay_s)
+                    event.reply(Status.OK, event.body)
+        self._hub.close()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+@pytest.fixture
+def echo(path: Path) -> Iterator[Server]:
+    server = Server(path, delay_s=0)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def client(path: Path) -> Iterator[Client]:
+    client = Client(path, expected_uids=ME)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def mute(path: Path) -> Iterator[socket.socket]:
+    """A listening socket that nobody serves."""
+    sock = channel.listen(path, mode=0o600, gid=None)
+    yield sock
+    sock.close()
+
+
+def test_a_frame_is_what_the_module_says() -> None:
+    packet = encode_frame(ID, 5, b"body")
+    assert packet == b"\x93\xc4\x10" + ID + b"\x05\xc4\x04body"
+    assert decode_frame(packet) == (ID, 5, b"body")
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\xc1", id="not msgpack"),
+        pytest.param(encode_frame(ID[:15], 5, b""), id="short id"),
+        pytest.param(encode_frame(ID, 5, b"") + b"\x00", id="something after the frame"),
+        pytest.param(b"\x92\xc4\x10" + ID + b"\x05", id="two elements"),
+        pytest.param(b"\x93\xb0" + b"a" * 16 + b"\x05\xc4\x00", id="the id is text"),
+        pytest.param(b"\x93\xc4\x10" + ID + b"\xc3\xc4\x00", id="the deadline is a bool"),
+    ],
+)
+def test_what_is_no_frame_is_malformed(packet: bytes) -> None:
+    with pytest.raises(MalformedFrame):
+        decode_frame(packet)
+
+
+def test_an_answer_with_a_status_of_its_own_making_is_malformed() -> None:
+    with pytest.raises(MalformedFrame):
+        decode_answer(encode_frame(ID, 3, b""))
+
+
+def test_a_call_comes_back(echo: Server, client: Client) -> None:
+    answer = client.call(b"hello", timeout_s=2)
+    assert (answer.status, answer.body) == (Status.OK, b"hello")
+
+
+def test_many_threads_get_their_own_answers(echo: Server, client: Client) -> None:
+    wrong: list[bytes] = []
+
+    def work(name: int) -> None:
+        for n in range(100):
+            body = b"%d.%d" % (name, n)
+            if client.call(body, timeout_s=5).body != body:
+                wrong.append(body)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_the_largest_message_passes_and_one_byte_more_is_refused_by_size(
+    echo: Server, client: Client
+) -> None:
+    overhead = len(encode_frame(ID, time.monotonic_ns(), b"x" * 70_000)) - 70_000
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    limit = channel.widen(probe)
+    probe.close()
+    body = b"x" * (limit - overhead)
+    assert client.call(body, timeout_s=5).body == body
+    with pytest.raises(BadInput, match=f"message of {limit + 1} bytes; a channel takes {limit}"):
+        client.call(body + b"x", timeout_s=5)
+    assert client.call(b"still fine", timeout_s=5).body == b"still fine"
+
+
+def test_nobody_there_is_busy(path: Path) -> None:
+    with pytest.raises(Busy, match="no peer at 's'"):
+        Client(path, expected_uids=ME).call(b"", timeout_s=1)
+
+
+def test_a_server_of_another_user_is_refused(echo: Server, path: Path) -> None:
+    with pytest.raises(Forbidden) as caught:
+        Client(path, expected_uids=frozenset({os.getuid() + 1})).call(b"", timeout_s=1)
+    assert caught.value.rule == "channel-peer"
+
+
+def test_a_client_comes_back_after_its_peer_restarted(path: Path, client: Client) -> None:
+    for _ in range(2):
+        server = Server(path, delay_s=0)
+        assert client.call(b"x", timeout_s=2).body == b"x"
+        server.stop()
+
+
+def test_a_peer_that_dies_before_answering_is_busy_at_once(mute: socket.socket, client: Client) -> None:
+    def accept_and_close() -> None:
+        mute.setblocking(True)
+        peer, _ = mute.accept()
+        peer.recv(1000)
+        peer.close()
+
+    thread = threading.Thread(target=accept_and_close)
+    thread.start()
+    started = time.monotonic()
+    with pytest.raises(Busy, match="went away before it answered"):
+        client.call(b"x", timeout_s=5)
+    thread.join()
+    assert time.monotonic() - started < 2
+
+
+def test_a_late_answer_is_dropped_and_the_right_one_taken(mute: socket.socket, client: Client) -> None:
+    def answer_twice() -> None:
+        mute.setblocking(True)
+        peer, _ = mute.accept()
+        request_id, _, _ = decode_frame(peer.recv(1000))
+        peer.send(encode_frame(bytes(16), 0, b"somebody else's"))
+        peer.send(encode_frame(request_id, 0, b"mine"))
+        peer.close()
+
+    thread = threading.Thread(target=answer_twice)
+    thread.start()
+    assert client.call(b"x", timeout_s=5).body == b"mine"
+    thread.join()
+
+
+def test_a_late_peer_is_busy_at_the_deadline(mute: socket.socket, path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(Busy, match="did not answer in time"):
+        Client(path, expected_uids=ME).call(b"x", timeout_s=0.1)
+    assert 0.1 <= time.monotonic() - started < 1
+
+
+def test_a_stopped_peer_costs_the_deadline_and_no_more(path: Path, client: Client) -> None:
+    child = os.fork()
+    if child == 0:
+        Server(path, delay_s=0)
+        signal.pause()
+    try:
+        _wait_for(path)
+        assert client.call(b"x", timeout_s=2).body == b"x"
+        os.kill(child, signal.SIGSTOP)
+        with pytest.raises(Busy, match="in time"):
+            client.call(b"x", timeout_s=0.1)
+        os.kill(child, signal.SIGCONT)
+        assert client.call(b"y", timeout_s=2).body == b"y"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_full_backlog_is_busy_and_never_blocks(mute: socket.socket, path: Path) -> None:
+    mute.listen(0)
+    held = []
+    started = time.monotonic()
+    with pytest.raises(Busy, match="no peer"):
+        for _ in range(1000):
+            held.append(channel.connect(path, expected_uids=ME))
+    assert time.monotonic() - started < 1
+    for sock in held:
+        sock.close()
+
+
+def test_a_full_socket_is_busy_and_never_blocks(mute: socket.socket, path: Path) -> None:
+    connection = channel.Connection(
+        channel.connect(path, expected_uids=ME), bytearray(channel.MAX_FRAME_BYTES)
+    )
+    packet = encode_frame(ID, 0, bytes(100_000))
+    with pytest.raises(Busy, match="channel is full"):
+        for _ in range(1000):
+            connection.send(packet)
+    connection.close()
+
+
+def test_calls_in_flight_are_bounded(mute: socket.socket, path: Path) -> None:
+    client = Client(path, expected_uids=ME, max_connections=1)
+    thread = threading.Thread(target=lambda: pytest.raises(Busy, client.call, b"x", timeout_s=0.5))
+    thread.start()
+    time.sleep(0.1)
+    with pytest.raises(Busy, match="in flight"):
+        client.call(b"x", timeout_s=0.5)
+    thread.join()
+
+
+def test_a_client_does_not_survive_a_fork(echo: Server, client: Client) -> None:
+    client.call(b"x", timeout_s=1)
+    child = os.fork()
+    if child == 0:
+        try:
+            client.call(b"x", timeout_s=1)
+        except InternalFault:
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_closed_client_is_busy(echo: Server, client: Client) -> None:
+    client.call(b"x", timeout_s=1)
+    client.close()
+    with pytest.raises(Busy, match="closed"):
+        client.call(b"x", timeout_s=1)
+
+
+def test_a_path_that_no_address_holds_is_named() -> None:
+    with pytest.raises(Misconfigured, match="has 108 bytes; at most 107"):
+        Client(Path("/" + "a" * 107), expected_uids=ME)
+
+
+def test_a_file_in_the_way_is_not_deleted(path: Path) -> None:
+    path.write_text("precious")
+    with pytest.raises(Misconfigured, match="in the way"):
+        channel.listen(path, mode=0o600, gid=None)
+    assert path.read_text() == "precious"
+
+
+def _wait_for(path: Path) -> None:
+    for _ in range(500):
+        try:
+            channel.connect(path, expected_uids=ME).close()
+        except Busy:
+            time.sleep(0.01)
+        else:
+            return
+    raise AssertionError("nobody listens")
