@@ -1,0 +1,40 @@
+"""The command line's end of a service's operator socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ostiary.admin.protocol import Problem, VerbRequest, error_of
+from ostiary.edge.channel import Client, Status
+from ostiary.errors import Busy, Misconfigured
+
+VERB_TIMEOUT_S = 10.0
+
+
+class AdminClient:
+    """Calls verbs of one service; raises what the service raised."""
+
+    def __init__(self, socket_path: Path, *, service: str) -> None:
+        self._path = socket_path
+        self._service = service
+
+    def call(self, verb: str, **arguments: Any) -> Any:
+        """Call a verb and return its result (JSON values)."""
+        if not self._path.exists():
+            raise Misconfigured(
+                f"no admin socket at '{self._path}': is `ostiary {self._service} serve` running with this --home?"
+            )
+        client = Client(self._path, expected_uids=frozenset({self._path.stat().st_uid}))
+        try:
+            body = msgspec.json.encode(VerbRequest(verb=verb, arguments=arguments))
+            answer = client.call(body, timeout_s=VERB_TIMEOUT_S)
+        finally:
+            client.close()
+        if answer.status is Status.OK:
+            return msgspec.json.decode(answer.body)
+        if answer.status is Status.BUSY:
+            raise Busy(f"the admin process of {self._service} is busy; try again")
+        raise error_of(msgspec.json.decode(answer.body, type=Problem))

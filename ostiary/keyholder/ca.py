@@ -1,0 +1,121 @@
+"""What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with what was recorded of it.
+
+Rules:
+- The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same; the guard parses the bytes.
+- Signatures are deterministic (RFC 6979, Ed25519): signing a recorded certificate again gives the same bytes.
+- The output of an item is the signature alone, DER for ECDSA, 64 raw bytes for Ed25519.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
+
+from ostiary.certificate import serial_hex, spki_digest
+from ostiary.errors import Forbidden
+from ostiary.identity import identity_of
+from ostiary.keyholder.certificate_guard import (
+    CertificateGuard,
+    check_responder_certificate,
+    check_tbs_cert_list,
+    check_tbs_certificate,
+)
+from ostiary.keyholder.keys import CAKeys, IssuingKey, load_issuing_key
+from ostiary.keyholder.protocol import Document
+from ostiary.work.ca_items import (
+    FrontCertificate,
+    Prepared,
+    PublishCRL,
+    Redeem,
+    Renew,
+    Resign,
+    ResponderCertificate,
+    Spawn,
+)
+from ostiary.work.item import Item, ItemDecoder
+
+SIGNED_KINDS: tuple[type[Item], ...] = (
+    Redeem,
+    Renew,
+    Spawn,
+    Resign,
+    FrontCertificate,
+    ResponderCertificate,
+    PublishCRL,
+)
+
+
+class CAEvaluator:
+    """Signs what the guard lets through."""
+
+    decoder = ItemDecoder(SIGNED_KINDS)
+
+    def __init__(self, keys: CAKeys) -> None:
+        self._key = load_issuing_key(keys.issuing_key)
+        self._guard = CertificateGuard.of(
+            application=keys.application,
+            node_domains=keys.node_domains,
+            issuer=x509.load_der_x509_certificate(keys.issuing_certificate),
+        )
+
+    def prime(self, document: Document, *, now: datetime) -> None:  # noqa: ARG002 - the port
+        """A CA keeps no documents."""
+        raise Forbidden("a CA's keyholder takes no documents", rule="no-documents")
+
+    def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:  # noqa: ARG002 - the port
+        """Check with the guard, then sign; raises Forbidden(rule)."""
+        match item:
+            case Redeem() | Renew() | Spawn() | Resign() | FrontCertificate():
+                self._check_prepared(item.certificate, now)
+                return _sign(self._key, item.certificate.tbs)
+            case ResponderCertificate():
+                parsed = check_responder_certificate(item.tbs, self._guard, now)
+                if (serial_hex(parsed.serial_number), spki_digest(parsed)) != (
+                    item.serial,
+                    item.spki_digest.hex(),
+                ):
+                    raise Forbidden("the record describes another certificate", rule="record-differs")
+                return _sign(self._key, item.tbs)
+            case PublishCRL():
+                check_tbs_cert_list(item.tbs, self._guard, now, number=item.number)
+                return _sign(self._key, item.tbs)
+            case _:
+                raise Forbidden("nothing to sign", rule="kind-not-signed")
+
+    def _check_prepared(self, prepared: Prepared, now: datetime) -> None:
+        parsed = check_tbs_certificate(prepared.tbs, self._guard, now)
+        identity = identity_of(parsed)
+        said = (
+            serial_hex(parsed.serial_number),
+            identity.subsystem,
+            identity.node,
+            identity.agent,
+            tuple(sorted(identity.capabilities)),
+            tuple(sorted(str(endpoint) for endpoint in identity.endpoints)),
+            int(parsed.not_valid_before_utc.timestamp()),
+            int(parsed.not_valid_after_utc.timestamp()),
+            spki_digest(parsed),
+        )
+        recorded = (
+            prepared.serial,
+            prepared.subsystem,
+            prepared.node,
+            prepared.agent,
+            tuple(sorted(prepared.capabilities)),
+            tuple(sorted(prepared.endpoints)),
+            prepared.not_before,
+            prepared.not_after,
+            prepared.spki_digest.hex(),
+        )
+        if said != recorded:
+            raise Forbidden("the record describes another certificate", rule="record-differs")
+
+
+def _sign(key: IssuingKey, tbs: bytes) -> bytes:
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        digest = SHA384() if isinstance(key.curve, ec.SECP384R1) else SHA256()
+        return key.sign(tbs, ec.ECDSA(digest, deterministic_signing=True))
+    return key.sign(tbs)

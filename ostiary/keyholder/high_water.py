@@ -1,0 +1,46 @@
+"""The keyholder's high-water mark in a file of its own directory.
+
+Layout (48 bytes, written in one pwrite):
+    magic    8   "osthw-1" and a newline
+    size     8   big-endian
+    root    32
+
+A write reaches the page cache, not the disk: it survives the death of the process. After a power cut the mark may be older than
+the last tree signed, never newer than the recorder's store, which was durable first. Single use by one process.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from ostiary.errors import Misconfigured
+from ostiary.keyholder.witness import Mark
+
+_LAYOUT = struct.Struct(">8sQ32s")
+_MAGIC = b"osthw-1\n"
+
+
+class FileHighWater:
+    """Implements `HighWater`; keeps the file open, so that it works after privileges were dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def load(self) -> Mark | None:
+        """The mark, None for a new file; raises Misconfigured for a damaged one."""
+        raw = os.pread(self._fd, _LAYOUT.size + 1, 0)
+        if not raw:
+            return None
+        if len(raw) != _LAYOUT.size or not raw.startswith(_MAGIC):
+            raise Misconfigured(
+                f"the high-water mark '{self._path}' is damaged: restore it from a backup, or begin a new epoch"
+            )
+        _, size, root = _LAYOUT.unpack(raw)
+        return Mark(size=size, root=root)
+
+    def store(self, mark: Mark) -> None:
+        """Replace the mark."""
+        os.pwrite(self._fd, _LAYOUT.pack(_MAGIC, mark.size, mark.root), 0)

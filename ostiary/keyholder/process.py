@@ -1,0 +1,71 @@
+"""The keyholder's process: one socket, one peer, one thread.
+
+Order of its start (DESIGN section 3: nothing is unsealed before the process is closed to others):
+1. Harden: no core, not dumpable, locked memory.
+2. Read the key-encryption key through the `keyring` library, open the sealed keys; give up privileges.
+3. Open the high-water mark and the socket as the keyholder's own user; say that it is ready.
+4. Answer the recorder until the end.
+
+It has no network and no store; the modules it imports are the trusted base.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from ostiary.edge.channel import Status
+from ostiary.edge.hub import Hub, Request
+from ostiary.keyholder.engine import Evaluator, Keyholder
+from ostiary.keyholder.high_water import FileHighWater
+from ostiary.keyholder.keys import load_ledger_key
+from ostiary.keyholder.protocol import Refusal, encode_message
+from ostiary.keyholder.witness import Witness
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyholderPlace:
+    """Where a keyholder lives and who may speak to it."""
+
+    socket: Path
+    high_water: Path
+    recorder_uids: frozenset[int]
+    origin: str
+
+
+def serve_keyholder(
+    place: KeyholderPlace,
+    *,
+    unsealed: Callable[[], tuple[Evaluator, bytes]],
+    drop_privileges: Callable[[], None],
+    ready: Callable[[], None],
+) -> None:
+    """Run for ever. `unsealed` returns the evaluator and the ledger key (PKCS#8 DER); the process was hardened before."""
+    evaluator, ledger_key = unsealed()
+    drop_privileges()
+    high_water = FileHighWater(place.high_water)
+    hub = Hub()
+    # 0666: the directory decides who may enter, SO_PEERCRED who is heard.
+    hub.listen(place.socket, channel="recorder", allowed_uids=place.recorder_uids, mode=0o666, max_peers=8)
+    witness = Witness(origin=place.origin, key=load_ledger_key(ledger_key), high_water=high_water)
+    keyholder = Keyholder(witness=witness, evaluator=evaluator, clock=lambda: datetime.now(UTC))
+    ready()
+    _log.info("keyholder-ready", origin=place.origin, pid=os.getpid())
+    while True:
+        for event in hub.poll(None):
+            if isinstance(event, Request):
+                _answer(keyholder, event)
+
+
+def _answer(keyholder: Keyholder, request: Request) -> None:
+    answer = keyholder.answer(request.body)
+    if isinstance(answer, Refusal):
+        _log.error("refused", reason=answer.reason, pid=request.peer.pid)
+    request.reply(Status.OK, encode_message(answer))

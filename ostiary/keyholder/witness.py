@@ -1,0 +1,135 @@
+"""The keyholder's own view of the ledger: the frontier of the tree, and the promise never to sign two histories.
+
+Rules:
+- Leaves are only appended; every signed tree extends the one signed before it.
+- A keyholder that starts anew believes only its own signature (`resume`) and its high-water mark: the size and root of the newest tree it
+  ever signed. It signs nothing before its frontier has passed through exactly that tree, so a recorder that shows it an old or another
+  history is found out.
+- The mark is stored before a note leaves (`HighWater.store`).
+
+Left to others: which entries may be there at all, and who reads the notes. RFC 6962 section 2; C2SP tlog-checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ostiary.errors import Forbidden
+from ostiary.keyholder.protocol import CatchUp, Resume, State
+from ostiary.ledger.checkpoint import Checkpoint, KeyType, open_note, sign, verifier_key
+from ostiary.ledger.tree import HASH_BYTES, Frontier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The newest tree that was ever signed."""
+
+    size: int
+    root: bytes
+
+
+class HighWater(Protocol):
+    """Keeps the mark. `store` returns when the mark survives the death of this process (not of the machine: the recorder's store
+    is durable before the keyholder sees a leaf, so the mark is never ahead of it).
+    """
+
+    def load(self) -> Mark | None:
+        """The newest mark, None before the first."""
+
+    def store(self, mark: Mark) -> None:
+        """Replace the mark."""
+
+
+class Witness:
+    """The frontier of one ledger and the key that signs its checkpoints. Owner: the keyholder's only thread."""
+
+    def __init__(self, *, origin: str, key: Ed25519PrivateKey, high_water: HighWater) -> None:
+        self._origin = origin
+        self._key = key
+        self._high_water = high_water
+        self._must_pass = high_water.load()
+        self._frontier: Frontier | None = None
+
+    @property
+    def size(self) -> int:
+        """Leaves in the frontier; 0 while there is none."""
+        return self._frontier.size if self._frontier else 0
+
+    def state(self) -> State:
+        """What a recorder must know to bring this keyholder up to date."""
+        return State(
+            origin=self._origin,
+            fresh=self._frontier is None,
+            size=self.size,
+            must_pass=self._must_pass.size if self._must_pass else 0,
+        )
+
+    def resume(self, request: Resume) -> None:
+        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where it is beyond the mark."""
+        if self._frontier is not None:
+            raise Forbidden("the frontier is here already", rule="witness-resume-once")
+        if request.size == 0:
+            self._frontier = Frontier()
+            return
+        checkpoint = open_note(request.note, [verifier_key(self._origin, self._key, KeyType.LOG)])
+        frontier = Frontier(size=request.size, peaks=_split(request.peaks))
+        if (checkpoint.origin, checkpoint.size) != (
+            self._origin,
+            request.size,
+        ) or frontier.root() != checkpoint.root:
+            raise Forbidden("the peaks are not those of the checkpoint", rule="witness-resume-root")
+        if self._must_pass is None or frontier.size > self._must_pass.size:
+            raise Forbidden("a checkpoint beyond everything this keyholder signed", rule="witness-high-water")
+        self._frontier = frontier
+        self._pass_mark()
+
+    def catch_up(self, request: CatchUp) -> None:
+        """Append leaves that were recorded while the keyholder was away."""
+        self._append(request.first, request.leaf_hashes)
+
+    def append(self, first: int, leaf_hashes: bytes) -> bytes:
+        """Append a batch's leaves and sign the new tree; returns the note. Forbidden where the mark was not passed yet."""
+        self._append(first, leaf_hashes)
+        if self._must_pass is not None and self._must_pass.size > self.size:
+            raise Forbidden("the tree was not shown up to the newest one signed", rule="witness-high-water")
+        return self._sign()
+
+    def _sign(self) -> bytes:
+        frontier = self._require()
+        mark = Mark(size=frontier.size, root=frontier.root())
+        self._high_water.store(mark)
+        self._must_pass = mark
+        return sign(Checkpoint(origin=self._origin, size=mark.size, root=mark.root), self._origin, self._key)
+
+    def _append(self, first: int, leaf_hashes: bytes) -> None:
+        frontier = self._require()
+        if first != frontier.size:
+            raise Forbidden(f"leaves from index {first}, the tree has {frontier.size}", rule="witness-order")
+        extended = frontier.extend(_split(leaf_hashes))
+        mark = self._must_pass
+        if mark is not None and frontier.size < mark.size < extended.size:
+            raise Forbidden("leaves that jump over the newest tree signed", rule="witness-high-water")
+        self._frontier = extended
+        self._pass_mark()
+
+    def _pass_mark(self) -> None:
+        frontier, mark = self._require(), self._must_pass
+        if mark is not None and frontier.size == mark.size and frontier.root() != mark.root:
+            self._frontier = None
+            raise Forbidden(
+                "the ledger was rewound or forked: its root is not the one signed", rule="witness-fork"
+            )
+
+    def _require(self) -> Frontier:
+        if self._frontier is None:
+            raise Forbidden("no tree was resumed yet", rule="witness-resume-first")
+        return self._frontier
+
+
+def _split(hashes: bytes) -> tuple[bytes, ...]:
+    if len(hashes) % HASH_BYTES:
+        raise Forbidden("hashes are not a multiple of 32 bytes", rule="witness-hashes")
+    return tuple(hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES))

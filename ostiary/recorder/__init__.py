@@ -1,0 +1,1 @@
+"""The recorder: the one writer of a service's store, and the only way to its keyholder."""

@@ -1,0 +1,49 @@
+"""How an edge (front, admin, responder) asks the recorder for an act.
+
+Rules:
+- One item, one answer, within the deadline that the edge was given; a late answer is dropped and the caller hears `Busy`. What was recorded
+  by then is in the ledger as an authorization; nothing of it was released.
+- Made after fork; thread-safe.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ostiary.edge.channel import Client, Status
+from ostiary.errors import Busy, InternalFault
+from ostiary.work.answer import Recorded, decode_recorded, decode_refused, refusal_error
+from ostiary.work.item import Item, encode_item
+
+RECORDER_TIMEOUT_S = 1.0
+"""A front's own deadline is 2 s, an evaluation's 0.1 s (DESIGN section 3)."""
+
+
+class RecorderClient:
+    """The edge's end of a recorder's channel."""
+
+    def __init__(self, path: Path, *, expected_uids: frozenset[int]) -> None:
+        self._client = Client(path, expected_uids=expected_uids)
+
+    def submit(self, item: Item, *, timeout_s: float = RECORDER_TIMEOUT_S) -> Recorded:
+        """Have an item recorded and done.
+
+        Raises Forbidden (denied, and recorded as such), BadInput (not an item), Busy (nothing was released), InternalFault (the keyholder
+        refused what was recorded: an alarm).
+        """
+        answer = self._client.call(encode_item(item), timeout_s=timeout_s)
+        if answer.status is Status.BUSY:
+            raise Busy("the recorder is busy or its keyholder is away")
+        try:
+            if answer.status is Status.OK:
+                return decode_recorded(answer.body)
+            refused = decode_refused(answer.body)
+        except msgspec.MsgspecError as exc:
+            raise InternalFault("the recorder's answer is not one") from exc
+        raise refusal_error(refused)
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()

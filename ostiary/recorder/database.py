@@ -1,0 +1,70 @@
+"""Opening a service's store: SQLite by default, PostgreSQL where the URL says so.
+
+Rules:
+- SQLite: WAL, synchronous=FULL (a commit is on the disk), one writer (the recorder); readers open it read only and never block it.
+- PostgreSQL: any number of recorders; the tree's head is one row that each transaction takes FOR UPDATE first.
+- What differs between the two is in this file and in `LedgerStore.lock`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import NullPool, QueuePool
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an embedded store."""
+    return f"sqlite:///{path}"
+
+
+def open_for_writing(url: str) -> Engine:
+    """The recorder's engine: one connection."""
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    if engine.dialect.name == "sqlite":
+        _prepare_sqlite(engine, read_only=False)
+    return engine
+
+
+def open_for_reading(url: str, *, connections: int = 8) -> Engine:
+    """An engine that cannot write, for fronts, responders and audits; safe to make after a fork only."""
+    if not url.startswith("sqlite:"):
+        options = {"options": "-c default_transaction_read_only=on"}
+        return create_engine(url, pool_size=connections, connect_args=options)
+    path = url.removeprefix("sqlite:///")
+    engine = create_engine(
+        f"sqlite:///file:{path}?mode=ro&uri=true",
+        poolclass=QueuePool,
+        pool_size=connections,
+        connect_args={"check_same_thread": False},
+    )
+    _prepare_sqlite(engine, read_only=True)
+    return engine
+
+
+def open_once(url: str) -> Engine:
+    """An engine that keeps no connection: for commands that read a little and end."""
+    return create_engine(url, poolclass=NullPool)
+
+
+def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: Any) -> None:
+        # BEGIN is ours (below): the driver's own would come only before the first write, after the rows were read.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=5000")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        else:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,1 @@
+"""Work items (what a service is asked to do) and the ledger entries they become."""

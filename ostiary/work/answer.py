@@ -1,0 +1,62 @@
+"""What a recorder answers to whoever sent it an item (msgpack).
+
+Status OK carries `Recorded`, status REFUSED carries `Refused`, status BUSY an empty body. A refusal that was recorded carries the
+index of its entry; one that was not (an item that is none, a kind that the channel may not carry) carries -1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ostiary.errors import BadInput, Forbidden, InternalFault, OstiaryError
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it had no part."""
+
+    index: int
+    output: bytes = b""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Why not: a bad item, a denial by the recorder's decision, or a refusal by the keyholder (an alarm)."""
+
+    by: Literal["parser", "recorder", "keyholder"]
+    rule: str
+    reason: str
+    index: int = -1
+
+
+_encoder = msgspec.msgpack.Encoder()
+_recorded = msgspec.msgpack.Decoder(Recorded)
+_refused = msgspec.msgpack.Decoder(Refused)
+
+
+def encode_answer(answer: Recorded | Refused) -> bytes:
+    """Encode for a channel."""
+    return _encoder.encode(answer)
+
+
+def decode_recorded(body: bytes) -> Recorded:
+    """Parse the body of an OK."""
+    return _recorded.decode(body)
+
+
+def decode_refused(body: bytes) -> Refused:
+    """Parse the body of a REFUSED."""
+    return _refused.decode(body)
+
+
+def refusal_error(refused: Refused) -> OstiaryError:
+    """The error that an edge raises for a refusal."""
+    match refused.by:
+        case "parser":
+            return BadInput(refused.reason)
+        case "recorder":
+            return Forbidden(refused.reason, rule=refused.rule)
+        case "keyholder":
+            return InternalFault(
+                f"the keyholder refused what was recorded as entry {refused.index}: {refused.rule}"
+            )

@@ -1,0 +1,99 @@
+"""What every work item is: one act, encoded once, on its way from an edge through the recorder to the keyholder.
+
+Rules:
+- An item is a frozen msgspec Struct, tagged by `kind`; its msgpack bytes are made once, by the edge that asks, and travel unchanged:
+  their SHA-256 is the item's digest, and an entry names its item by that digest.
+- Unknown kinds and unknown fields are refused; so is an item that is larger than `MAX_ITEM_BYTES`.
+- An item holds no secret: secrets ride beside it, sealed (`Attachment` of the keyholder's protocol).
+
+Left to others: which channel may carry which kind (the service's lists), what an item is allowed to change (its decision).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NewType, TypeVar
+
+import msgspec
+
+from ostiary.errors import BadInput
+
+RawItem = NewType("RawItem", bytes)
+"""An item's msgpack bytes, exactly as its author encoded them."""
+
+MAX_ITEM_BYTES = 48 * 1024
+"""Three largest SigV4 requests (64 headers of 256 bytes); far below a channel's frame."""
+
+
+class Item(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag=lambda name: "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-"),
+):
+    """Base of all work items; the tag is the class name in kebab-case (`MintToken` is `mint-token`)."""
+
+
+class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The agent that asks, as the front read it from the client certificate of the TLS connection."""
+
+    serial: str
+    subsystem: str
+    node: str
+    agent: str
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The person that asks, as the admin process read it by SO_PEERCRED from its local socket."""
+
+    uid: int
+    name: str
+
+
+_encoder = msgspec.msgpack.Encoder()
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+def kind_of(item: Item) -> str:
+    """The item's tag, as it stands in the ledger."""
+    tag = type(item).__struct_config__.tag
+    if not isinstance(tag, str):
+        raise AssertionError("a work item has no tag")
+    return tag
+
+
+def encode_item(item: Item) -> RawItem:
+    """Encode an item for a channel (msgpack, fields in order of declaration).
+
+    Raises BadInput where the result exceeds MAX_ITEM_BYTES.
+    """
+    raw = _encoder.encode(item)
+    if len(raw) > MAX_ITEM_BYTES:
+        raise BadInput(f"the request takes {len(raw)} bytes once prepared, wanted at most {MAX_ITEM_BYTES}")
+    return RawItem(raw)
+
+
+def item_digest(raw: RawItem) -> bytes:
+    """SHA-256 (32 bytes) of an item as it was encoded by its author."""
+    return hashlib.sha256(raw).digest()
+
+
+class ItemDecoder:
+    """Decodes the items of one closed union; anything else is BadInput."""
+
+    def __init__(self, kinds: tuple[type[Item], ...]) -> None:
+        union: object = kinds[0]
+        for kind in kinds[1:]:
+            union = union | kind
+        self._decoder: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(union)
+
+    def decode(self, raw: bytes) -> Item:
+        """Parse an item; raises BadInput naming the path of the field at fault, never its value."""
+        if len(raw) > MAX_ITEM_BYTES:
+            raise BadInput(f"a work item of {len(raw)} bytes, wanted at most {MAX_ITEM_BYTES}")
+        try:
+            return self._decoder.decode(raw)
+        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            raise BadInput(f"not a work item of this service: {exc}") from exc
