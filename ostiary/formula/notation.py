@@ -1,0 +1,391 @@
+r"""The notation of formulas: text to a frozen tree and back.
+
+    statement = binding "=" expression | ("release" | "send" | "verify" | "disclose") sink "=" expression    one per line
+    expression = term {term}                                                   juxtaposition is concatenation
+    term = 'text' | number | $hole[.format] | @shareable | !confidential | #state | .column | binding | function(expression, ...)
+
+Rules:
+- Literals are ASCII; escapes are `\n \r \t \\ \' \xHH` (up to 7f). Numbers stand only where a count is wanted (pbkdf2).
+- `parse_formula(print_formula(s)) == s`: positions (line and column from 1) do not take part in equality.
+- A name is defined before it is used and once; which holes, fields and columns exist is `manifest.py`'s to check, what a
+  secret may flow into is `approve.py`'s.
+- Bounds: 64 lines, 2,000 characters a line, 24 levels. A new function needs an ADR (docs/adr/0003-formula-notation.md).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NoReturn, assert_never, cast
+from typing import Literal as OneOf
+
+from ostiary.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LINES = 64
+MAX_LINE_CHARS = 2000
+MAX_DEPTH = 24
+
+OutputKind = OneOf["release", "send", "verify", "disclose"]
+OUTPUT_KINDS: Final = ("release", "send", "verify", "disclose")
+
+# Function -> number of arguments (an algorithm in front does not count).
+FUNCTIONS: Final = {
+    "hex": 1,
+    "b64": 1,
+    "b64url": 1,
+    "pct": 1,
+    "json": 1,
+    "md5": 1,
+    "sha1": 1,
+    "sha256": 1,
+    "sha512": 1,
+    "hmac": 2,
+    "sign": 2,
+    "pbkdf2": 4,
+    "xor": 2,
+    "join": 3,
+    "equal": 2,
+}
+HASHES: Final = ("md5", "sha1", "sha256", "sha512")
+# Functions whose first argument names an algorithm, and the names they take.
+ALGORITHMS: Final = {
+    "hmac": HASHES,
+    "pbkdf2": HASHES,
+    "sign": ("rsa-sha1", "rsa-sha256", "ecdsa-sha256", "ed25519"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """A literal."""
+
+    text: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number:
+    """A count: iterations or octets of pbkdf2."""
+
+    value: int
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """`$name` or `$name.format`: a blank that the module fills."""
+
+    name: str
+    format: str | None = None
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shareable:
+    """`@name`: a public field of the credential."""
+
+    name: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confidential:
+    """`!name`: a secret field of the credential."""
+
+    name: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`#name`: what an earlier step of a conversation left."""
+
+    name: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """`.name`: a column of the list that the enclosing join runs over."""
+
+    name: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """A name bound on an earlier line."""
+
+    name: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A function of the closed set, applied."""
+
+    function: str
+    algorithm: str | None = None
+    arguments: tuple[Expression, ...]
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concatenation:
+    """Two or more terms, one after the other."""
+
+    terms: tuple[Expression, ...]
+    column: int = field(default=0, compare=False)
+
+
+Expression = Text | Number | Hole | Shareable | Confidential | State | Column | Binding | Call | Concatenation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """`name = expression`."""
+
+    name: str
+    expression: Expression
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """`release sink = expression` and its kin: a way out."""
+
+    kind: OutputKind
+    sink: str
+    expression: Expression
+    line: int = field(default=0, compare=False)
+
+
+Statement = Bind | Output
+
+_NAME = r"[a-z][a-z0-9_]*"
+_OUTPUT_LINE = re.compile(r"(release|send|verify|disclose)[ \t]+([A-Za-z][A-Za-z0-9._-]*)[ \t]*=(.*)")
+_BIND_LINE = re.compile(rf"({_NAME})[ \t]*=(.*)")
+_TOKEN = re.compile(
+    rf"(?P<space>[ \t]+)|(?P<text>'(?:[ -&(-\[\]-~]|\\(?:[nrt\\']|x[0-7][0-9a-f]))*')|(?P<number>[0-9]{{1,9}})"
+    rf"|(?P<hole>\$({_NAME})(?:\.({_NAME}))?)|(?P<field>[@!#.]{_NAME})|(?P<name>{_NAME}(?:-[a-z0-9]+)*)|(?P<mark>[(),])"
+)
+_FIELDS: Final[dict[str, type[Shareable | Confidential | State | Column]]] = {
+    "@": Shareable,
+    "!": Confidential,
+    "#": State,
+    ".": Column,
+}
+_ESCAPE = re.compile(r"\\(?:x(..)|(.))")
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'"}
+_UNESCAPED: Final = {character: "\\" + letter for letter, character in _ESCAPED.items()}
+
+
+def parse_formula(text: str) -> tuple[Statement, ...]:
+    """The statements of a formula in order; BadInput names line and column, and what was wanted."""
+    lines = text.split("\n")
+    if len(lines) > MAX_LINES:
+        raise BadInput(f"a formula may have at most {MAX_LINES} lines")
+    statements: list[Statement] = []
+    bound: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        statement = _parse_line(line, number, bound)
+        if isinstance(statement, Bind):
+            bound.add(statement.name)
+        statements.append(statement)
+    if not any(isinstance(statement, Output) for statement in statements):
+        raise BadInput("a formula must have a way out: a line that begins with release, send or verify")
+    return tuple(statements)
+
+
+def print_formula(statements: tuple[Statement, ...]) -> str:
+    """The statements as text, one a line."""
+    return "\n".join(_print_statement(statement) for statement in statements)
+
+
+def print_expression(expression: Expression) -> str:
+    """One expression as it would stand in a formula."""
+    match expression:
+        case Text(text=text):
+            return "'" + "".join(_print_character(character) for character in text) + "'"
+        case Number(value=value):
+            return str(value)
+        case Hole(name=name, format=None):
+            return "$" + name
+        case Hole(name=name, format=form):
+            return f"${name}.{form}"
+        case Binding(name=name):
+            return name
+        case Call(function=function, algorithm=algorithm, arguments=arguments):
+            shown = [*([algorithm] if algorithm else []), *map(print_expression, arguments)]
+            return f"{function}({', '.join(shown)})"
+        case Concatenation(terms=terms):
+            return " ".join(map(print_expression, terms))
+        case _:
+            return _print_field(expression)
+
+
+def children(expression: Expression) -> tuple[Expression, ...]:
+    """The expressions directly below this one."""
+    match expression:
+        case Call(arguments=arguments):
+            return arguments
+        case Concatenation(terms=terms):
+            return terms
+        case _:
+            return ()
+
+
+def walk(expression: Expression) -> Iterator[Expression]:
+    """This expression and all below it, not following bindings."""
+    yield expression
+    for child in children(expression):
+        yield from walk(child)
+
+
+def _print_statement(statement: Statement) -> str:
+    head = statement.name if isinstance(statement, Bind) else f"{statement.kind} {statement.sink}"
+    return f"{head} = {print_expression(statement.expression)}"
+
+
+def _print_field(expression: Shareable | Confidential | State | Column) -> str:
+    match expression:
+        case Shareable(name=name):
+            return "@" + name
+        case Confidential(name=name):
+            return "!" + name
+        case State(name=name):
+            return "#" + name
+        case Column(name=name):
+            return "." + name
+        case _:
+            assert_never(expression)
+
+
+def _print_character(character: str) -> str:
+    known = _UNESCAPED.get(character)
+    return known or (character if " " <= character <= "~" else f"\\x{ord(character):02x}")
+
+
+def _parse_line(line: str, number: int, bound: set[str]) -> Statement:
+    if len(line) > MAX_LINE_CHARS:
+        raise BadInput(f"line {number}: longer than {MAX_LINE_CHARS} characters")
+    indent = len(line) - len(line.lstrip())
+    body = line.strip()
+    if output := _OUTPUT_LINE.fullmatch(body):
+        expression = _Line(output[3], number, indent + output.start(3), bound).parse()
+        return Output(kind=cast("OutputKind", output[1]), sink=output[2], expression=expression, line=number)
+    bind = _BIND_LINE.fullmatch(body)
+    if bind is None:
+        raise BadInput(f"line {number}: wanted `name = expression` or `release sink = expression`")
+    name = bind[1]
+    if name in bound or name in FUNCTIONS or name in OUTPUT_KINDS:
+        raise BadInput(f"line {number}: the name {name!r} is taken")
+    return Bind(
+        name=name, expression=_Line(bind[2], number, indent + bind.start(2), bound).parse(), line=number
+    )
+
+
+class _Line:
+    """Recursive descent over one expression."""
+
+    def __init__(self, text: str, line: int, offset: int, bound: set[str]) -> None:
+        self._line = line
+        self._bound = bound
+        self._tokens = list(self._tokenize(text, offset))
+        self._end = offset + len(text) + 1
+        self._at = 0
+
+    def parse(self) -> Expression:
+        expression = self._expression(0)
+        if self._at < len(self._tokens):
+            self._fail(f"{self._tokens[self._at][1]!r} does not belong here")
+        return expression
+
+    def _tokenize(self, text: str, offset: int) -> Iterator[tuple[str, str, int]]:
+        at = 0
+        while at < len(text):
+            match = _TOKEN.match(text, at)
+            if match is None:
+                raise BadInput(f"line {self._line}, column {offset + at + 1}: can't read what begins here")
+            if match.lastgroup != "space":
+                yield cast("str", match.lastgroup), match[0], offset + at + 1
+            at = match.end()
+
+    def _fail(self, what: str) -> NoReturn:
+        column = self._tokens[self._at][2] if self._at < len(self._tokens) else self._end
+        raise BadInput(f"line {self._line}, column {column}: {what}")
+
+    def _next_is(self, mark: str) -> bool:
+        return self._at < len(self._tokens) and self._tokens[self._at][1] == mark
+
+    def _take_mark(self, mark: str) -> None:
+        if not self._next_is(mark):
+            self._fail(f"wanted {mark!r}")
+        self._at += 1
+
+    def _expression(self, depth: int) -> Expression:
+        if depth > MAX_DEPTH:
+            self._fail(f"nested deeper than {MAX_DEPTH}")
+        terms: list[Expression] = []
+        while self._at < len(self._tokens) and self._tokens[self._at][1] not in {",", ")"}:
+            terms.append(self._term(depth))
+        if not terms:
+            self._fail("wanted a term")
+        if len(terms) == 1:
+            return terms[0]
+        return Concatenation(terms=tuple(terms), column=terms[0].column)
+
+    def _term(self, depth: int) -> Expression:
+        group, text, column = self._tokens[self._at]
+        if group == "name":
+            return self._named(text, column, depth)
+        if group == "mark":
+            self._fail(f"{text!r} does not belong here")
+        self._at += 1
+        if group == "text":
+            return Text(text=_unescape(text[1:-1]), column=column)
+        if group == "number":
+            return Number(value=int(text), column=column)
+        if group == "hole":
+            name, _, form = text[1:].partition(".")
+            return Hole(name=name, format=form or None, column=column)
+        return _FIELDS[text[0]](name=text[1:], column=column)
+
+    def _named(self, name: str, column: int, depth: int) -> Expression:
+        if name in FUNCTIONS:
+            self._at += 1
+            return self._call(name, column, depth)
+        if name not in self._bound:
+            self._fail(f"the name {name!r} is not bound on an earlier line and is no function")
+        self._at += 1
+        return Binding(name=name, column=column)
+
+    def _call(self, function: str, column: int, depth: int) -> Expression:
+        self._take_mark("(")
+        algorithm = self._algorithm(function) if function in ALGORITHMS else None
+        arguments = [self._expression(depth + 1)]
+        while self._next_is(","):
+            self._at += 1
+            arguments.append(self._expression(depth + 1))
+        self._take_mark(")")
+        if len(arguments) != FUNCTIONS[function]:
+            self._fail(f"{function} takes {FUNCTIONS[function]} arguments, not {len(arguments)}")
+        return Call(function=function, algorithm=algorithm, arguments=tuple(arguments), column=column)
+
+    def _algorithm(self, function: str) -> str:
+        wanted = ALGORITHMS[function]
+        if self._at >= len(self._tokens) or self._tokens[self._at][1] not in wanted:
+            self._fail(f"{function} wants an algorithm first: {', '.join(wanted)}")
+        algorithm = self._tokens[self._at][1]
+        self._at += 1
+        self._take_mark(",")
+        return algorithm
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else _ESCAPED[match[2]], text)
