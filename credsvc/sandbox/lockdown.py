@@ -1,0 +1,143 @@
+"""The lock-down of a sandbox worker, in the one order that works.
+
+  1 the channel on fd 3, 0-2 on /dev/null, the status pipe on 4, all else closed
+  2 root drops to a numeric user of this worker's own
+  3 dumpable for a moment, user namespace, one identity mapped
+  4 the other namespaces
+  5 an empty read-only root
+  6 fork: the worker is pid 1; it waits for its parent's end, asks to die with the zygote, leads its own session
+  7 capabilities and securebits
+  8 resource limits
+  9 no_new_privs, no executable memory (MDWE, where the kernel has it)
+ 10 Landlock, denying everything
+ 11 not dumpable; the status pipe closes
+ 12 seccomp
+
+Rules:
+- Any step that fails ends the process: the reason goes up the status pipe, and no module code was near it yet.
+- Namespaces (3-6) and Landlock (10) are left out only on an operator's explicit word; seccomp never.
+- setsid() matters: process groups cross pid namespaces, and kill(0, 9) would reach the zygote.
+
+The status pipe carries lines of text: `pid N` once, then `locked`, or `failed STEP: REASON`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from credsvc.sandbox import kernel, landlock, namespaces, privileges, seccomp
+from credsvc.sandbox.kernel import LockdownError, prctl
+
+__all__ = ["DROPPABLE", "Layers", "lock_down"]
+
+_STATUS_FD: Final = 4
+_FAILED: Final = 70  # EX_SOFTWARE
+DROPPABLE: Final = ("namespaces", "landlock")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """Which of the droppable layers are in force."""
+
+    namespaces: bool
+    landlock: bool
+
+    @classmethod
+    def without(cls, names: frozenset[str]) -> Layers:
+        """Return all layers but the named ones, each of which must be in `DROPPABLE`."""
+        return cls(namespaces="namespaces" not in names, landlock="landlock" not in names)
+
+
+def lock_down(layers: Layers, *, uid: int | None, channel_fd: int, status_fd: int) -> None:
+    """Turn this freshly forked process into a locked worker; returns only in the worker, with the channel on fd 3.
+
+    `uid` is the numeric user to become (the zygote is root) or None. Never raises: a failure is reported and exits.
+    """
+    try:
+        _arrange_descriptors(channel_fd, status_fd)
+        if uid is not None:
+            if not layers.namespaces:
+                privileges.drop_bounding_set()  # afterwards we are not allowed to
+            privileges.become(uid)
+        if layers.namespaces:
+            _enter_namespaces()
+        else:
+            _report(f"pid {os.getpid()}")
+        _settle()
+        _give_up_rights(layers)
+        _report("locked")
+        os.close(_STATUS_FD)
+        seccomp.install()
+    except LockdownError as exc:
+        _fail(str(exc))
+    except OSError as exc:
+        _fail(f"unexpected {exc.strerror}")
+
+
+def _arrange_descriptors(channel_fd: int, status_fd: int) -> None:
+    """Step 1. Both go out of the way first: the numbers 0 to 4 may be those of the originals."""
+    high_status = fcntl.fcntl(status_fd, fcntl.F_DUPFD, 10)
+    high_channel = fcntl.fcntl(channel_fd, fcntl.F_DUPFD, 10)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    os.dup2(high_channel, seccomp.CHANNEL_FD)
+    os.dup2(high_status, _STATUS_FD)
+    os.closerange(_STATUS_FD + 1, 1 << 16)
+
+
+def _enter_namespaces() -> None:
+    """Steps 3 to 6."""
+    prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+    namespaces.enter_user_namespace()
+    namespaces.unshare_the_rest()
+    namespaces.empty_root()
+    parent_alive, parent_holds = os.pipe()
+    pid = os.fork()
+    if pid != 0:
+        _report(f"pid {pid}")
+        os._exit(0)
+    os.close(parent_holds)
+    os.read(parent_alive, 1)  # end of file: our parent is gone, the zygote (a subreaper) is our parent now
+    os.close(parent_alive)
+
+
+def _settle() -> None:
+    """Rest of step 6: die with the zygote; if it is gone already, the next report is a broken pipe."""
+    prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setsid()
+
+
+def _give_up_rights(layers: Layers) -> None:
+    """Steps 7 to 11."""
+    privileges.drop_capabilities()
+    privileges.limit_resources()
+    prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)
+    _refuse_executable_memory()
+    if layers.landlock:
+        landlock.deny_everything()
+    prctl("not dumpable", kernel.PR_SET_DUMPABLE, 0)
+
+
+def _refuse_executable_memory() -> None:
+    """PR_SET_MDWE came with Linux 6.3; before that seccomp alone refuses executable memory."""
+    try:
+        prctl("mdwe", kernel.PR_SET_MDWE, 1)
+    except LockdownError as exc:
+        if exc.errno != 22:
+            raise
+
+
+def _report(line: str) -> None:
+    os.write(_STATUS_FD, line.encode("ascii", "replace") + b"\n")
+
+
+def _fail(reason: str) -> NoReturn:
+    try:
+        _report(f"failed {reason}")
+    finally:
+        os._exit(_FAILED)
