@@ -3,6 +3,8 @@
 Rules:
 - A key is named by its `KeySerial`; payloads are bytes; descriptions are text (UTF-8) without NUL.
 - Every refusal is a `KeyringError` that carries the errno and its name, never a payload.
+- Don't make a process keyring (PROCESS_KEYRING) where keys are requested: new keys would go there, and with one
+  in the way the kernel no longer remembers negative answers.
 - A session keyring belongs to a *thread*: join one before starting threads; children inherit it.
 - `update` clears a key's timeout: set it again.
 - Force a renewal by `invalidate`: a revoked key stays in the way.
@@ -233,6 +235,14 @@ def join_session(name: str | None = None) -> KeySerial:
     """Give this thread a new anonymous session keyring, or join or make a named one; return its serial."""
     given = None if name is None else _text(name)
     return KeySerial(_do("join_session_keyring", syscalls.KEYCTL_JOIN_SESSION_KEYRING, given))
+
+
+def keep_requested_keys_in_session() -> None:
+    """Let request_key(2) of this thread put new keys into its session keyring, come what may.
+
+    By itself it takes a thread or process keyring first, where one exists: children would not inherit the key.
+    """
+    _do("set_reqkey_keyring", syscalls.KEYCTL_SET_REQKEY_KEYRING, 3)  # KEY_REQKEY_DEFL_SESSION_KEYRING
 
 
 def session_to_parent() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from keyutils import keyring
+from keyutils import client, keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def session() -> Iterator[keyring.KeySerial]:
     """An anonymous session keyring of this test's own."""
     try:
-        serial = keyring.join_session()
+        serial = client.join_session()
     except keyring.KeyringError as exc:
         if exc.errno not in {errno.ENOSYS, errno.EPERM}:
             raise

@@ -78,13 +78,14 @@ def test_missing_key_is_enokey(session: KeySerial) -> None:
 
 def test_agent_mask_lets_the_possessor_read_and_nothing_more(session: KeySerial) -> None:
     """PLATFORM: update, setperm and set_timeout need bits that the possessor does not get."""
+    inner = keyring.add_key("keyring", "ostiary-test:inner", b"", session)
     serial = keyring.add_key("user", "ostiary-test:m", b"x", session)
     keyring.setperm(serial, permissions.AGENT_KEY & 0x3F000000)
     assert keyring.read(serial) == b"x"
     attempts: list[Callable[[], None]] = [
         lambda: keyring.update(serial, b"y"),
         lambda: keyring.setperm(serial, permissions.OWNER_KEY),
-        lambda: keyring.link(serial, keyring.PROCESS_KEYRING),
+        lambda: keyring.link(serial, inner),
     ]
     for attempt in attempts:
         with pytest.raises(keyring.KeyringError) as caught:

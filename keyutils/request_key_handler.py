@@ -1,0 +1,327 @@
+#!/usr/bin/python3 -ISE
+"""The program behind the kernel's upcall: ask a certificate manager for an agent's key and instantiate it.
+
+request_key(2) misses -> kernel runs /sbin/request-key -> conf line `create user ostiary:* * HANDLER %k` -> here.
+This file is installed as a copy (`keyutils.install`) and stands alone. Rules:
+- Only modules that load in a millisecond: every cold request of an agent waits for this interpreter.
+- Bounded: 3 s for all managers together, and a timer that ends us at 4 s: the requester can't be killed meanwhile.
+- The claim token (callout) and the key never stand in argv, environ, a log or a file.
+- The requester can't die or be replaced while we run, so its pid is proof as long as the manager is answering.
+- Order of keyctl(2): CHOWN to root (whose quota is charged), SETPERM, SET_TIMEOUT, INSTANTIATE (ends our authority).
+- A refusal is a negative key with a precise errno for seconds; anything unforeseen is EAGAIN for 1 s.
+
+Which manager: the files in `MANAGER_DIRECTORIES`, in order, so that installed ones come before those of demos and
+tests; line 1 is a socket path, line 2 the uid that must be listening there. Each is asked until one knows the agent.
+"""
+
+import _ctypes
+import _json  # the C half of json, at a tenth of its cost
+import _signal  # type: ignore[import-not-found] # no stubs; `signal` itself would import enum
+import _socket
+import binascii
+import errno
+import posix
+import sys
+import time
+
+WIRE_VERSION = 1  # of the request and answer below; a manager and an installed handler must agree
+MANAGER_DIRECTORIES = ("/etc/ostiary/managers.d", "/run/ostiary-managers")
+PREFIX = b"ostiary:"
+AGENT_KEY_PERMISSIONS = 0x0B290000  # keyutils.permissions.AGENT_KEY
+BUDGET_S = 3.0
+KILL_S = 4.0
+NEGATIVE_S = 1
+MAX_NEGATIVE_S = 60
+MAX_TIMEOUT_S = 400 * 86_400
+MAX_ANSWER_BYTES = 65_536
+MAX_PAYLOAD_BYTES = 32_767
+MAX_TEXT_BYTES = 4_096 + 128
+MAX_LISTING_BYTES = 8 << 20
+REFUSALS = {
+    "EKEYREJECTED": errno.EKEYREJECTED,  # a bad, spent or foreign claim token
+    "EKEYREVOKED": errno.EKEYREVOKED,  # the agent is revoked
+    "EAGAIN": errno.EAGAIN,  # not now
+    "EDQUOT": errno.EDQUOT,
+    "ENOKEY": errno.ENOKEY,  # this manager doesn't know the agent: the next one is asked
+}
+
+# linux/keyctl.h, linux/prctl.h, asm/unistd.h
+GET_KEYRING_ID, CHOWN, SETPERM, DESCRIBE, READ = 0, 4, 5, 6, 11
+INSTANTIATE, SET_TIMEOUT, REJECT = 12, 15, 19
+AUTHORITY = -7  # KEY_SPEC_REQKEY_AUTH_KEY; reading it gives the callout
+PR_SET_DUMPABLE = 4
+KEYCTL_NUMBERS = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+
+
+class Fault(Exception):
+    """Something that an operator should see; the text is constant and may be logged."""
+
+
+class Refused(Exception):
+    """The manager's answer: no key, but this errno for so many seconds."""
+
+    def __init__(self, code: int, negative_s: int = NEGATIVE_S) -> None:
+        super().__init__(code, negative_s)
+        self.code = code
+        self.negative_s = min(max(negative_s, 1), MAX_NEGATIVE_S)
+
+
+class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001 - what `ctypes` itself is made of
+    _type_ = "l"
+
+
+class _Char(_ctypes._SimpleCData):  # type: ignore[type-arg] # noqa: SLF001 - the same
+    _type_ = "c"
+
+
+class _Function(_ctypes.CFuncPtr):
+    _flags_ = 1 | 8  # FUNCFLAG_CDECL | FUNCFLAG_USE_ERRNO
+    _restype_ = _Long
+
+
+def main(argv: list) -> None:  # type: ignore[type-arg]
+    """Serve one upcall: argv[1] is the serial of the key to make."""
+    _signal.setitimer(_signal.ITIMER_REAL, KILL_S)
+    c_function("prctl")(_Long(PR_SET_DUMPABLE), _Long(0))
+    key = int(argv[1])
+    try:
+        agent, uid, gid = parse_description(read_text(DESCRIBE, key))
+        callout = read_text(READ, AUTHORITY)
+        pid = requester_pid(read_listing(), keyctl(GET_KEYRING_ID, AUTHORITY, 0), key)
+        request = build_request(agent, callout, pid, uid, gid)
+        payload, timeout_s = ask_managers(request, load_managers(MANAGER_DIRECTORIES))
+        instantiate(key, payload, timeout_s)
+    except Refused as refusal:
+        keyctl(REJECT, key, refusal.negative_s, refusal.code, 0)
+    except BaseException as exc:  # noqa: BLE001 - the requester must get an answer whatever happens
+        log(str(exc) if isinstance(exc, Fault) else type(exc).__name__)
+        keyctl(REJECT, key, NEGATIVE_S, errno.EAGAIN, 0)
+
+
+def c_function(name: str) -> _Function:
+    """Return a function of the C library."""
+    return _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type] # None: this process
+
+
+def keyctl(operation: int, *arguments: object) -> int:
+    """Make one call to the key retention service; integers go 64 bits wide."""
+    wide = [_Long(a) if isinstance(a, int) else a for a in (operation, *arguments)]
+    result: int = c_function("syscall")(_Long(KEYCTL_NUMBERS[posix.uname().machine]), *wide)
+    if result < 0:
+        raise OSError(_ctypes.get_errno(), "keyctl")
+    return result
+
+
+def instantiate(key: int, payload: bytes, timeout_s: int) -> None:
+    """Give the key its owner, mask, timeout and payload; EDQUOT where root's own quota is used up."""
+    try:
+        keyctl(CHOWN, key, 0, 0)
+        keyctl(SETPERM, key, AGENT_KEY_PERMISSIONS)
+        keyctl(SET_TIMEOUT, key, timeout_s)
+        keyctl(INSTANTIATE, key, payload, len(payload), 0)
+    except OSError as exc:
+        if exc.errno == errno.EDQUOT:
+            raise Refused(errno.EDQUOT) from exc
+        raise Fault("the kernel refused the key") from exc
+
+
+def read_text(operation: int, serial: int) -> bytes:
+    """Return what DESCRIBE or READ give, framed by the length that the kernel returns: it may hold anything."""
+    buffer = (_Char * MAX_TEXT_BYTES)()
+    length = keyctl(operation, serial, buffer, MAX_TEXT_BYTES)
+    if length > MAX_TEXT_BYTES:
+        raise Fault("a description or callout is too long")
+    return bytes(buffer)[:length]
+
+
+def parse_description(text: bytes) -> tuple[bytes, int, int]:
+    """Split `user;UID;GID;MASK;ostiary:AGENT` and its final NUL into agent, uid and gid."""
+    _, uid, gid, _, description = text[:-1].split(b";", 4)
+    agent = description[len(PREFIX) :]
+    if not description.startswith(PREFIX) or not agent.isascii() or not 1 <= len(agent) <= 64:
+        raise Refused(errno.EKEYREJECTED)
+    return agent, int(uid), int(gid)
+
+
+def read_listing() -> bytes:
+    """Return /proc/keys."""
+    descriptor = posix.open("/proc/keys", posix.O_RDONLY | posix.O_CLOEXEC)
+    listing = b""
+    while len(listing) < MAX_LISTING_BYTES:
+        piece = posix.read(descriptor, 1 << 20)
+        if not piece:
+            posix.close(descriptor)
+            return listing
+        listing += piece
+    raise Fault("/proc/keys is too long")
+
+
+def requester_pid(listing: bytes, authority: int, key: int) -> int:
+    """Find the thread that asked, in the line of /proc/keys that the authorisation key has.
+
+    A description of any key may hold a newline and so forge a line; the true one is always there too. Two that
+    match are therefore an attack, and nobody is believed.
+    """
+    found = []
+    for line in listing.split(b"\n"):
+        # serial flags usage timeout permissions uid gid type description
+        fields = line.split(None, 8)
+        if len(fields) == 9 and fields[0] == b"%08x" % authority and fields[7] == b".request_":
+            found.append(fields[8].split())
+    if len(found) != 1 or len(found[0]) != 3 or found[0][0] != b"key:%x" % key or found[0][1][:4] != b"pid:":
+        raise Fault("the requester can't be told from /proc/keys")
+    return int(found[0][1][4:])
+
+
+def build_request(agent: bytes, callout: bytes, pid: int, uid: int, gid: int) -> bytes:
+    """Build the HTTP request; a callout that is no text can't be a token and is refused here."""
+    try:
+        quoted = (
+            _json.encode_basestring_ascii(agent.decode()),
+            _json.encode_basestring_ascii(callout.decode()),
+        )
+    except UnicodeDecodeError:
+        raise Refused(errno.EKEYREJECTED) from None
+    body = '{"agent":%s,"callout":%s,"requester_pid":%d,"requester_uid":%d,"requester_gid":%d}'
+    content = (body % (*quoted, pid, uid, gid)).encode()
+    head = (
+        "POST /v1/upcall HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Accept: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    )
+    return (head % len(content)).encode() + content
+
+
+def load_managers(directories: tuple[str, ...]) -> list[tuple[str, int]]:
+    """Return (socket path, uid) of the managers that root registered, in the order in which to ask them."""
+    managers = []
+    for directory in directories:
+        try:
+            status = posix.stat(directory)
+            names = sorted(posix.listdir(directory))
+        except OSError:
+            continue
+        if status.st_uid != 0 or status.st_mode & 0o022:
+            log("a directory of managers is not root's alone")
+            continue
+        for name in names:
+            if name.startswith("."):
+                continue
+            try:
+                descriptor = posix.open(directory + "/" + name, posix.O_RDONLY | posix.O_CLOEXEC)
+                path, uid, *_ = posix.read(descriptor, 4096).decode().split("\n")
+                posix.close(descriptor)
+                managers.append((path, int(uid)))
+            except (OSError, ValueError):
+                continue  # taken away meanwhile, or not ours
+    return managers
+
+
+def ask_managers(request: bytes, managers: list[tuple[str, int]]) -> tuple[bytes, int]:
+    """Ask each manager that listens until one knows the agent; those that still listen share the time left."""
+    deadline = time.monotonic() + BUDGET_S
+    connections = [connect(path, uid) for path, uid in managers]
+    live = [connection for connection in connections if connection]
+    unheard = len(live) < len(connections) or not live
+    for done, connection in enumerate(live):
+        until = time.monotonic() + (deadline - time.monotonic()) / (len(live) - done)
+        try:
+            answer = parse_answer(exchange(connection, request, until))
+        except (OSError, Fault):
+            unheard = True
+            continue
+        if answer:
+            return answer
+    if unheard:
+        raise Fault("no manager answered")
+    raise Refused(errno.ENOKEY)
+
+
+def connect(path: str, uid: int) -> "_socket.socket | None":
+    """Connect without waiting; None where nobody, or somebody else than `uid`, listens."""
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    connection.settimeout(0)
+    try:
+        connection.connect(path)
+    except OSError:
+        return None
+    # struct ucred { pid_t pid; uid_t uid; gid_t gid; } of the process that called listen(2)
+    peer = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return connection if int.from_bytes(peer[4:8], sys.byteorder) == uid else None
+
+
+def exchange(connection: "_socket.socket", request: bytes, until: float) -> tuple[int, bytes]:
+    """Send one HTTP request and return the status and the content, all before `until` (monotonic seconds)."""
+    received = b""
+    wanted = None
+    while wanted is None or len(received) < wanted:
+        left_s = until - time.monotonic()
+        if left_s <= 0 or len(received) > MAX_ANSWER_BYTES:
+            raise Fault("a manager was slow or long-winded")
+        connection.settimeout(left_s)
+        if request:
+            request = request[connection.send(request) :]
+            continue
+        piece = connection.recv(MAX_ANSWER_BYTES)
+        if not piece:
+            raise Fault("a manager hung up")
+        received += piece
+        if wanted is None and b"\r\n\r\n" in received:
+            head, _, _ = received.partition(b"\r\n\r\n")
+            wanted = len(head) + 4 + content_length(head)
+    head, _, content = received.partition(b"\r\n\r\n")
+    return int(head[9:12]), content
+
+
+def content_length(head: bytes) -> int:
+    """Return the value of the one Content-Length header."""
+    values = [line[15:] for line in head.split(b"\r\n")[1:] if line[:15].lower() == b"content-length:"]
+    if len(values) != 1 or not values[0].strip().isdigit():
+        raise Fault("a manager's answer has no length")
+    return int(values[0])
+
+
+def parse_answer(answer: tuple[int, bytes]) -> "tuple[bytes, int] | None":
+    """Return payload and timeout; None where this manager doesn't know the agent; raise Refused or Fault."""
+    status, content = answer
+    try:
+        value, _ = _json.make_scanner(_Decoder)(content.decode(), 0)  # type: ignore[arg-type] # any such object
+        if status == 200:
+            return checked(binascii.a2b_base64(value["payload_b64"]), int(value["timeout_s"]))
+        code, negative_s = REFUSALS[value["errno"]], int(value.get("negative_timeout_s", NEGATIVE_S))
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise Fault("a manager's answer can't be read") from None
+    if code == errno.ENOKEY:
+        return None
+    raise Refused(code, negative_s)
+
+
+def checked(payload: bytes, timeout_s: int) -> tuple[bytes, int]:
+    """Return what was given if the kernel will take it."""
+    if not 1 <= len(payload) <= MAX_PAYLOAD_BYTES or not 1 <= timeout_s <= MAX_TIMEOUT_S:
+        raise Fault("a manager's payload or timeout is out of bounds")
+    return payload, timeout_s
+
+
+class _Decoder:
+    """What `_json.make_scanner` asks of a decoder (json.decoder.JSONDecoder's defaults)."""
+
+    strict = True
+    object_hook = object_pairs_hook = array_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+    memo: dict[str, str] = {}  # noqa: RUF012 - one answer per process
+
+
+def log(text: str) -> None:
+    """Tell the operator through the kernel's log, which limits the rate; constant texts only."""
+    try:
+        descriptor = posix.open("/dev/kmsg", posix.O_WRONLY | posix.O_CLOEXEC)
+        posix.write(descriptor, b"<4>ostiary request-key: " + text.encode() + b"\n")
+        posix.close(descriptor)
+    except OSError:
+        pass  # no log to write to is no reason to keep the requester waiting
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,143 @@
+"""Installing and taking away the upcall's handler, in a directory instead of the machine."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from keyutils import install, request_key_handler
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> install.Layout:
+    if os.geteuid() != 0:
+        pytest.skip(f"needs root (this is uid {os.geteuid()})")
+    (tmp_path / "request-key.d").mkdir()
+    made = install.Layout(
+        program=Path("/bin/true"),
+        conf=tmp_path / "request-key.d/ostiary.conf",
+        handler=tmp_path / "libexec/ostiary/request-key",
+        lasting=tmp_path / "etc/ostiary/managers.d",
+        passing=tmp_path / "run/ostiary-managers",
+    )
+    missing = install.probe(made).missing
+    if missing:
+        pytest.skip("; ".join(missing))
+    return made
+
+
+SOCKET = Path("/run/ostiary/certmgr.sock")
+
+
+def test_install_writes_conf_handler_and_registration(layout: install.Layout) -> None:
+    assert not install.probe(layout).is_usable
+    status = install.install("main", SOCKET, uid=7, is_lasting=True, layout=layout)
+    assert status == install.Status(missing=(), absent=(), managers=("main",))
+    assert status.is_usable
+    assert layout.conf.read_text().endswith(f"create user ostiary:* * {layout.handler} %k\n")
+    assert (layout.lasting / "main").read_text() == f"{SOCKET}\n7\n"
+    first, rest = layout.handler.read_text().split("\n", 1)
+    assert first == f"#!{install.find_interpreter()} -ISE"
+    assert rest == Path(request_key_handler.__file__).read_text().split("\n", 1)[1]
+    modes = {stat.S_IMODE(p.stat().st_mode) for p in (layout.handler, layout.lasting, layout.passing)}
+    assert modes == {0o755}
+    assert stat.S_IMODE(layout.conf.stat().st_mode) == 0o644
+
+
+def test_handler_reads_what_install_wrote(layout: install.Layout) -> None:
+    install.install("b-test", SOCKET, uid=7, is_lasting=False, layout=layout)
+    install.install("z-real", SOCKET, uid=8, is_lasting=True, layout=layout)
+    found = request_key_handler.load_managers((str(layout.lasting), str(layout.passing)))
+    assert found == [(str(SOCKET), 8), (str(SOCKET), 7)]
+
+
+def test_directory_that_others_may_write_is_passed_over(layout: install.Layout) -> None:
+    install.install("main", SOCKET, uid=7, is_lasting=True, layout=layout)
+    layout.lasting.chmod(0o777)
+    assert request_key_handler.load_managers((str(layout.lasting),)) == []
+
+
+def test_last_to_leave_removes_everything(layout: install.Layout, tmp_path: Path) -> None:
+    install.install("one", SOCKET, uid=0, is_lasting=True, layout=layout)
+    install.install("two", SOCKET, uid=0, is_lasting=False, layout=layout)
+    install.uninstall("one", is_lasting=True, layout=layout)
+    assert layout.conf.exists()
+    assert layout.handler.exists()
+    status = install.uninstall("two", is_lasting=False, layout=layout)
+    assert status.managers == ()
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert layout.conf.parent.is_dir()
+
+
+def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: install.Layout) -> None:
+    install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
+    older = layout.handler.read_text() + "# an older release\n"
+    layout.handler.write_text(older)
+    install.install("demo", SOCKET, uid=0, is_lasting=False, layout=layout)
+    assert layout.handler.read_text() == older
+    install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
+    assert layout.handler.read_text() != older
+
+
+def test_handler_of_another_wire_version_is_told(layout: install.Layout) -> None:
+    install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
+    layout.handler.write_text(layout.handler.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
+    status = install.probe(layout)
+    assert not status.is_usable
+    assert "speaks version 9" in status.absent[0]
+
+
+def test_registration_of_a_dead_process_is_dropped(layout: install.Layout) -> None:
+    install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout)
+    child = subprocess.Popen(["true"])
+    child.wait()
+    (layout.passing / "dead").write_text(f"{SOCKET}\n0\n{child.pid}\n1\n")
+    (layout.passing / "reused").write_text(f"{SOCKET}\n0\n{os.getpid()}\n1\n")
+    status = install.install("other", SOCKET, uid=0, is_lasting=False, layout=layout)
+    assert status.managers == ("live", "other")
+
+
+def test_files_that_are_not_ours_stay(layout: install.Layout) -> None:
+    layout.conf.write_text("create user ostiary:* * /opt/else %k\n")
+    status = install.install("main", SOCKET, uid=0, is_lasting=True, layout=layout)
+    assert not status.is_usable
+    assert "does not run" in status.absent[0]
+    install.uninstall("main", is_lasting=True, layout=layout)
+    assert layout.conf.exists()
+    layout.handler.parent.mkdir(parents=True)
+    layout.handler.write_text("#!/bin/sh\n")
+    with pytest.raises(install.InstallRefused, match="not ours"):
+        install.install("main", SOCKET, uid=0, is_lasting=True, layout=layout)
+
+
+def test_missing_parts_are_named_and_nothing_changes(layout: install.Layout, tmp_path: Path) -> None:
+    bare = install.Layout(
+        program=tmp_path / "none",
+        conf=tmp_path / "gone/ostiary.conf",
+        handler=layout.handler,
+        lasting=layout.lasting,
+        passing=layout.passing,
+    )
+    with pytest.raises(install.InstallRefused) as caught:
+        install.install("main", SOCKET, uid=0, is_lasting=True, layout=bare)
+    assert [m.split(" (")[0] for m in caught.value.missing] == [
+        f"needs {bare.program}",
+        f"needs {bare.conf.parent}",
+    ]
+    assert not layout.handler.exists()
+
+
+@pytest.mark.parametrize("name", ["", "../x", ".hidden", "A", "a" * 65, "a\nb"])
+def test_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="manager name"):
+        install.install(name, SOCKET, uid=0, is_lasting=True)
+
+
+@pytest.mark.parametrize("path", ["relative", "/" + "a" * 107, "/a\nb"])
+def test_bad_socket_path_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="socket path"):
+        install.install("main", Path(path), uid=0, is_lasting=True)
