@@ -14,20 +14,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
-from ostiary.certificate import serial_hex, spki_digest
+from ostiary.certificate import parse_tbs, serial_hex, spki_digest
 from ostiary.errors import Forbidden
-from ostiary.identity import identity_of
 from ostiary.keyholder.certificate_guard import (
-    CertificateGuard,
-    check_responder_certificate,
+    certificate_guard,
     check_tbs_cert_list,
     check_tbs_certificate,
+    check_tbs_responder,
 )
 from ostiary.keyholder.keys import CAKeys, IssuingKey, load_issuing_key
 from ostiary.keyholder.protocol import Document
+from ostiary.subsystems import CERTIFICATE_AUTHORITY, SERVICES
 from ostiary.work.ca_items import (
     FrontCertificate,
-    Prepared,
     PublishCRL,
     Redeem,
     Renew,
@@ -55,10 +54,11 @@ class CAEvaluator:
 
     def __init__(self, keys: CAKeys) -> None:
         self._key = load_issuing_key(keys.issuing_key)
-        self._guard = CertificateGuard.of(
-            application=keys.application,
-            node_domains=keys.node_domains,
-            issuer=x509.load_der_x509_certificate(keys.issuing_certificate),
+        self._guard = certificate_guard(
+            x509.load_der_x509_certificate(keys.issuing_certificate),
+            ocsp_url=keys.ocsp_url,
+            ca_issuers_url=keys.ca_issuers_url,
+            crl_base_url=keys.crl_base_url,
         )
 
     def prime(self, document: Document, *, now: datetime) -> None:  # noqa: ARG002 - the port
@@ -69,49 +69,70 @@ class CAEvaluator:
         """Check with the guard, then sign; raises Forbidden(rule)."""
         match item:
             case Redeem() | Renew() | Spawn() | Resign() | FrontCertificate():
-                self._check_prepared(item.certificate, now)
+                self._check_prepared(item, now)
                 return _sign(self._key, item.certificate.tbs)
             case ResponderCertificate():
-                parsed = check_responder_certificate(item.tbs, self._guard, now)
-                if (serial_hex(parsed.serial_number), spki_digest(parsed)) != (
-                    item.serial,
-                    item.spki_digest.hex(),
-                ):
-                    raise Forbidden("the record describes another certificate", rule="record-differs")
+                check_tbs_responder(item.tbs, self._guard, now)
+                parsed = parse_tbs(item.tbs)
+                _require_same(
+                    (
+                        serial_hex(parsed.serial_number),
+                        _seconds(parsed.not_valid_after_utc),
+                        spki_digest(parsed),
+                    ),
+                    (item.serial, item.not_after, item.spki_digest.hex()),
+                )
                 return _sign(self._key, item.tbs)
             case PublishCRL():
-                check_tbs_cert_list(item.tbs, self._guard, now, number=item.number)
+                check_tbs_cert_list(item.tbs, self._guard, now)
                 return _sign(self._key, item.tbs)
             case _:
                 raise Forbidden("nothing to sign", rule="kind-not-signed")
 
-    def _check_prepared(self, prepared: Prepared, now: datetime) -> None:
-        parsed = check_tbs_certificate(prepared.tbs, self._guard, now)
-        identity = identity_of(parsed)
-        said = (
-            serial_hex(parsed.serial_number),
-            identity.subsystem,
-            identity.node,
-            identity.agent,
-            tuple(sorted(identity.capabilities)),
-            tuple(sorted(str(endpoint) for endpoint in identity.endpoints)),
-            int(parsed.not_valid_before_utc.timestamp()),
-            int(parsed.not_valid_after_utc.timestamp()),
-            spki_digest(parsed),
+    def _check_prepared(
+        self, item: Redeem | Renew | Spawn | Resign | FrontCertificate, now: datetime
+    ) -> None:
+        prepared = item.certificate
+        identity = check_tbs_certificate(prepared.tbs, self._guard, now)
+        is_front = isinstance(item, FrontCertificate)
+        if is_front != (identity.subsystem == CERTIFICATE_AUTHORITY):
+            raise Forbidden("only the front has the CA's own name", rule="authority-name")
+        if identity.node_name_in_san != (identity.subsystem in SERVICES):
+            raise Forbidden("only services have their node's name", rule="node-name")
+        parsed = parse_tbs(prepared.tbs)
+        _require_same(
+            (
+                serial_hex(parsed.serial_number),
+                identity.subsystem,
+                identity.node,
+                identity.agent,
+                sorted(identity.capabilities),
+                sorted(str(endpoint) for endpoint in identity.endpoints),
+                _seconds(parsed.not_valid_before_utc),
+                _seconds(parsed.not_valid_after_utc),
+                spki_digest(parsed),
+            ),
+            (
+                prepared.serial,
+                prepared.subsystem,
+                prepared.node,
+                prepared.agent,
+                sorted(prepared.capabilities),
+                sorted(prepared.endpoints),
+                prepared.not_before,
+                prepared.not_after,
+                prepared.spki_digest.hex(),
+            ),
         )
-        recorded = (
-            prepared.serial,
-            prepared.subsystem,
-            prepared.node,
-            prepared.agent,
-            tuple(sorted(prepared.capabilities)),
-            tuple(sorted(prepared.endpoints)),
-            prepared.not_before,
-            prepared.not_after,
-            prepared.spki_digest.hex(),
-        )
-        if said != recorded:
-            raise Forbidden("the record describes another certificate", rule="record-differs")
+
+
+def _require_same(signed: tuple[object, ...], recorded: tuple[object, ...]) -> None:
+    if signed != recorded:
+        raise Forbidden("the record describes another certificate", rule="record-differs")
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
 
 
 def _sign(key: IssuingKey, tbs: bytes) -> bytes:

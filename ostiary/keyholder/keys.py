@@ -1,8 +1,8 @@
 """The keys that a keyholder holds, as one sealed file per service.
 
 Rules:
-- What the guards need to know (application, node domains, the issuing certificate, the approver's public key) is sealed together with
-  the keys: whoever can write the disk cannot widen what a key may sign.
+- What the guards need to know (the issuing certificate with its application and node domains, the URLs, the approver's public
+  key) is sealed together with the keys: whoever can write the disk cannot widen what a key may sign.
 - The associated data names application and service; a file of one service does not open as another's.
 - Private keys are PKCS#8 DER inside the blob, and cryptography's key objects outside; never a text.
 """
@@ -25,8 +25,10 @@ class CAKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A CA's keys and what its guard is made of."""
 
     application: str
-    node_domains: tuple[str, ...]
     issuing_certificate: bytes
+    ocsp_url: str
+    ca_issuers_url: str
+    crl_base_url: str
     issuing_key: bytes
     ledger_key: bytes
 

@@ -23,7 +23,7 @@ def sqlite_url(path: Path) -> str:
 
 def open_for_writing(url: str) -> Engine:
     """The recorder's engine: one connection."""
-    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    engine = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, hide_parameters=True)
     if engine.dialect.name == "sqlite":
         _prepare_sqlite(engine, read_only=False)
     return engine

@@ -1,30 +1,40 @@
 """The tables of a ledger, the same in every service's store.
 
-ledger_head         one row: how many entries there are, and the newest signed note with the peaks of its tree
+ledger_head         one row: how many entries there are, and the newest signed note
 ledger_entries      seq -> canonical entry, its leaf hash, the salt of its digests (NULL once redacted)
-ledger_tiles        complete hash tiles (C2SP tlog-tiles): 256 hashes of 32 bytes
+ledger_tiles        hash tiles (C2SP tlog-tiles), full ones and the partial ones above level 0
 ledger_index        who and what an entry is about, for questions; rebuildable from the entries
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
 
 
-def define_ledger_tables(metadata: MetaData) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTables:
+    """The tables as SQLAlchemy knows them."""
+
+    head: Table
+    entries: Table
+    tiles: Table
+    index: Table
+
+
+def define_ledger_tables(metadata: MetaData) -> LedgerTables:
     """Add the ledger's tables to a service's metadata."""
     # SQLite makes a rowid alias only of INTEGER PRIMARY KEY.
     big = BigInteger().with_variant(Integer(), "sqlite")
-    Table(
+    head = Table(
         "ledger_head",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),
         Column("size", big, nullable=False),
-        Column("signed_size", big, nullable=False),
         Column("note", LargeBinary, nullable=False),
-        Column("peaks", LargeBinary, nullable=False),
     )
-    Table(
+    entries = Table(
         "ledger_entries",
         metadata,
         Column("seq", big, primary_key=True, autoincrement=False),
@@ -32,7 +42,7 @@ def define_ledger_tables(metadata: MetaData) -> None:
         Column("entry", LargeBinary, nullable=False),
         Column("salt", LargeBinary, nullable=True),
     )
-    Table(
+    tiles = Table(
         "ledger_tiles",
         metadata,
         Column("level", Integer, primary_key=True, autoincrement=False),
@@ -46,3 +56,4 @@ def define_ledger_tables(metadata: MetaData) -> None:
         Column("seq", big, primary_key=True, autoincrement=False),
     )
     Index("ledger_index_by_seq", index.c.seq)
+    return LedgerTables(head=head, entries=entries, tiles=tiles, index=index)

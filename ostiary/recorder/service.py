@@ -33,8 +33,9 @@ class Asked:
 class Ruling:
     """One entry to be: the item, what was decided, and whether the keyholder has something to do.
 
-    `answers` is the position of the asked item that waits for this ruling, None where nobody does. `attachment` rides beside the item
-    (None: the keyholder has no part in it). `salt` is kept beside the entry; deleting it redacts the entry's digests.
+    `answers` is the position of the asked item that waits for this ruling, None where nobody does. `attachment` rides beside the
+    item (None: the keyholder has no part in it; its earlier output, if any, is `known_output`). `substitute` goes to the asker as
+    it is. `salt` is kept beside the entry; deleting it redacts the entry's digests.
     """
 
     item: Item
@@ -43,6 +44,8 @@ class Ruling:
     answers: int | None
     attachment: bytes | None = None
     salt: bytes = b""
+    known_output: bytes = b""
+    substitute: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,14 @@ from ostiary.errors import BadInput, Forbidden, InternalFault, OstiaryError
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it had no part."""
+    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it had no part.
+
+    `substitute` are the to-be-signed bytes that were signed instead of those asked: a lost answer, given again.
+    """
 
     index: int
     output: bytes = b""
+    substitute: bytes = b""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

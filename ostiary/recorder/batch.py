@@ -1,0 +1,130 @@
+"""One turn of the recorder: what waits becomes entries and rows in one transaction, then one batch for the keyholder.
+
+Plan of a turn:
+1. Let the service rule on all that was asked and on what time asks for.
+2. Build the entries, append them to the ledger, store salts; commit (durable: SQLite synchronous=FULL, PostgreSQL synchronous_commit=on).
+3. Hand back the batch for the keyholder and who waits for which of its leaves.
+
+A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone.
+What the keyholder answered to earlier turns is stored with the next one (`settle`); signatures are deterministic, so losing
+them costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from ostiary.keyholder.protocol import Batch, Work
+from ostiary.recorder.ledger_store import LedgerStore
+from ostiary.recorder.service import Asked, Ruling, Service, Settled
+from ostiary.work.entry import build_entry
+from ostiary.work.item import Item, encode_item
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A ruling at its place in the ledger; `work` is its position in the batch's work, None without a part for the keyholder."""
+
+    ruling: Ruling
+    index: int
+    work: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one transaction recorded."""
+
+    placed: tuple[Placed, ...]
+    batch: Batch
+
+
+@dataclass(slots=True)
+class Unsettled:
+    """The keyholder's answers that are not stored yet."""
+
+    results: list[Settled] = field(default_factory=list)
+    note: bytes = b""
+
+    def __bool__(self) -> bool:
+        return bool(self.results or self.note)
+
+
+class Recorder:
+    """The writer of one store. Owner: the recorder's only thread."""
+
+    def __init__(self, *, engine: Engine, service: Service, ledger: LedgerStore) -> None:
+        self._engine = engine
+        self._service = service
+        self._ledger = ledger
+        self.unsettled = Unsettled()
+
+    def record(self, asked: Sequence[Asked], *, now_ms: int) -> list[Turn | None]:
+        """Record what was asked: one turn, or one per item where the store refused them together (None for those it refused alone)."""
+        try:
+            return [self._turn(asked, now_ms)]
+        except DBAPIError as exc:
+            _log.warning("store-refused-turn", items=len(asked), error=type(exc.orig).__name__)
+        if len(asked) == 1:
+            return [None]
+        return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
+
+    def record_due(self, *, now_ms: int) -> Turn | None:
+        """Record what time asks for; None where nothing is due."""
+        with self._engine.begin() as tx:
+            items = self._service.due(tx, now_ms=now_ms)
+        if not items:
+            return None
+        return self.record([ask(item) for item in items], now_ms=now_ms)[0]
+
+    def flush(self) -> None:
+        """Store what the keyholder answered, without waiting for the next turn."""
+        taken, self.unsettled = self.unsettled, Unsettled()
+        try:
+            with self._engine.begin() as tx:
+                self._settle(tx, taken)
+        except DBAPIError:
+            self.unsettled = taken
+            raise
+
+    def _turn(self, asked: Sequence[Asked], now_ms: int) -> Turn:
+        # The ledger's edge in memory and what is unsettled change only after the commit; a turn that fails leaves both.
+        taken = self.unsettled
+        with self._engine.begin() as tx:
+            self._ledger.lock(tx)
+            self._settle(tx, taken)
+            rulings = self._service.decide(tx, asked, now_ms=now_ms)
+            entries = [build_entry(r.item, r.raw, r.verdict, at_ms=now_ms) for r in rulings]
+            appended = self._ledger.append(tx, entries, [r.salt for r in rulings])
+        self._ledger.advance(appended)
+        self.unsettled = Unsettled()
+        return _turn_of(rulings, appended.first, b"".join(appended.leaf_hashes), now_ms)
+
+    def _settle(self, tx: Connection, unsettled: Unsettled) -> None:
+        if unsettled.results:
+            self._service.settle(tx, unsettled.results)
+        if unsettled.note:
+            self._ledger.store_note(tx, unsettled.note)
+
+
+def ask(item: Item) -> Asked:
+    """An item that the recorder asks of itself."""
+    return Asked(item=item, raw=encode_item(item))
+
+
+def _turn_of(rulings: Sequence[Ruling], first: int, leaf_hashes: bytes, now_ms: int) -> Turn:
+    placed: list[Placed] = []
+    work: list[Work] = []
+    for offset, ruling in enumerate(rulings):
+        position = None
+        if ruling.attachment is not None:
+            position = len(work)
+            work.append(Work(offset=offset, at_ms=now_ms, item=ruling.raw, attachment=ruling.attachment))
+        placed.append(Placed(ruling=ruling, index=first + offset, work=position))
+    return Turn(placed=tuple(placed), batch=Batch(first=first, leaf_hashes=leaf_hashes, work=tuple(work)))

@@ -1,0 +1,166 @@
+"""The recorder's line to its keyholder: bring it up to date, then one batch after the other.
+
+Rules:
+- After every loss, in this order: ask its state; resume a fresh one with the last stored checkpoint; show it the leaves that it
+  missed, stopping exactly at the newest tree it signed; prime it with the approved documents. Only then is it `ready`.
+- A refusal at any of these steps is an alarm and leaves the service refusing work: either this store was rewound, or a part lies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from ostiary.edge.channel import Client, Status
+from ostiary.edge.hub import AnswerArrived, Hub, Link
+from ostiary.errors import Busy, InternalFault, OstiaryError
+from ostiary.keyholder.protocol import (
+    Batch,
+    CatchUp,
+    Document,
+    Done,
+    FromKeyholder,
+    Hello,
+    Prime,
+    Primed,
+    Resume,
+    State,
+    ToKeyholder,
+    decode_answer,
+    encode_message,
+)
+from ostiary.recorder.ledger_store import LedgerStore
+
+RETRY_S = 0.05
+HANDSHAKE_TIMEOUT_S = 5.0
+BATCH_TIMEOUT_S = 60.0
+"""Long: a slow keyholder's answer is still wanted, it carries the checkpoint. The askers' own deadlines end earlier."""
+CATCH_UP_LEAVES = 4096
+
+_log = structlog.get_logger()
+MessageT = TypeVar("MessageT")
+
+
+class KeyholderLink:
+    """At most one connection; `ready` says that batches may be sent."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        path: Path,
+        expected_uids: frozenset[int],
+        ledger: LedgerStore,
+        documents: Callable[[], list[Document]],
+    ) -> None:
+        self._hub = hub
+        self._path = path
+        self._expected_uids = expected_uids
+        self._ledger = ledger
+        self._documents = documents
+        self._link: Link | None = None
+        self._next_try_s = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the keyholder is up to date and connected."""
+        return self._link is not None
+
+    def try_connect(self) -> bool:
+        """Connect and bring the keyholder up to date; False where that is not possible now."""
+        now_s = time.monotonic()
+        if now_s < self._next_try_s:
+            return False
+        self._next_try_s = now_s + RETRY_S
+        try:
+            self._bring_up_to_date()
+            self._link = self._hub.connect(self._path, expected_uids=self._expected_uids, name="keyholder")
+        except Busy:
+            return False
+        except OstiaryError as exc:
+            _log.error("keyholder-refuses-the-ledger", reason=exc.message)
+            self._next_try_s = now_s + 1.0
+            return False
+        return True
+
+    def lost(self) -> None:
+        """The connection ended."""
+        self._link = None
+
+    def send_batch(self, batch: Batch) -> bytes | None:
+        """Send; the request's id, None where the keyholder is gone or full (it will be shown the leaves when it is back)."""
+        if self._link is None:
+            return None
+        deadline_ns = time.monotonic_ns() + int(BATCH_TIMEOUT_S * 1e9)
+        try:
+            return self._link.send(encode_message(batch), deadline_ns=deadline_ns)
+        except OstiaryError as exc:
+            _log.warning("keyholder-not-reached", reason=exc.message)
+            self._drop()
+            return None
+
+    def read_done(self, event: AnswerArrived) -> Done | None:
+        """The answer to a batch; None for anything but `Done`, after which the keyholder must be brought up to date again."""
+        try:
+            answer = decode_answer(event.body)
+        except msgspec.MsgspecError:
+            answer = None
+        if isinstance(answer, Done):
+            return answer
+        _log.error("keyholder-refused-batch", answer=str(answer))
+        self._drop()
+        return None
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._hub.end_later(self._link)
+            self._link = None
+
+    def _bring_up_to_date(self) -> None:
+        client = Client(self._path, expected_uids=self._expected_uids)
+        try:
+            state = _expect(State, _call(client, Hello()))
+            if state.fresh:
+                state = _expect(State, _call(client, self._resumption()))
+            self._show_missed(client, state)
+            _expect(Primed, _call(client, Prime(documents=tuple(self._documents()))))
+        finally:
+            client.close()
+
+    def _resumption(self) -> Resume:
+        note, frontier = self._ledger.last_signed()
+        return Resume(note=note, size=frontier.size, peaks=b"".join(frontier.peaks))
+
+    def _show_missed(self, client: Client, state: State) -> None:
+        if state.size > self._ledger.size:
+            raise InternalFault(
+                f"the keyholder signed {state.size} entries, this store has {self._ledger.size}: it was rewound"
+            )
+        at = state.size
+        while at < self._ledger.size:
+            end = min(at + CATCH_UP_LEAVES, self._ledger.size)
+            if at < state.must_pass < end:
+                end = state.must_pass
+            _expect(State, _call(client, CatchUp(first=at, leaf_hashes=self._ledger.leaf_hashes(at, end))))
+            at = end
+
+
+def _call(client: Client, message: ToKeyholder) -> FromKeyholder:
+    answer = client.call(encode_message(message), timeout_s=HANDSHAKE_TIMEOUT_S)
+    if answer.status is not Status.OK:
+        raise Busy("the keyholder is busy")
+    try:
+        return decode_answer(answer.body)
+    except msgspec.MsgspecError as exc:
+        raise InternalFault("the keyholder does not speak this protocol") from exc
+
+
+def _expect(kind: type[MessageT], message: object) -> MessageT:
+    if isinstance(message, kind):
+        return message
+    raise InternalFault(f"the keyholder refused: {message}")

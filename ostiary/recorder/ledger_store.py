@@ -1,0 +1,164 @@
+"""The recorder's side of the ledger: appends within a transaction, and the edge of the tree in memory.
+
+Rules:
+- `append` writes within the caller's transaction and changes nothing in memory; `advance` moves the edge once that transaction is
+  durable. A turn that fails leaves both where they were.
+- Appending costs the same at any size; a start reads one tile per level, never all.
+- `lock` is the one order of all recorders of a store: SQLite's write lock, or the head's row FOR UPDATE, after which the edge is read
+  again where another recorder moved it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ostiary.errors import InternalFault
+from ostiary.ledger.checkpoint import read_checkpoint
+from ostiary.ledger.proof import read_frontier
+from ostiary.ledger.right_edge import RightEdge
+from ostiary.ledger.tiles import TileHashes
+from ostiary.ledger.tree import Frontier, leaf_hashes
+from ostiary.recorder.ledger_reader import SqlHashReader
+from ostiary.recorder.ledger_tables import LedgerTables
+
+_HEAD_ID = 1
+_INDEXED = ("serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor")
+"""Members of an entry (or of its certificate) that `audit` finds entries by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """What a transaction appended: the index of its first entry, its leaf hashes, and the tree's edge after them."""
+
+    first: int
+    leaf_hashes: tuple[bytes, ...]
+    edge: RightEdge
+
+
+class LedgerStore:
+    """One ledger in one store. Owner: the recorder's only thread."""
+
+    def __init__(self, engine: Engine, tables: LedgerTables) -> None:
+        self._engine = engine
+        self._tables = tables
+        with engine.begin() as tx:
+            self._edge = self._read_edge(tx)
+
+    @property
+    def size(self) -> int:
+        """The number of durable entries."""
+        return self._edge.size
+
+    def lock(self, tx: Connection) -> None:
+        """Take the store's one order for this transaction."""
+        head = self._tables.head
+        size = tx.execute(select(head.c.size).where(head.c.id == _HEAD_ID).with_for_update()).scalar_one()
+        if size != self._edge.size:
+            self._edge = self._read_edge(tx)
+
+    def append(self, tx: Connection, entries: Sequence[bytes], salts: Sequence[bytes]) -> Appended:
+        """Write entries (canonical JSON) with their salts (b"" for none) behind the last one."""
+        first = self._edge.size
+        hashes = leaf_hashes(entries)
+        edge, rows = self._edge.append(hashes)
+        if entries:
+            tx.execute(insert(self._tables.entries), _entry_rows(first, entries, hashes, salts))
+            self._index(tx, first, entries)
+            self._write_tiles(tx, rows)
+            tx.execute(
+                update(self._tables.head).where(self._tables.head.c.id == _HEAD_ID).values(size=edge.size)
+            )
+        return Appended(first=first, leaf_hashes=tuple(hashes), edge=edge)
+
+    def advance(self, appended: Appended) -> None:
+        """The transaction of `append` is durable."""
+        self._edge = appended.edge
+
+    def store_note(self, tx: Connection, note: bytes) -> None:
+        """Keep the newest signed note."""
+        tx.execute(update(self._tables.head).where(self._tables.head.c.id == _HEAD_ID).values(note=note))
+
+    def last_signed(self) -> tuple[bytes, Frontier]:
+        """The newest stored note and its tree's frontier; b"" and an empty one before the first."""
+        with self._engine.begin() as tx:
+            note = tx.execute(
+                select(self._tables.head.c.note).where(self._tables.head.c.id == _HEAD_ID)
+            ).scalar_one()
+            if not note:
+                return b"", Frontier()
+            return note, read_frontier(SqlHashReader(tx, self._tables), read_checkpoint(note).size)
+
+    def leaf_hashes(self, first: int, end: int) -> bytes:
+        """The leaf hashes of entries first..end-1, 32 bytes each."""
+        entries = self._tables.entries
+        query = (
+            select(entries.c.leaf_hash)
+            .where(entries.c.seq >= first, entries.c.seq < end)
+            .order_by(entries.c.seq)
+        )
+        with self._engine.begin() as tx:
+            found = list(tx.execute(query).scalars())
+        if len(found) != end - first:
+            raise InternalFault(f"entries {first} to {end - 1} are not all in the store: it is damaged")
+        return b"".join(found)
+
+    def _read_edge(self, tx: Connection) -> RightEdge:
+        size = tx.execute(
+            select(self._tables.head.c.size).where(self._tables.head.c.id == _HEAD_ID)
+        ).scalar_one_or_none()
+        if size is None:
+            tx.execute(insert(self._tables.head).values(id=_HEAD_ID, size=0, note=b""))
+            return RightEdge()
+        return RightEdge.read(SqlHashReader(tx, self._tables), size)
+
+    def _write_tiles(self, tx: Connection, rows: Sequence[TileHashes]) -> None:
+        if not rows:
+            return
+        # An upsert, in the one syntax that both dialects share; SQLAlchemy keeps two classes for it.
+        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(self._tables.tiles)
+        replace = statement.on_conflict_do_update(
+            index_elements=["level", "tile"], set_={"hashes": statement.excluded.hashes}
+        )
+        tx.execute(replace, [{"level": r.level, "tile": r.index, "hashes": r.hashes} for r in rows])
+
+    def _index(self, tx: Connection, first: int, entries: Sequence[bytes]) -> None:
+        terms = [
+            {"term": term, "seq": seq}
+            for seq, entry in enumerate(entries, first)
+            for term in terms_of(msgspec.json.decode(entry))
+        ]
+        if terms:
+            tx.execute(insert(self._tables.index), terms)
+
+
+def terms_of(entry: Mapping[str, Any]) -> set[str]:
+    """The terms (`serial:...`, `agent:...`) by which an entry is found, wherever in it they stand."""
+    return {
+        f"{name}:{value}"[:200]
+        for name, value in _members(entry)
+        if name in _INDEXED and isinstance(value, str) and value
+    }
+
+
+def _members(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, member in value.items():
+        if isinstance(member, dict):
+            yield from _members(member)
+        else:
+            yield name, member
+
+
+def _entry_rows(
+    first: int, entries: Sequence[bytes], hashes: Sequence[bytes], salts: Sequence[bytes]
+) -> list[dict[str, object]]:
+    return [
+        {"seq": seq, "leaf_hash": leaf, "entry": entry, "salt": salt or None}
+        for seq, (entry, leaf, salt) in enumerate(zip(entries, hashes, salts, strict=True), first)
+    ]

@@ -1,0 +1,208 @@
+"""The recorder's process: channels in, one transaction at a time, the keyholder behind.
+
+Rules:
+- One thread. Everything that waits when a turn begins goes into that turn (group commit); a turn is bounded by what fits into one frame
+  to the keyholder.
+- An answer leaves only after the keyholder has signed the tree that holds its entry. While the keyholder is away nothing is recorded
+  and everybody is told `Busy`; up to MAX_IN_FLIGHT batches wait for a slow one, further items wait until their own deadlines.
+- A channel carries the kinds on its list and no others.
+
+Left to others: what is decided (`Service`), what is stored (`LedgerStore`), what is signed (keyholder).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import structlog
+
+from ostiary.edge.channel import Status
+from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
+from ostiary.errors import OstiaryError
+from ostiary.keyholder.protocol import Done
+from ostiary.recorder.batch import Placed, Recorder, Turn
+from ostiary.recorder.keyholder_link import KeyholderLink
+from ostiary.recorder.service import Asked, Service, Settled
+from ostiary.work.answer import Recorded, Refused, encode_answer
+from ostiary.work.item import RawItem
+
+MAX_IN_FLIGHT = 4
+MAX_TURN_ITEMS = 256
+MAX_TURN_BYTES = 192 * 1024
+"""Items of one turn; with hashes, attachments and framing a batch stays below a channel's frame where SO_SNDBUF can't be raised."""
+FLUSH_AFTER_S = 0.005
+DUE_EVERY_S = 0.25
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    request: Request
+    asked: Asked
+
+
+class RecorderLoop:
+    """Joins hub, recorder and keyholder."""
+
+    def __init__(self, *, hub: Hub, service: Service, recorder: Recorder, keyholder: KeyholderLink) -> None:
+        self._hub = hub
+        self._service = service
+        self._recorder = recorder
+        self._keyholder = keyholder
+        self._queue: deque[_Waiting] = deque()
+        self._in_flight: dict[bytes, tuple[Turn, list[_Waiting]]] = {}
+        self._next_due_s = 0.0
+
+    def run(self) -> None:
+        """Serve until the process ends."""
+        while True:
+            self.step()
+
+    def step(self) -> None:
+        """One round: take events, record what waits, do what is due."""
+        for event in self._hub.poll(self._patience()):
+            self._handle(event)
+        if not self._keyholder.ready and not self._keyholder.try_connect():
+            self._refuse_all()
+            return
+        while self._queue and len(self._in_flight) < MAX_IN_FLIGHT:
+            self._record(self._take())
+        self._drop_late()
+        self._do_due()
+        if self._recorder.unsettled and not self._queue:
+            self._recorder.flush()
+
+    def _patience(self) -> float:
+        if self._queue and self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT:
+            return 0.0
+        if self._recorder.unsettled:
+            return FLUSH_AFTER_S
+        return max(0.0, min(self._next_due_s - time.monotonic(), DUE_EVERY_S))
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case Request():
+                self._accept(event)
+            case AnswerArrived():
+                self._answered(event)
+            case PeerGone(outgoing=True):
+                self._keyholder.lost()
+                self._busy_in_flight()
+            case _:
+                pass
+
+    def _accept(self, request: Request) -> None:
+        try:
+            item = self._service.decoder.decode(request.body)
+        except OstiaryError as exc:
+            request.reply(
+                Status.REFUSED, encode_answer(Refused(by="parser", rule="bad-item", reason=exc.message))
+            )
+            return
+        if not isinstance(item, self._service.lists[request.channel]):
+            _log.error(
+                "item-not-on-list", channel=request.channel, item=type(item).__name__, pid=request.peer.pid
+            )
+            refused = Refused(by="parser", rule="not-on-list", reason="this channel may not ask for that")
+            request.reply(Status.REFUSED, encode_answer(refused))
+            return
+        self._queue.append(_Waiting(request, Asked(item=item, raw=RawItem(request.body))))
+
+    def _take(self) -> list[_Waiting]:
+        """The next turn's items; those whose sender has given up are dropped unrecorded."""
+        taken: list[_Waiting] = []
+        size = 0
+        now_ns = time.monotonic_ns()
+        while self._queue and len(taken) < MAX_TURN_ITEMS and size < MAX_TURN_BYTES:
+            waiting = self._queue.popleft()
+            if waiting.request.deadline_ns > now_ns:
+                taken.append(waiting)
+                size += len(waiting.asked.raw)
+        return taken
+
+    def _record(self, taken: list[_Waiting]) -> None:
+        if not taken:
+            return
+        turns = self._recorder.record([w.asked for w in taken], now_ms=_now_ms())
+        shares = [taken] if len(turns) == 1 else [[one] for one in taken]
+        for turn, waiters in zip(turns, shares, strict=True):
+            if turn is None:
+                _reply_busy(waiters)
+            else:
+                self._send(turn, waiters)
+
+    def _send(self, turn: Turn, waiters: list[_Waiting]) -> None:
+        request_id = self._keyholder.send_batch(turn.batch)
+        if request_id is None:
+            _reply_busy(waiters)
+            return
+        self._in_flight[request_id] = (turn, waiters)
+
+    def _answered(self, event: AnswerArrived) -> None:
+        found = self._in_flight.pop(event.request_id, None)
+        if found is None:
+            return
+        turn, waiters = found
+        done = self._keyholder.read_done(event)
+        if done is None:
+            _reply_busy(waiters)
+            self._busy_in_flight()
+            return
+        self._recorder.unsettled.note = done.note
+        outcomes = [(placed.ruling, self._outcome(placed, done)) for placed in turn.placed]
+        if any(isinstance(ruling.item, self._service.settled_first) for ruling, _ in outcomes):
+            self._recorder.flush()
+        for ruling, (status, answer) in outcomes:
+            if ruling.answers is not None:
+                waiters[ruling.answers].request.reply(status, encode_answer(answer))
+
+    def _outcome(self, placed: Placed, done: Done) -> tuple[Status, Recorded | Refused]:
+        ruling, verdict, index = placed.ruling, placed.ruling.verdict, placed.index
+        if verdict.decision == "denied":
+            return Status.REFUSED, Refused(
+                by="recorder", rule=verdict.rule, reason=verdict.reason, index=index
+            )
+        if placed.work is None:
+            return Status.OK, Recorded(index=index, output=ruling.known_output, substitute=ruling.substitute)
+        result = done.results[placed.work]
+        if result.refused:
+            _log.error("keyholder-refused", rule=result.refused, index=index, item=type(ruling.item).__name__)
+            return Status.REFUSED, Refused(by="keyholder", rule=result.refused, reason="", index=index)
+        self._recorder.unsettled.results.append(Settled(item=ruling.item, index=index, output=result.output))
+        return Status.OK, Recorded(index=index, output=result.output, substitute=ruling.substitute)
+
+    def _do_due(self) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_due_s or len(self._in_flight) >= MAX_IN_FLIGHT:
+            return
+        self._next_due_s = now_s + DUE_EVERY_S
+        turn = self._recorder.record_due(now_ms=_now_ms())
+        if turn is not None:
+            self._send(turn, [])
+
+    def _drop_late(self) -> None:
+        """Tell those whose time ran out while the keyholder was slow; nothing of theirs was recorded."""
+        now_ns = time.monotonic_ns()
+        while self._queue and self._queue[0].request.deadline_ns <= now_ns:
+            _reply_busy([self._queue.popleft()])
+
+    def _refuse_all(self) -> None:
+        _reply_busy(self._queue)
+        self._queue.clear()
+
+    def _busy_in_flight(self) -> None:
+        for _, waiters in self._in_flight.values():
+            _reply_busy(waiters)
+        self._in_flight.clear()
+
+
+def _reply_busy(waiters: list[_Waiting] | deque[_Waiting]) -> None:
+    for waiting in waiters:
+        waiting.request.reply(Status.BUSY, b"")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
