@@ -5,7 +5,7 @@
   3 dumpable for a moment, user namespace, one identity mapped
   4 the other namespaces
   5 an empty read-only root
-  6 fork: the worker is pid 1; it waits for its parent's end, asks to die with the zygote, leads its own session
+  6 fork: the worker is pid 1; on the zygote's `go` it asks to die with the zygote, and leads its own session
   7 capabilities and securebits
   8 resource limits
   9 no_new_privs, no executable memory (MDWE, where the kernel has it)
@@ -32,10 +32,11 @@ from typing import Final, NoReturn
 from credsvc.sandbox import kernel, landlock, namespaces, privileges, seccomp
 from credsvc.sandbox.kernel import LockdownError, prctl
 
-__all__ = ["DROPPABLE", "Layers", "lock_down"]
+__all__ = ["DROPPABLE", "GO", "Layers", "lock_down"]
 
 _STATUS_FD: Final = 4
 _FAILED: Final = 70  # EX_SOFTWARE
+GO: Final = b"g"
 DROPPABLE: Final = ("namespaces", "landlock")
 
 
@@ -96,18 +97,20 @@ def _enter_namespaces() -> None:
     namespaces.enter_user_namespace()
     namespaces.unshare_the_rest()
     namespaces.empty_root()
-    parent_alive, parent_holds = os.pipe()
     pid = os.fork()
     if pid != 0:
         _report(f"pid {pid}")
         os._exit(0)
-    os.close(parent_holds)
-    os.read(parent_alive, 1)  # end of file: our parent is gone, the zygote (a subreaper) is our parent now
-    os.close(parent_alive)
 
 
 def _settle() -> None:
-    """Rest of step 6: die with the zygote; if it is gone already, the next report is a broken pipe."""
+    """Rest of step 6. The zygote says `go` when it has waited for the process between: only then is it our parent.
+
+    Asking for the signal sooner would let that one's end kill us: a process closes its files before it hands over its
+    children. A zygote that is gone shows as end of file here, or as a broken pipe at the next report.
+    """
+    if os.read(seccomp.CHANNEL_FD, 1) != GO:
+        raise LockdownError("wait for the zygote", 0)
     prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
 
