@@ -16,20 +16,17 @@ SERVICES = {"ca", "certmgr", "credsvc"}
 OURS = SERVICES | {"ostiary", "keyutils", "modules", "tests", "benchmarks"}
 COMPOSITION_ROOTS = ("ostiary.cli", "ostiary.demo")
 # Bytes and values in, values out: `now` and random bytes are arguments.
-PURE = (
-    *("ostiary.capabilities", "ostiary.certificate", "ostiary.der", "ostiary.errors", "ostiary.formula"),
-    *(
-        "ostiary.identity",
-        "ostiary.ledger",
-        "ostiary.names",
-        "ostiary.secret",
-        "ostiary.token",
-        "ostiary.work",
-    ),
-    *("ca.accept", "ca.crl", "ca.lint", "ca.ocsp", "ca.profile", "certmgr.lifecycle"),
+PURE = tuple(
+    """
+    ostiary.capabilities ostiary.certificate ostiary.der ostiary.errors ostiary.formula ostiary.identity ostiary.ledger
+    ostiary.names ostiary.secret ostiary.subsystems ostiary.token ostiary.work
+    ca.accept ca.crl ca.lint ca.ocsp ca.profile ca.shards certmgr.lifecycle
+    """.split()  # noqa: SIM905  # a list of names, not of lines
 )
-WORLD = {"os", "socket", "ssl", "time", "random", "secrets", "subprocess", "threading", "select", "selectors"}
+WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", "select", "selectors"}
 WORLD_OF_OURS = ("ostiary.edge", "ostiary.recorder", "ostiary.keyholder", "ostiary.supervisor", "ostiary.cli")
+# `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait for it.
+CLOCK = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep", "now", "utcnow", "today"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
 LONGEST = 400
 
@@ -52,6 +49,19 @@ def imports_of(source: str, module: str, *, is_package: bool = False) -> Iterato
             base = ".".join([*(package if node.level else []), *([node.module] if node.module else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def clock_readings(source: str) -> Iterator[str]:
+    """Calls that ask the clock: time.time(), datetime.now(UTC), time.gmtime() without a moment, and imports of such names."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield from (alias.name for alias in node.names if alias.name in CLOCK)
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner, name = node.func.value, node.func.attr
+        asks = name in CLOCK or (name in {"gmtime", "localtime"} and not node.args)
+        if asks and isinstance(owner, ast.Name) and owner.id in {"time", "datetime", "date"}:
+            yield f"{owner.id}.{name}"
 
 
 def wrong_arrows(module: str, imported: set[str]) -> Iterator[str]:
@@ -84,6 +94,8 @@ def test_imports_point_one_way() -> None:
     for path in _sources(*SERVICES, "ostiary", "keyutils"):
         source, module = (ROOT / path).read_text("utf-8"), _module(path)
         wrong += wrong_arrows(module, set(imports_of(source, module, is_package=path.name == "__init__.py")))
+        if _within(module, *PURE):
+            wrong += [f"{module} asks {name}: `now` is an argument" for name in clock_readings(source)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -93,7 +105,7 @@ def test_the_test_sees_each_kind_of_wrong_arrow() -> None:
         ("credsvc.app", "def f():\n    from certmgr import app"): "meet on the wire",
         ("ostiary.edge.http", "from ca import app"): "services use ostiary",
         ("keyutils.keyring", "from ostiary.errors import BadInput"): "knows nothing of ours",
-        ("ostiary.ledger.tree", "import time"): "pure package",
+        ("ostiary.ledger.tree", "import os.path"): "pure package",
         ("ostiary.formula.evaluate", "from ..edge import clock"): "pure package",
         ("ostiary.ledger", "from .. import recorder"): "pure package",
         ("credsvc.catalog", "import modules.gogrid"): "never imported",
@@ -107,8 +119,27 @@ def test_the_test_sees_each_kind_of_wrong_arrow() -> None:
     assert not list(wrong_arrows("ostiary.cli.ca", {"ca.app"}))
 
 
+def test_the_test_sees_each_way_to_ask_the_clock() -> None:
+    asking = (
+        "time.time()",
+        "datetime.now(UTC)",
+        "date.today()",
+        "time.gmtime()",
+        "from time import monotonic",
+    )
+    assert all(list(clock_readings(source)) for source in asking)
+    calculating = (
+        "time.gmtime(at_s)",
+        "datetime.fromtimestamp(at_s, UTC)",
+        "from time import gmtime",
+        "row.time()",
+    )
+    assert not any(list(clock_readings(source)) for source in calculating)
+
+
 def test_files_are_named_for_a_concept_and_short() -> None:
-    for path in _sources(*OURS):
-        assert path.stem not in SAYS_NOTHING, f"{path}: name the concept"
-        lines = len((ROOT / path).read_text("utf-8").splitlines())
-        assert lines <= LONGEST, f"{path}: {lines} lines, split it ({LONGEST} at most)"
+    paths = _sources(*OURS)
+    unnamed = [f"{path}: name the concept" for path in paths if path.stem in SAYS_NOTHING]
+    lengths = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in paths}
+    long = [f"{path}: {lines} lines, split it" for path, lines in lengths.items() if lines > LONGEST]
+    assert not unnamed + long, "\n".join(unnamed + long)

@@ -1,0 +1,36 @@
+"""`python -m benchmarks [NAME...]`: runs each `bench_<name>.py` in a process of its own, one after the other.
+
+A benchmark prints its table and exits with 0, or with 1 where a number misses its target; the exit code here is 1 when any did.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def main(wanted: list[str]) -> int:
+    """Run the named benchmarks, or all; 2 for a name that is none."""
+    known = [path.stem.removeprefix("bench_") for path in sorted(HERE.glob("bench_*.py"))]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        print(f"no benchmark {', '.join(unknown)}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    missed = []
+    for name in wanted or known:
+        print(f"== {name}", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.bench_{name}"], cwd=HERE.parent, check=False
+        )
+        missed += [name] if done.returncode != 0 else []
+        print(flush=True)
+    if missed:
+        print(f"missed or failed: {', '.join(missed)}")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
