@@ -119,12 +119,12 @@ def tile_width(level: int, index: int, size: int) -> int:
 def partial_tiles(size: int) -> list[Tile]:
     """Return the partial tiles at the right edge of a tree, level 0 first; at most one on each level."""
     tiles = []
-    for level in range(MAX_LEVEL + 1):
-        index, width = divmod(size >> TILE_HEIGHT * level, TILE_WIDTH)
-        if index == width == 0:
-            break
+    level = 0
+    while hashes := size >> TILE_HEIGHT * level:
+        index, width = divmod(hashes, TILE_WIDTH)
         if width:
             tiles.append(Tile(level=level, index=index, width=width))
+        level += 1
     return tiles
 
 

@@ -130,11 +130,10 @@ class _Tiles:
             return
         if stored == b"".join(leaves):
             return
-        for position, leaf in enumerate(leaves):
-            hashed = stored[position * HASH_BYTES : (position + 1) * HASH_BYTES]
-            if hashed != leaf:
-                self._judge(at + position, hashed, stop, self._hashes)
-                return
+        found = (stored[start : start + HASH_BYTES] for start in range(0, len(stored), HASH_BYTES))
+        pairs = enumerate(zip(found, leaves, strict=True))
+        position, hashed = next((position, hashed) for position, (hashed, leaf) in pairs if hashed != leaf)
+        self._judge(at + position, hashed, stop, self._hashes)
 
     def _judge(self, index: int, stored: bytes, stop: Checkpoint, hashes: HashReader) -> None:
         """Refuse the entry if the checkpoint proves the hash that is stored for it; else it is the hash that is wrong."""

@@ -14,6 +14,7 @@ from ostiary.ledger.note import (
     KeyType,
     VerifierKey,
     add_cosignature,
+    decode_base64,
     note_text,
     parse_verifier_key,
     sign_text,
@@ -91,6 +92,23 @@ def test_a_cosignature_with_a_short_payload_does_not_hold() -> None:
     assert verified_signatures(plain, [witness]) == {}
     cosigned = add_cosignature(plain, "w.example", ENOCH_SECRET, at_s=9)
     assert verified_signatures(cosigned, [witness]) == {witness: 9}
+
+
+@pytest.mark.parametrize("text", ["QUI", "QUJ=", "QUI=\n", "QU I=", "QUI=QUI=", "QUJD=", "QU-_", "\u00e9"])
+def test_base64_has_one_spelling(text: str) -> None:
+    assert decode_base64("QUI=", field="x") == b"AB"
+    with pytest.raises(BadInput):
+        decode_base64(text, field="x")
+
+
+def test_a_signature_line_without_a_signature() -> None:
+    with pytest.raises(BadInput, match="no signature"):
+        note_text("text\n\n\u2014 else.example/x AAAAAA==\n".encode())
+
+
+def test_a_key_of_another_length() -> None:
+    with pytest.raises(BadInput, match="32 bytes"):
+        VerifierKey(name="x", key_type=KeyType.LOG, public_key=bytes(31))
 
 
 def test_a_text_without_its_newline_is_not_signed() -> None:

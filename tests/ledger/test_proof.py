@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostiary.errors import BadInput
+from ostiary.ledger import proof
 from ostiary.ledger.errors import NotProven
 from ostiary.ledger.memory import MemoryLog
 from ostiary.ledger.proof import (
@@ -20,7 +21,8 @@ from ostiary.ledger.proof import (
     check_inclusion,
     read_frontier,
 )
-from ostiary.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash, leaf_hashes
+from ostiary.ledger.tiles import subtree_root
+from ostiary.ledger.tree import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, leaf_hashes
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "rfc6962.json").read_text())
 REFERENCE = MemoryLog(bytes.fromhex(leaf) for leaf in VECTORS["leaves"])
@@ -228,3 +230,22 @@ def test_a_proof_reads_at_most_two_tiles_on_each_level() -> None:
         asked.clear()
         build_inclusion_proof(Spy(), index=index, size=70_000)
         assert len(asked) == len(set(asked)) <= 6
+
+
+def test_what_a_proof_costs_is_bounded_by_the_tiles_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count hashes, not time: at most 255 for each of two tiles on each level, and a few to join them."""
+    counted = 0
+
+    def count(hashes: bytes) -> bytes:
+        nonlocal counted
+        counted += len(hashes) // HASH_BYTES - 1  # the inner nodes of a subtree with that many leaves
+        return subtree_root(hashes)
+
+    monkeypatch.setattr(proof, "subtree_root", count)
+    for at in (1, 255, 256, 257, 32_767, 65_535, 65_537, 69_999):
+        counted = 0
+        build_inclusion_proof(LOG, index=at, size=70_000)
+        assert 0 < counted <= 3 * 2 * 255
+        counted = 0
+        build_consistency_proof(LOG, old_size=at, new_size=70_000)
+        assert 0 < counted <= 3 * 2 * 255
