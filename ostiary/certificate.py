@@ -4,6 +4,7 @@ Rules:
 - What is recorded and signed is the TBSCertificate; a certificate is `assemble(tbs, algorithm, signature)`.
 - `parse_tbs` lets pyca/cryptography read a TBSCertificate by dressing it with a dummy signature (about 10 us).
 - A serial number is printed one way everywhere: lower-case hex, whole octets.
+- Keys that may stand in a certificate of ours: P-256, P-384, Ed25519, RSA of 2048 to 4096 bits with exponent 65537.
 
 Standard: RFC 5280 section 4.1, RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 4055 (RSA).
 """
@@ -29,6 +30,10 @@ ECDSA_SHA384: Final = der.sequence(der.oid("1.2.840.10045.4.3.3"))
 ED25519: Final = der.sequence(der.oid("1.3.101.112"))
 RSA_SHA256: Final = der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null())
 
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 4096  # above it each verification costs its peers too much
+RSA_EXPONENT: Final = 65537
+
 _SERIAL: Final = re.compile(r"(?:[0-9a-f]{2}){1,20}")
 _DUMMY_SIGNATURE: Final = b"\x00"
 
@@ -42,7 +47,7 @@ def parse_tbs(tbs: bytes) -> x509.Certificate:
     """Parse a DER TBSCertificate; the result's signature is a dummy. Raises BadInput; checks no meaning."""
     try:
         return x509.load_der_x509_certificate(assemble(tbs, algorithm_of_tbs(tbs), _DUMMY_SIGNATURE))
-    except ValueError as exc:
+    except (ValueError, x509.InvalidVersion) as exc:
         raise BadInput("tbs_certificate: not a DER TBSCertificate", field="tbs_certificate") from exc
 
 
@@ -67,6 +72,23 @@ def signature_algorithm(public_key: PublicKey) -> der.DER:
             return RSA_SHA256
         case _:
             raise BadInput("public key: not P-256, P-384, Ed25519 or RSA", field="public_key")
+
+
+def accept_public_key(public_key: object) -> PublicKey:
+    """Return the key typed if it may stand in a certificate of ours; BadInput names `public_key` and what was wanted."""
+    match public_key:
+        case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()) | ed25519.Ed25519PublicKey():
+            return public_key
+        case rsa.RSAPublicKey() if (
+            MIN_RSA_BITS <= public_key.key_size <= MAX_RSA_BITS
+            and public_key.public_numbers().e == RSA_EXPONENT
+        ):
+            return public_key
+        case _:
+            raise BadInput(
+                "public key: wanted P-256, P-384, Ed25519, or RSA of 2048 to 4096 bits with exponent 65537",
+                field="public_key",
+            )
 
 
 def spki_der(public_key: PublicKey) -> bytes:

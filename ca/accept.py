@@ -1,0 +1,141 @@
+"""From the bytes of a certification request to a key that may be certified: CSRBytes -> AcceptedCSR.
+
+Rules:
+- A request proves possession of a key, and that is all that is taken from it: names come from the token or the lineage.
+- Names it does carry must not contradict the identity it is used for; challengePassword and other attributes are ignored.
+- Weak or unusual keys and signatures are refused, naming what was wanted.
+
+Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 8551 for its media type.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import Final, NewType
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
+
+from ostiary.certificate import PublicKey, accept_public_key, spki_der
+from ostiary.errors import BadInput
+from ostiary.identity import Identity
+
+CSRBytes = NewType("CSRBytes", bytes)
+
+MAX_CSR_BYTES: Final = 16_384
+_DER_SEQUENCE: Final = 0x30
+_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, type(None))  # None: Ed25519
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedCSR:
+    """A request whose signature and key were checked; `spki_der` is the key as it will stand in the certificate."""
+
+    csr_der: bytes
+    request: x509.CertificateSigningRequest
+    public_key: PublicKey
+    spki_der: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the request's DER: the same token with the same request gives the same certificate."""
+        return hashlib.sha256(self.csr_der).digest()
+
+    @property
+    def spki_digest(self) -> str:
+        """SHA-256 of SubjectPublicKeyInfo, lower-case hex."""
+        return hashlib.sha256(self.spki_der).hexdigest()
+
+
+def accept(body: CSRBytes) -> AcceptedCSR:
+    """Check a request: DER, or base64 of it as EST sends. BadInput names `csr` or `public_key`.
+
+    1. Size and wrapping.  2. PKCS#10 that parses.  3. A key of ours.  4. A signature with that key and a sound hash.
+    Not checked: the names in it (`check_names`), whether the key was used before (the recorder knows).
+    """
+    encoded = _unwrapped(body)
+    try:
+        request = x509.load_der_x509_csr(encoded)
+        public_key = accept_public_key(request.public_key())
+        sound_hash = isinstance(request.signature_hash_algorithm, _HASHES)
+        signed = request.is_signature_valid
+        request.subject  # noqa: B018 -- parsed on first use, so that what is accepted can be read
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
+        raise BadInput(
+            "csr: not a PKCS#10 request in DER with a key of type P-256, P-384, Ed25519 or RSA", field="csr"
+        ) from exc
+    if not sound_hash:
+        raise BadInput("csr: signed with a weak hash, wanted SHA-256, SHA-384 or SHA-512", field="csr")
+    if not signed:
+        raise BadInput("csr: signature does not verify with the key inside", field="csr")
+    return AcceptedCSR(csr_der=encoded, request=request, public_key=public_key, spki_der=spki_der(public_key))
+
+
+def _unwrapped(body: bytes) -> bytes:
+    if len(body) > MAX_CSR_BYTES:
+        raise BadInput(f"csr: {len(body)} bytes, at most {MAX_CSR_BYTES}", field="csr")
+    if body[:1] == bytes((_DER_SEQUENCE,)):
+        return body
+    if body.lstrip().startswith(b"-----BEGIN"):
+        raise BadInput("csr: PEM, wanted base64 of DER without BEGIN and END lines (RFC 7030)", field="csr")
+    try:
+        return base64.b64decode(b"".join(body.split()), validate=True)
+    except binascii.Error as exc:
+        raise BadInput("csr: neither DER nor base64 of DER", field="csr") from exc
+
+
+def check_names(accepted: AcceptedCSR, identity: Identity) -> None:
+    """Check that the request asks for no other name than the identity's; BadInput names the field.
+
+    Subject: DC, O, OU, UID as the identity has them, where present; CN may be the agent, its host or its node.
+    subjectAltName: nothing that the certificate will not carry. basicConstraints: not a CA.
+    """
+    _check_subject(accepted.request.subject, identity)
+    try:
+        extensions = accepted.request.extensions
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+        raise BadInput("csr: requested extensions are malformed or doubled", field="csr") from exc
+    for extension in extensions:
+        match extension.value:
+            case x509.SubjectAlternativeName() as names:
+                _check_alternative_names(names, identity)
+            case x509.BasicConstraints(ca=True):
+                raise BadInput("csr: asks for a CA certificate", field="csr")
+            case _:  # key usage and the like are the profile's business
+                pass
+
+
+def _check_subject(subject: x509.Name, identity: Identity) -> None:
+    wanted: dict[x509.ObjectIdentifier, tuple[str, list[str]]] = {
+        NameOID.DOMAIN_COMPONENT: ("DC", identity.application.split(".")),
+        NameOID.ORGANIZATION_NAME: ("O", [identity.subsystem]),
+        NameOID.ORGANIZATIONAL_UNIT_NAME: ("OU", [identity.node]),
+        NameOID.USER_ID: ("UID", [identity.agent]),
+        NameOID.COMMON_NAME: ("CN", [identity.agent, identity.host, identity.node]),
+    }
+    for attribute in subject:
+        short, values = wanted.get(attribute.oid, (attribute.oid.dotted_string, []))
+        if attribute.value not in values:
+            raise BadInput(
+                f"csr: subject {short} {str(attribute.value)[:128]!r} is not what this certificate will carry; "
+                "leave the subject empty or ask for the identity's own",
+                field=f"subject.{short}",
+            )
+
+
+def _check_alternative_names(names: x509.SubjectAlternativeName, identity: Identity) -> None:
+    carried = {("dns", identity.host), *(("uri", str(endpoint)) for endpoint in identity.endpoints)}
+    if identity.node_name_in_san:
+        carried.add(("dns", identity.node))
+    for name in names:
+        kind = {x509.DNSName: "dns", x509.UniformResourceIdentifier: "uri"}.get(type(name), "other")
+        if (kind, name.value) not in carried:
+            raise BadInput(
+                f"csr: subjectAltName {str(name.value)[:256]!r} is not what this certificate will carry",
+                field="subject_alternative_name",
+            )

@@ -1,0 +1,77 @@
+"""EST on the wire: what its bodies and headers look like. Who may enroll is decided elsewhere.
+
+Rules:
+- Bodies are base64 of DER in lines, without PEM lines; certificates travel as a certs-only PKCS#7.
+- HTTP Basic: user is the token's id, password the whole token; the two must agree. Nothing of them is ever repeated.
+- What csrattrs asks for is advice: any key that `accept` takes is taken.
+
+Standard: RFC 7030 sections 3.2.3 (Basic), 4.1.3 (cacerts), 4.2 (simpleenroll, simplereenroll), 4.5.2 (csrattrs), with the
+corrections of RFC 8951 (base64 without a transfer-encoding header).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization.pkcs7 import serialize_certificates
+
+from ostiary import der
+from ostiary.errors import BadInput, Unauthenticated
+from ostiary.token import Token, parse_token
+
+CERTS_ONLY_TYPE: Final = "application/pkcs7-mime; smime-type=certs-only"
+CSR_TYPE: Final = "application/pkcs10"
+CSRATTRS_TYPE: Final = "application/csrattrs"
+REALM: Final = 'Basic realm="Ostiary enrollment: token id, token"'
+
+_EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
+_P256: Final = "1.2.840.10045.3.1.7"
+_ECDSA_SHA256: Final = "1.2.840.10045.4.3.2"
+_MAX_HEADER: Final = 512
+
+
+def certs_only(certificates: Sequence[x509.Certificate]) -> bytes:
+    """Return the body of an answer with certificates: base64 lines of a certs-only PKCS#7 (DER)."""
+    return base64.encodebytes(serialize_certificates(list(certificates), Encoding.DER))
+
+
+def csr_attributes() -> bytes:
+    """Return the body of csrattrs: a P-256 key, a signature by ECDSA with SHA-256.
+
+    CsrAttrs ::= SEQUENCE OF AttrOrOID; the key is Attribute { id-ecPublicKey, SET { secp256r1 } }.
+    """
+    key = der.sequence(der.oid(_EC_PUBLIC_KEY), der.set_of_one(der.oid(_P256)))
+    return base64.encodebytes(der.sequence(key, der.oid(_ECDSA_SHA256)))
+
+
+def is_csr_type(content_type: str | None) -> bool:
+    """Return whether a Content-Type announces a request (parameters are ignored)."""
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == CSR_TYPE
+
+
+def parse_authorization(header: str | None) -> Token:
+    """Read the token out of an Authorization header; Unauthenticated otherwise. Whether it is known is not checked."""
+    if header is None:
+        raise Unauthenticated(
+            "authorization: missing, wanted Basic with token id and token", field="authorization"
+        )
+    scheme, _, encoded = header[:_MAX_HEADER].partition(" ")
+    try:
+        user, colon, password = (
+            base64.b64decode(encoded.strip(), validate=True).decode("ascii").partition(":")
+        )
+        if scheme.lower() != "basic" or not colon:
+            raise Unauthenticated("authorization: not HTTP Basic", field="authorization")
+        token = parse_token(password)
+    except (binascii.Error, UnicodeDecodeError) as exc:
+        raise Unauthenticated("authorization: not HTTP Basic", field="authorization") from exc
+    except BadInput as exc:
+        raise Unauthenticated(f"authorization: {exc.message}", field="authorization") from exc
+    if user != token.id:
+        raise Unauthenticated("authorization: user is not the id of the token", field="authorization")
+    return token

@@ -1,0 +1,76 @@
+"""The lint sees every difference between plan and bytes, one at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ca.lint import LintError, lint
+from ca.profile import build_tbs
+from ca.shards import ShardNumber
+from ostiary.capabilities import parse_capabilities
+from ostiary.certificate import ED25519, spki_der
+from ostiary.identity import parse_endpoint, parse_subsystem
+from tests.ca.builders import RESPONDER_KEY, AuthorityForTests
+from tests.ostiary.builders import HOST, IDENTITY
+
+CA = AuthorityForTests()
+PLAN = CA.plan()
+TBS = build_tbs(CA.profile, PLAN)
+
+
+def other(**changes: Any) -> Any:
+    return dataclasses.replace(IDENTITY, **changes)
+
+
+PLANS: dict[str, Any] = {
+    "subsystem": {"identity": other(subsystem=parse_subsystem("other"))},
+    "endpoints": {"identity": other(endpoints=(parse_endpoint(f"https+tcp://{HOST}:1"),))},
+    "capabilities": {"identity": other(capabilities=parse_capabilities(["credential:use"]))},
+    "capabilities of a pending one": {"pending": True},
+    "node_name_in_san": {"identity": other(node_name_in_san=True)},
+    "serial_number": {"serial_number": 8},
+    "public_key": {"spki_der": spki_der(RESPONDER_KEY.public_key())},
+    "not_before": {"not_before": PLAN.not_before + timedelta(seconds=1)},
+    "not_after": {"not_after": PLAN.not_after - timedelta(seconds=1)},
+    "cRLDistributionPoints": {"shard": ShardNumber(4)},
+}
+PROFILES: dict[str, Any] = {
+    "issuer": {"issuer_subject_der": CA.root.subject.public_bytes()},
+    "signature_algorithm": {"signature_algorithm_der": ED25519},
+    "authorityInfoAccess": {"ocsp_url": "http://elsewhere.example/ocsp"},
+    "authorityKeyIdentifier": {"issuer_key_identifier": bytes(20)},
+}
+
+
+def test_what_was_planned_passes() -> None:
+    lint(TBS, CA.profile, PLAN)
+    pending = CA.plan(pending=True)
+    lint(build_tbs(CA.profile, pending), CA.profile, pending)
+
+
+@pytest.mark.parametrize("field", PLANS)
+def test_a_difference_from_the_plan_is_seen(field: str) -> None:
+    with pytest.raises(LintError) as fault:
+        lint(TBS, CA.profile, dataclasses.replace(PLAN, **PLANS[field]))
+    assert fault.value.field == field.partition(" ")[0]
+
+
+@pytest.mark.parametrize("field", PROFILES)
+def test_a_difference_from_the_profile_is_seen(field: str) -> None:
+    with pytest.raises(LintError) as fault:
+        lint(TBS, dataclasses.replace(CA.profile, **PROFILES[field]), PLAN)
+    assert fault.value.field == field
+
+
+@given(st.integers(0, len(TBS) - 1), st.integers(1, 255))
+def test_no_changed_octet_passes(position: int, change: int) -> None:
+    broken = bytearray(TBS)
+    broken[position] ^= change
+    with pytest.raises(LintError):
+        lint(bytes(broken), CA.profile, PLAN)

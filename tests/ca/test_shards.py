@@ -1,0 +1,45 @@
+"""Shards: never above their capacity, in order of issue, dropped whole."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from ca.shards import (
+    CAPACITY,
+    CLOSE_AT,
+    MAX_AGE,
+    current_shard,
+    first_shard,
+    is_admitted,
+    is_retired,
+    with_one_more,
+)
+from tests.ostiary.builders import NOW
+
+
+def test_a_shard_is_closed_before_it_is_full() -> None:
+    shard = dataclasses.replace(first_shard(NOW), count=CLOSE_AT)
+    assert is_admitted(shard)
+    assert current_shard(shard, NOW).number == shard.number + 1
+    full = dataclasses.replace(shard, count=CAPACITY)
+    assert not is_admitted(full)
+    with pytest.raises(AssertionError):
+        with_one_more(full, NOW)
+
+
+def test_an_old_shard_is_closed_and_an_empty_one_is_not() -> None:
+    shard = first_shard(NOW)
+    later = NOW + 10 * MAX_AGE
+    assert current_shard(shard, later) == shard
+    used = with_one_more(shard, later)
+    assert used.opened_at == later
+    assert current_shard(used, later + MAX_AGE / 2) == used
+    assert current_shard(used, later + MAX_AGE).number == 2
+
+
+def test_a_shard_outlives_its_last_certificate_by_a_day() -> None:
+    assert not is_retired(NOW, NOW + timedelta(days=1))
+    assert is_retired(NOW, NOW + timedelta(days=1, seconds=1))
