@@ -87,11 +87,11 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-class MalformedFrame(Exception):  # noqa: N818 - a state of the connection, never shown to a caller
+class MalformedFrame(Exception):
     """The peer sent something that is no frame; the connection is closed."""
 
 
-class PeerClosed(Exception):  # noqa: N818 - as above
+class PeerClosed(Exception):
     """End of file: the peer is gone."""
 
 

@@ -234,7 +234,7 @@ class Hub:
             self.counters.refused_peers += 1
             sock.close()
             return
-        sock.setblocking(False)  # noqa: FBT003 - the name of the call says it
+        sock.setblocking(False)
         listener.peers += 1
         self._add(sock.fileno(), _Inbound(self, Connection(sock, self._buffer), listener, peer))
         events.append(PeerArrived(channel=listener.channel, peer=peer))

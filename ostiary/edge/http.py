@@ -1,0 +1,227 @@
+"""HTTP as every service speaks it: JSON in, JSON out, and one mapping from errors to problem documents (RFC 9457).
+
+Rules:
+- This file alone maps an error's kind to a status and a problem type; nothing internal leaves through it.
+- A body has a limit, a Content-Length (no chunked bodies) and the content type that was asked for.
+- JSON is decoded strictly into a msgspec type; a type error names the member at fault as `field`.
+- Nothing is cached unless a resource says so: `Cache-Control: no-store` is the default.
+- An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's id,
+  never its message, which may quote a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final, Literal, TypeVar
+
+import falcon
+import msgspec
+
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured, OstiaryError
+
+T = TypeVar("T")
+Audience = Literal["network", "operator"]
+
+PROBLEM_TYPE: Final = "application/problem+json"
+PROBLEM_URN: Final = "urn:ostiary:problem:"
+DEFAULT_BODY_BYTES: Final = 64 << 10
+_log = logging.getLogger("ostiary.front")
+
+STATUS_OF_KIND: Final[dict[str, tuple[int, str]]] = {
+    "bad-input": (400, "The request can't be right"),
+    "unauthenticated": (401, "Who you are is not proven"),
+    "forbidden": (403, "You may not do this"),
+    "not-found": (404, "There is no such thing"),
+    "conflict": (409, "The state does not allow this"),
+    "busy": (503, "Try again"),
+    "misconfigured": (500, "The service needs its operator"),
+    "internal-fault": (500, "The service failed"),
+}
+_DETAIL_HIDDEN: Final = "the service's log says more under this instance"
+# msgspec ends its messages with a JSON path: "Expected `int`, got `str` - at `$.ports[0]`".
+_AT_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
+_MISSING_FIELD: Final = re.compile(r"required field `([^`]*)`")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A problem document; `field` and `rule` are our extension members."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    instance: str = ""
+    field: str | None = None
+    rule: str | None = None
+
+
+def problem_of(error: OstiaryError, *, audience: Audience, instance: str) -> Problem:
+    """The document of one error; what only an operator may read is kept from the network."""
+    status, title = STATUS_OF_KIND[error.kind]
+    hidden = isinstance(error, InternalFault) or (isinstance(error, Misconfigured) and audience == "network")
+    return Problem(
+        type=PROBLEM_URN + error.kind,
+        title=title,
+        status=status,
+        detail=_DETAIL_HIDDEN if hidden else error.message,
+        instance=instance if status >= 500 else "",
+        field=None if hidden else error.field,
+        rule=error.rule if isinstance(error, Forbidden) else None,
+    )
+
+
+def raw_problem(status: int) -> bytes:
+    """A whole HTTP/1.1 response for what never became a request."""
+    phrase = HTTPStatus(status).phrase
+    body = msgspec.json.encode(_problem_of_status(status, phrase, ""))
+    head = (
+        f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def create_app(*, audience: Audience, middleware: Iterable[Any] = ()) -> falcon.App[Any, Any]:
+    """A falcon application that answers every error with a problem document; add routes to it."""
+    stack: list[Any] = [_Headers(), *middleware]
+    app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
+    errors = _Errors(audience)
+    app.set_error_serializer(_serialize_http_error)
+    app.add_error_handler(Exception, errors.on_unexpected)
+    app.add_error_handler(falcon.HTTPError, errors.on_http_error)
+    app.add_error_handler(OstiaryError, errors.on_ostiary_error)
+    app.req_options.strip_url_path_trailing_slash = False
+    return app
+
+
+def read_body(req: falcon.Request, *, content_type: str, limit_bytes: int) -> bytes:
+    """The body, whole; 415 for another content type, 411 without a length, 413 above the limit, 408 when too slow."""
+    given = (req.content_type or "").partition(";")[0].strip().lower()
+    if given != content_type:
+        raise falcon.HTTPUnsupportedMediaType(description=f"the body must be {content_type}")
+    if req.content_length is None:
+        raise falcon.HTTPLengthRequired(description="send Content-Length")
+    if req.content_length > limit_bytes:
+        raise falcon.HTTPContentTooLarge(description=f"the body may have {limit_bytes} bytes")
+    try:
+        body: bytes = req.bounded_stream.read()
+    except OSError as exc:
+        raise falcon.HTTPError(falcon.HTTP_408) from exc
+    if len(body) != req.content_length:
+        raise BadInput("the body ended early")
+    return body
+
+
+def read_json(req: falcon.Request, type_: type[T], *, limit_bytes: int = DEFAULT_BODY_BYTES) -> T:
+    """The body decoded into a msgspec type, which should forbid unknown fields."""
+    return decode_json(read_body(req, content_type="application/json", limit_bytes=limit_bytes), type_)
+
+
+def decode_json(content: bytes, type_: type[T]) -> T:
+    """Strict JSON; `BadInput` names the member by its path (`ports[0]`)."""
+    try:
+        return msgspec.json.decode(content, type=type_)
+    except msgspec.ValidationError as exc:
+        raise _bad_member(str(exc)) from exc
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise BadInput("the body is not JSON") from exc
+
+
+def write_json(resp: falcon.Response, value: object) -> None:
+    """Answer with `value` (a msgspec Struct, dict or list) as JSON."""
+    resp.content_type = "application/json"
+    resp.data = msgspec.json.encode(value)
+
+
+def _bad_member(message: str) -> BadInput:
+    match = _AT_PATH.search(message)
+    path = match[1] if match else ""
+    text = message[: match.start()] if match else message
+    inner = _UNKNOWN_FIELD.search(text) or _MISSING_FIELD.search(text)
+    if inner is not None:
+        path = f"{path}.{inner[1]}" if path else inner[1]
+    # An enum's error quotes the value it got, which may be a secret in the wrong place.
+    text = re.sub(r"value '.*'", "value", text, flags=re.DOTALL)
+    return BadInput(text[:1].lower() + text[1:], field=path or None)
+
+
+class _Headers:
+    """Headers of every response; a resource's own win."""
+
+    def process_response(
+        self, _req: falcon.Request, resp: falcon.Response, _resource: object, *_outcome: object
+    ) -> None:
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header("Cache-Control", "no-store")
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+class _Errors:
+    """The error handlers of one application."""
+
+    def __init__(self, audience: Audience) -> None:
+        self._audience: Audience = audience
+
+    def on_ostiary_error(
+        self, _req: falcon.Request, resp: falcon.Response, error: OstiaryError, _params: dict[str, Any]
+    ) -> None:
+        instance = _instance()
+        problem = problem_of(error, audience=self._audience, instance=instance)
+        if problem.status == 500:
+            _log.error("request failed", extra={"instance": instance, "problem": error.message})
+        if isinstance(error, Busy):
+            resp.set_header("Retry-After", str(error.retry_after_s))
+        if problem.status == 401:
+            resp.set_header("WWW-Authenticate", 'Basic realm="ostiary", charset="UTF-8"')
+        _write_problem(resp, problem)
+
+    def on_http_error(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]
+    ) -> None:
+        resp.status = error.status
+        for name, value in dict(error.headers or {}).items():
+            resp.set_header(name, value)
+        _serialize_http_error(req, resp, error)
+
+    def on_unexpected(
+        self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
+    ) -> None:
+        instance = _instance()
+        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][
+            -8:
+        ]
+        _log.error(
+            "unexpected exception",
+            extra={"instance": instance, "error": type(error).__name__, "where": where, "method": req.method},
+        )
+        fault = problem_of(InternalFault("unexpected"), audience=self._audience, instance=instance)
+        _write_problem(resp, fault)
+
+
+def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never falcon's text."""
+    detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
+    phrase = HTTPStatus(error.status_code).phrase
+    _write_problem(resp, _problem_of_status(error.status_code, phrase, detail))
+
+
+def _problem_of_status(status: int, phrase: str, detail: str) -> Problem:
+    slug = re.sub(r"[^a-z]+", "-", phrase.lower()).strip("-")
+    return Problem(type=PROBLEM_URN + slug, title=phrase, status=status, detail=detail)
+
+
+def _write_problem(resp: falcon.Response, problem: Problem) -> None:
+    resp.status = falcon.code_to_http_status(problem.status)
+    resp.content_type = PROBLEM_TYPE
+    resp.data = msgspec.json.encode(problem)
+    resp.set_header("Cache-Control", "no-store")
+
+
+def _instance() -> str:
+    return f"urn:ostiary:request:{os.urandom(8).hex()}"

@@ -1,0 +1,64 @@
+"""What a role of a service does first and last: say that it is ready, stop when told, die with its supervisor.
+
+Rules:
+- Ready is one byte "R" on the inherited pipe named in `OSTIARY_READY_FD`; said once, after the role can serve.
+- SIGTERM asks to stop; `StopSignal` makes it a readable descriptor for a hub, so that no work is cut in half.
+- A role never outlives the process that started it (PR_SET_PDEATHSIG, prctl(2)); a change of user clears that
+  setting, so it is made after one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from types import FrameType
+from typing import Final
+
+READY_FD_VARIABLE: Final = "OSTIARY_READY_FD"
+SUPERVISOR_VARIABLE: Final = "OSTIARY_SUPERVISOR_PID"
+_PR_SET_PDEATHSIG: Final = 1
+# Loaded here, because between fork and exec nothing may be loaded.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def announce_ready() -> None:
+    """Tell the supervisor, if there is one, that this role serves; safe to call again and in a forked worker."""
+    fd_text = os.environ.pop(READY_FD_VARIABLE, None)
+    if fd_text is None:
+        return
+    with contextlib.suppress(OSError):  # a worker that comes later finds the pipe closed
+        os.write(int(fd_text), b"R")
+    with contextlib.suppress(OSError):
+        os.close(int(fd_text))
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent's thread ends; exit now if it has already gone."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+class StopSignal:
+    """SIGTERM and SIGINT as a descriptor: `hub.watch(stop.fd, name="stop")`; only for the main thread."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    @property
+    def received(self) -> bool:
+        """Whether a signal came; stays true."""
+        try:
+            count = os.eventfd_read(self.fd)
+        except BlockingIOError:
+            return False
+        os.eventfd_write(self.fd, count)
+        return True
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        os.eventfd_write(self.fd, 1)

@@ -1,0 +1,241 @@
+"""A gunicorn thread worker that no unauthenticated client can starve.
+
+gunicorn 27's gthread gives a thread to every connection that has sent a byte, for as long as its handshake and its
+headers take. Here the poller waits for both: a thread is only lent to a handshake message or a read that is
+already there, and to a request whose head is complete.
+
+Rules:
+- accept -> [readable -> one step of the handshake] -> [readable -> what there is of the head] -> thread -> answer.
+- Handshake and first head must end `head_s` after accept, a later head `head_s` after its first byte.
+- When the worker is full, the oldest connection that has not completed a head makes room.
+- Body and answer are a thread's, under the deadline of `ostiary.edge.tls.GuardedSocket`.
+- Closing never lingers on the main loop (gunicorn's waits up to 2 s there for the client to close).
+- What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
+
+It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is pinned,
+and tests/integration/test_front.py holds what each override is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import selectors
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from gunicorn import http
+from gunicorn.http import errors as parsing
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from ostiary.edge.http import raw_problem
+from ostiary.edge.role import announce_ready, die_with_parent
+from ostiary.edge.tls import GuardedSocket, TLSSocket, acknowledge_at_once
+
+_log = logging.getLogger("ostiary.front")
+_HEAD_END: Final = b"\r\n\r\n"
+_READ_BYTES: Final = 16 << 10
+_DRAIN_READS: Final = 4
+_SWEEP_S: Final = 0.25
+# What `handle` returns for a connection that has to wait for its client.
+_WAIT: Final = object()
+
+_STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (parsing.LimitRequestLine, 414),
+    (parsing.LimitRequestHeaders, 431),
+    (parsing.UnsupportedTransferCoding, 501),
+    (parsing.ExpectationFailed, 417),
+    (parsing.ParseException, 400),
+    (TimeoutError, 408),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What the arbiter hands to its workers over fork."""
+
+    tls: Callable[[], ssl.SSLContext] | None
+    head_s: float
+    max_head_bytes: int
+
+
+class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
+    """One client; `sock` is its `GuardedSocket`, and its `TLSSocket` once the handshake began."""
+
+    sock: Any
+    parser: Any
+    initialized: bool
+
+    def __init__(
+        self, cfg: Any, sock: socket.socket, client: Any, server: Any, settings: WorkerSettings
+    ) -> None:
+        super().__init__(cfg, GuardedSocket.adopt(sock), client, server)
+        self.data_ready = True
+        self._settings = settings
+        self._handshake_done = settings.tls is None
+        self.head_deadline = 0.0
+        self.expect_head()
+
+    def expect_head(self) -> None:
+        """Start the clock of the next request's head."""
+        self.head_deadline = time.monotonic() + self._settings.head_s
+
+    def init(self) -> None:
+        """Make the parser; the socket is wrapped by `advance` already."""
+        if not self.initialized:
+            self.initialized = True
+            self.parser = http.get_parser(self.cfg, self.sock, self.client)
+
+    def advance(self) -> bool:
+        """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is gone."""
+        self.sock.setblocking(False)
+        if not self._handshake_done and not self._shake_hands():
+            return False
+        self.init()
+        return self._gather_head()
+
+    def _shake_hands(self) -> bool:
+        if not isinstance(self.sock, TLSSocket) and self._settings.tls is not None:
+            self.sock = self._settings.tls().wrap_socket(
+                self.sock, server_side=True, do_handshake_on_connect=False
+            )
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        acknowledge_at_once(self.sock)
+        self._handshake_done = True
+        return True
+
+    def _gather_head(self) -> bool:
+        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`."""
+        unreader = self.parser.unreader
+        head = bytearray(unreader.take_buffered())
+        try:
+            while _HEAD_END not in head:
+                if len(head) > self._settings.max_head_bytes:
+                    raise parsing.LimitRequestHeaders("head too large")
+                chunk = self.sock.recv(_READ_BYTES)
+                if not chunk:
+                    raise ConnectionResetError("closed by the client")
+                head += chunk
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        finally:
+            unreader.unread(bytes(head))
+        return True
+
+    def keep_read_ahead(self) -> None:
+        """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket readable."""
+        pending = self.sock.pending() if isinstance(self.sock, TLSSocket) else 0
+        if pending:
+            unreader = self.parser.unreader
+            unreader.unread(unreader.take_buffered() + self.sock.recv(pending))
+
+    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
+        """Close without waiting; reads what is there first, so that the kernel does not reset over the answer."""
+        with contextlib.suppress(OSError):
+            if graceful:
+                self.sock.setblocking(False)
+                self.sock.shutdown(socket.SHUT_WR)
+                for _ in range(_DRAIN_READS):
+                    if not self.sock.recv(_READ_BYTES):
+                        break
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+
+class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """The worker; `settings` is set by `run_front` before the first fork."""
+
+    settings: ClassVar[WorkerSettings]
+    _next_sweep = 0.0
+
+    def load_wsgi(self) -> None:
+        # After gunicorn may have changed the user, which clears the setting that post_fork made.
+        die_with_parent(self.ppid)
+        super().load_wsgi()
+
+    def run(self) -> None:
+        announce_ready()
+        super().run()
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            sock, client = listener.accept()
+        except (
+            OSError
+        ):  # another worker was faster, the client left, or no descriptor is free: the poller asks again
+            return
+        if self.nr_conns + 1 >= self.worker_connections and self.pending_conns:
+            self._drop(self.pending_conns[0])
+        self.nr_conns += 1
+        self._park(FrontConnection(self.cfg, sock, client, listener.getsockname(), self.settings))
+
+    def on_client_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
+        conn.expect_head()
+        super().on_client_socket_readable(conn, client)
+
+    def handle(self, conn: FrontConnection) -> object:
+        """In a thread: advance the connection, and serve its request once the head is there."""
+        try:
+            if not conn.advance():
+                return _WAIT
+        except parsing.LimitRequestHeaders as exc:
+            self.handle_error(None, conn.sock, conn.client, exc)
+            return False
+        except (OSError, ValueError):  # ssl.SSLError is an OSError: refused certificate, no TLS, gone
+            return False
+        keep = super().handle(conn)
+        if keep is True:
+            conn.expect_head()
+            with contextlib.suppress(OSError):
+                conn.keep_read_ahead()
+        return keep
+
+    def finish_request(self, conn: FrontConnection, fs: Future[object]) -> None:
+        waits = not fs.cancelled() and fs.exception() is None and fs.result() is _WAIT
+        if not waits:
+            super().finish_request(conn, fs)
+        elif self.alive and time.monotonic() < conn.head_deadline:
+            self._park(conn)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+
+    def murder_pending(self) -> None:
+        """Close what has not completed a head in time."""
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP_S
+        for conn in [conn for conn in self.pending_conns if conn.head_deadline <= now or not self.alive]:
+            self._drop(conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Answer what is no HTTP, or what the application let through, without a word of it."""
+        status = next((status for kind, status in _STATUS_OF if isinstance(exc, kind)), 500)
+        # The text of a parsing error quotes the client; its type is enough.
+        level = logging.ERROR if status == 500 else logging.INFO
+        _log.log(level, "request refused", extra={"error": type(exc).__name__, "status": status})
+        with contextlib.suppress(OSError):
+            client.setblocking(False)
+            client.send(raw_problem(status))
+
+    def _park(self, conn: FrontConnection) -> None:
+        self.pending_conns.append(conn)
+        on_readable = functools.partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, on_readable)
+
+    def _drop(self, conn: FrontConnection) -> None:
+        self.pending_conns.remove(conn)
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()

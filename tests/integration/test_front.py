@@ -1,0 +1,431 @@
+"""Fronts as real processes: gunicorn, TLS 1.3 and the clients that try to hold or pass them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import falcon
+import pytest
+
+from ostiary.edge.front import Front, Limits, listen_tcp, listen_unix, peer_credentials, peer_pidfd, run_front
+from ostiary.edge.http import create_app, read_json, write_json
+from ostiary.edge.role import READY_FD_VARIABLE
+from ostiary.edge.tls import client_context, cut_off, peer_certificate, server_context
+from ostiary.errors import Busy
+from tests.edge.pki import Leaf, Root
+
+pytestmark = pytest.mark.slow
+
+NAME = "node.shop.example"
+HEAD_S = 1.0
+
+
+class Resource:
+    """Says who asks; on POST echoes; `?cut=SERIAL` cuts a certificate off, `?fail` fails, `?busy` is busy."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if req.get_param("fail") is not None:
+            raise RuntimeError("a secret in a message")
+        if req.get_param("busy") is not None:
+            raise Busy("full", retry_after_s=7)
+        if (serial := req.get_param("cut")) is not None:
+            write_json(resp, {"cut": cut_off([int(serial)])})
+            return
+        der = peer_certificate(req.env)
+        peer = peer_credentials(req.env)
+        fd = peer_pidfd(req.env)
+        if fd is not None:
+            os.close(fd)
+        write_json(
+            resp,
+            {
+                "certificate": der.hex() if der else None,
+                "uid": peer.uid if peer else None,
+                "pid": peer.pid if peer else None,
+                "pidfd": fd is not None,
+                "worker": os.getpid(),
+                "scheme": req.scheme,
+            },
+        )
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, read_json(req, dict[str, int], limit_bytes=1000))
+
+
+def make_app() -> Any:
+    app = create_app(audience="network")
+    app.add_route("/", Resource())
+    return app
+
+
+class Running:
+    """A front in a child process."""
+
+    def __init__(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None, **options: Any) -> None:
+        read_fd, write_fd = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(read_fd)
+            os.environ[READY_FD_VARIABLE] = str(write_fd)
+            try:
+                limits = Limits(head_s=HEAD_S, stop_s=1, **options)
+                front = Front(
+                    listeners=[sock], make_app=make_app, tls=tls, workers=1, threads=2, limits=limits
+                )
+                run_front(front)
+            finally:
+                os._exit(0)
+        os.close(write_fd)
+        self.ready = os.read(read_fd, 1)
+        os.close(read_fd)
+        self.address = sock.getsockname()
+        sock.close()
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        os.waitpid(self.pid, 0)
+
+
+class Site:
+    """A root, a server and a client, and connections between them."""
+
+    def __init__(self, mode: Any) -> None:
+        self.root = Root()
+        server = self.root.leaf(NAME)
+        context = server_context(server.identity, self.root.pem, client_certificates=mode)
+        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: context)
+        self.client = self.root.leaf("agent.shop.example")
+
+    def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        context = client_context(self.root.pem, leaf.identity if leaf else None)
+        return self.connect_by(context, session=session)
+
+    def connect_by(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        sock = socket.create_connection(self.running.address, timeout=5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(sock, server_hostname=NAME, session=session)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    site = Site("required")
+    yield site
+    site.running.stop()
+
+
+@pytest.fixture(scope="module")
+def open_site() -> Iterator[Site]:
+    site = Site("optional")
+    yield site
+    site.running.stop()
+
+
+def ask(sock: socket.socket, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> tuple[int, Any]:
+    """Send a request and read one response: status and JSON."""
+    sock.sendall(request)
+    return answer(sock)
+
+
+def answer(sock: socket.socket) -> tuple[int, Any]:
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    body = response.read()
+    return response.status, json.loads(body)
+
+
+def test_a_client_is_served_and_known_by_its_certificate(site: Site) -> None:
+    assert site.running.ready == b"R"
+    with site.connect(site.client) as sock:
+        assert sock.version() == "TLSv1.3"
+        for _ in range(3):
+            status, body = ask(sock)
+            assert (status, body["certificate"], body["scheme"]) == (200, site.client.der.hex(), "https")
+
+
+def test_a_client_without_certificate_is_refused_where_one_is_required(site: Site) -> None:
+    with site.connect(None) as sock, pytest.raises(OSError, match=r"(?i)certificate required|reset"):
+        ask(sock)
+
+
+def test_a_client_of_another_root_is_refused(site: Site) -> None:
+    with site.connect(Root().leaf("agent.shop.example")) as sock, pytest.raises(OSError):
+        ask(sock)
+
+
+def test_a_client_without_certificate_is_served_where_one_is_optional(open_site: Site) -> None:
+    with open_site.connect(None) as sock:
+        assert ask(sock)[1]["certificate"] is None
+    with open_site.connect(open_site.client) as sock:
+        assert ask(sock)[1]["certificate"] == open_site.client.der.hex()
+
+
+def test_the_first_request_does_not_wait_for_a_delayed_ack(site: Site) -> None:
+    def first_request_s() -> float:
+        context = client_context(site.root.pem, site.client.identity)
+        with socket.create_connection(site.running.address, timeout=5) as raw:  # TCP_NODELAY left off
+            sock = context.wrap_socket(raw, server_hostname=NAME)
+            started = time.monotonic()
+            ask(sock)
+            took_s = time.monotonic() - started
+            sock.close()
+            return took_s
+
+    assert sorted(first_request_s() for _ in range(7))[3] < 0.03
+
+
+def test_no_session_is_offered_and_none_resumed(site: Site) -> None:
+    context = client_context(site.root.pem, site.client.identity)
+    with site.connect_by(context) as first:
+        ask(first)
+        session = first.session
+    assert session is None or not session.has_ticket
+    with site.connect_by(context, session=session) as second:
+        assert not second.session_reused
+        assert ask(second)[0] == 200
+
+
+def test_older_tls_is_refused(site: Site) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        site.connect_by(context)
+
+
+def test_a_revoked_client_is_cut_off_at_once(site: Site) -> None:
+    serial = site.client.certificate.serial_number
+    with site.connect(site.client) as victim, site.connect(site.root.leaf("other")) as other:
+        ask(victim)
+        assert ask(other, f"GET /?cut={serial} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[1]["cut"] >= 1
+        victim.settimeout(1)
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            assert victim.recv(10) == b""
+        assert time.monotonic() - started < 0.5
+        assert ask(other)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "first_bytes",
+    [
+        pytest.param(b"", id="silent"),
+        pytest.param(b"\x16", id="one byte of a hello"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="the start of a hello"),
+    ],
+)
+def test_clients_that_never_finish_their_hello_hold_nobody_up(site: Site, first_bytes: bytes) -> None:
+    attackers = [socket.create_connection(site.running.address) for _ in range(20)]
+    for attacker in attackers:
+        attacker.sendall(first_bytes)
+    time.sleep(0.1)
+    _serves_quickly(site, site.client)
+    for attacker in attackers:
+        attacker.close()
+
+
+def test_a_client_that_stops_in_the_handshake_holds_nobody_up(site: Site) -> None:
+    attackers = []
+    for _ in range(20):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        hello = client_context(site.root.pem, None).wrap_bio(incoming, outgoing, server_hostname=NAME)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            hello.do_handshake()
+        attackers.append(socket.create_connection(site.running.address))
+        attackers[-1].sendall(outgoing.read())
+    time.sleep(0.2)
+    _serves_quickly(site, site.client)
+    for attacker in attackers:
+        attacker.close()
+
+
+def test_clients_that_trickle_a_head_hold_nobody_up_and_are_closed(open_site: Site) -> None:
+    attackers = [open_site.connect(None) for _ in range(10)]
+    for attacker in attackers:
+        attacker.sendall(b"GET / HT")
+    for _ in range(5):
+        time.sleep(0.1)
+        for attacker in attackers:
+            attacker.sendall(b"T")
+    _serves_quickly(open_site, None)
+    started = time.monotonic()
+    for attacker in attackers:
+        attacker.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert attacker.recv(100) == b""
+        attacker.close()
+    assert time.monotonic() - started < HEAD_S + 2
+
+
+def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
+    """Without our close, gunicorn's graceful close waits up to 2 s for the client, on the main loop."""
+    attackers = [open_site.connect(None) for _ in range(5)]
+    for attacker in attackers:
+        attacker.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    _serves_quickly(open_site, None)
+    for attacker in attackers:
+        assert answer(attacker)[0] == 200
+        attacker.close()
+
+
+def test_requests_sent_ahead_are_all_answered(open_site: Site) -> None:
+    with open_site.connect(None) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        received = b""
+        while received.count(b"HTTP/1.1 200") < 3:
+            chunk = sock.recv(8192)
+            assert chunk
+            received += chunk
+
+
+def test_a_head_in_pieces_is_served(open_site: Site) -> None:
+    with open_site.connect(None) as sock:
+        for piece in (b"GET / HT", b"TP/1.1\r\nHo", b"st: x\r\n", b"\r\n"):
+            sock.sendall(piece)
+            time.sleep(0.05)
+        assert answer(sock)[0] == 200
+
+
+def post(body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n%s" % (
+        content_type,
+        extra,
+        len(body),
+        body,
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status", "kind"),
+    [
+        pytest.param(post(b'{"a": 1}'), 200, None, id="good"),
+        pytest.param(post(b'{"a": "1"}'), 400, "bad-input", id="wrong type"),
+        pytest.param(post(b"{"), 400, "bad-input", id="no JSON"),
+        pytest.param(post(b"[" * 900), 400, "bad-input", id="deep"),
+        pytest.param(post(b'{"a": 1}', b"text/plain"), 415, "unsupported-media-type", id="content type"),
+        pytest.param(post(b'{"a": %s1}' % (b" " * 1000)), 413, "", id="too large"),
+        pytest.param(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2\r\n{}\r\n0\r\n\r\n",
+            411,
+            "length-required",
+            id="chunked",
+        ),
+        pytest.param(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n", 404, "not-found", id="no route"),
+        pytest.param(b"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method-not-allowed", id="no method"),
+        pytest.param(b"GET /?fail=1 HTTP/1.1\r\nHost: x\r\n\r\n", 500, "internal-fault", id="our fault"),
+        pytest.param(b"GET /?busy=1 HTTP/1.1\r\nHost: x\r\n\r\n", 503, "busy", id="busy"),
+        pytest.param(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 9000), 414, "", id="long line"),
+        pytest.param(b"GET / HTTP/1.1\r\n%s\r\n" % (b"A: b\r\n" * 60), 431, "", id="many headers"),
+        pytest.param(b"GET / HTTP/1.1\r\nA: %s\r\n\r\n" % (b"b" * 9000), 431, "", id="long header"),
+        pytest.param(b"GET / HTTP/1.1\r\nA: %s" % (b"b" * 40000), 431, "", id="endless head"),
+        pytest.param(b"secret!\r\n\r\n", 400, "bad-request", id="no HTTP"),
+    ],
+)
+def test_each_refusal_is_a_problem_document(
+    open_site: Site, request_bytes: bytes, status: int, kind: str | None
+) -> None:
+    with open_site.connect(None) as sock:
+        got, body = ask(sock, request_bytes)
+        assert got == status
+        if kind is not None:
+            assert body["status"] == status
+            assert body["type"].startswith("urn:ostiary:problem:" + kind)
+            assert "secret" not in json.dumps(body)
+
+
+def test_a_slow_body_is_ended_by_its_deadline() -> None:
+    """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
+    from ostiary.edge import tls
+
+    sock = listen_tcp("127.0.0.1", 0)
+    before = tls.GuardedSocket.exchange_s
+    tls.GuardedSocket.exchange_s = 0.5
+    try:
+        running = Running(sock, None)
+    finally:
+        tls.GuardedSocket.exchange_s = before
+    with socket.create_connection(running.address, timeout=5) as slow:
+        slow.sendall(post(b"x" * 100)[:-90])
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            for _ in range(30):
+                slow.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - started < 3
+    running.stop()
+
+
+def test_a_unix_front_knows_its_peer(tmp_path: Path) -> None:
+    running = Running(listen_unix(tmp_path / "s", mode=0o600), None)
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(tmp_path / "s"))
+        body = ask(sock)[1]
+    assert (body["uid"], body["pid"]) == (os.getuid(), os.getpid())
+    running.stop()
+
+
+def test_a_context_is_rotated_without_a_restart(tmp_path: Path) -> None:
+    root = Root()
+    first, second = root.leaf(NAME), root.leaf(NAME)
+    marker = tmp_path / "rotated"
+    contexts = [
+        server_context(leaf.identity, root.pem, client_certificates="none") for leaf in (first, second)
+    ]
+    running = Running(listen_tcp("127.0.0.1", 0), lambda: contexts[marker.exists()])
+
+    def served_by() -> bytes | None:
+        raw = socket.create_connection(running.address, timeout=5)
+        with client_context(root.pem, None).wrap_socket(raw, server_hostname=NAME) as sock:
+            ask(sock)
+            return sock.getpeercert(True)
+
+    assert served_by() == first.der
+    marker.touch()
+    assert served_by() == second.der
+    running.stop()
+
+
+def test_workers_die_with_a_killed_arbiter_and_the_port_is_free_at_once() -> None:
+    sock = listen_tcp("127.0.0.1", 0)
+    running = Running(sock, None)
+    with socket.create_connection(running.address, timeout=5) as client:
+        worker = ask(client)[1]["worker"]
+    os.kill(running.pid, signal.SIGKILL)
+    listen_tcp(*running.address).close()
+    os.waitpid(running.pid, 0)
+    deadline = time.monotonic() + 2
+    while Path(f"/proc/{worker}/cmdline").exists() and time.monotonic() < deadline:
+        if " Z " in Path(f"/proc/{worker}/stat").read_text():
+            break
+        time.sleep(0.01)
+    assert time.monotonic() < deadline
+
+
+def test_a_killed_worker_is_replaced() -> None:
+    running = Running(listen_tcp("127.0.0.1", 0), None)
+    with socket.create_connection(running.address, timeout=5) as client:
+        worker = ask(client)[1]["worker"]
+    os.kill(worker, signal.SIGKILL)
+    with socket.create_connection(running.address, timeout=5) as client:
+        assert ask(client)[1]["worker"] != worker
+    running.stop()
+
+
+def _serves_quickly(site: Site, leaf: Leaf | None) -> None:
+    started = time.monotonic()
+    with site.connect(leaf) as sock:
+        assert ask(sock)[0] == 200
+    assert time.monotonic() - started < 0.8
