@@ -111,6 +111,6 @@ class Keyholder:
                 return Result(refused="entry-not-in-batch")
             return Result(output=self._evaluator.evaluate(item, work.attachment, now=now))
         except OstiaryError as exc:
-            return Result(refused=getattr(exc, "rule", exc.kind))
+            return Result(refused=getattr(exc, "rule", exc.kind), reason=exc.message)
         except Exception:  # noqa: BLE001  # one bad item must not take the batch with it, and no text of it may leave
             return Result(refused="keyholder-fault")

@@ -89,10 +89,11 @@ class Primed(Message, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item's outcome: `output` (bytes whose form the item's kind defines), or the rule by which it was refused."""
+    """An item's outcome: `output` (bytes whose form the item's kind defines), or the rule by which it was refused, and why."""
 
     output: bytes = b""
     refused: str = ""
+    reason: str = ""
 
 
 class Done(Message, frozen=True, kw_only=True):

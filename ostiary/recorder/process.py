@@ -170,7 +170,7 @@ class RecorderLoop:
         result = done.results[placed.work]
         if result.refused:
             _log.error("keyholder-refused", rule=result.refused, index=index, item=type(ruling.item).__name__)
-            return Status.REFUSED, Refused(by="keyholder", rule=result.refused, reason="", index=index)
+            return Status.REFUSED, Refused(by="keyholder", rule=result.refused, reason=result.reason, index=index)
         self._recorder.unsettled.results.append(Settled(item=ruling.item, index=index, output=result.output))
         return Status.OK, Recorded(index=index, output=result.output, substitute=ruling.substitute)
 

@@ -61,6 +61,9 @@ def refusal_error(refused: Refused) -> OstiaryError:
         case "recorder":
             return Forbidden(refused.reason, rule=refused.rule)
         case "keyholder":
+            if refused.rule == BadInput.kind:
+                # What only the keyholder can see: the shape of a secret. Its message never says what the secret was.
+                return BadInput(refused.reason)
             return InternalFault(
                 f"the keyholder refused what was recorded as entry {refused.index}: {refused.rule}"
             )

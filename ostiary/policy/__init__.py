@@ -1,0 +1,1 @@
+"""Policy: who may do what, in Cedar, validated when it is loaded."""

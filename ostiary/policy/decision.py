@@ -1,0 +1,28 @@
+"""What policy answers: a grant or a denial, both values, both recorded, each with the rule that decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Allowed by the rule with this `@id`."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Denial:
+    """Refused: by the `forbid` with this `@id`, or by `default-deny` where no rule allows it."""
+
+    rule: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undecided:
+    """Not before the operation's context is known."""
+
+
+DEFAULT_DENY = "default-deny"
