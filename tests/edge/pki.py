@@ -86,7 +86,7 @@ class Root:
 
 
 def _now() -> dt.datetime:
-    return dt.dt.now(dt.UTC)
+    return dt.datetime.now(dt.UTC)
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
