@@ -12,7 +12,6 @@ corrections of RFC 8951 (base64 without a transfer-encoding header).
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Final
 
@@ -36,7 +35,10 @@ _MAX_HEADER: Final = 512
 
 
 def certs_only(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return the body of an answer with certificates: base64 lines of a certs-only PKCS#7 (DER)."""
+    """Return the body of an answer with certificates: base64 lines of a certs-only PKCS#7 (DER).
+
+    They are a SET there, so their order says nothing: clients build the chain themselves.
+    """
     return base64.encodebytes(serialize_certificates(list(certificates), Encoding.DER))
 
 
@@ -68,7 +70,7 @@ def parse_authorization(header: str | None) -> Token:
         if scheme.lower() != "basic" or not colon:
             raise Unauthenticated("authorization: not HTTP Basic", field="authorization")
         token = parse_token(password)
-    except (binascii.Error, UnicodeDecodeError) as exc:
+    except ValueError as exc:  # of base64 or of ASCII
         raise Unauthenticated("authorization: not HTTP Basic", field="authorization") from exc
     except BadInput as exc:
         raise Unauthenticated(f"authorization: {exc.message}", field="authorization") from exc

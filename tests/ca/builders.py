@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -126,7 +127,9 @@ class AuthorityForTests:
             )
         )
 
-    def crl(self, entries: list[bytes], *, number: int = 1, shard: int | None = 3, seconds: int = 0) -> bytes:
+    def crl(
+        self, entries: Sequence[bytes], *, number: int = 1, shard: int | None = 3, seconds: int = 0
+    ) -> bytes:
         this_update = self.now.replace(microsecond=0) + timedelta(seconds=seconds)
         tbs = build_tbs_cert_list(
             self.crl_issuer,

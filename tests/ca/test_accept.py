@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from ca.accept import MAX_CSR_BYTES, CSRBytes, accept, check_names
 from ostiary.certificate import spki_digest
 from ostiary.errors import BadInput
+from tests.need import require_tool
 from tests.ostiary.builders import AGENT, HOST, IDENTITY, NODE, SUBJECT, URL, Attribute
 
 SHA256 = hashes.SHA256()
@@ -169,7 +170,16 @@ def test_a_service_may_ask_for_its_node() -> None:
 
 def test_a_request_made_by_openssl_is_taken(tmp_path: Path) -> None:
     out = tmp_path / "csr.der"
-    command = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = [
+        require_tool("openssl"),
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ]
     command += [
         "-keyout",
         str(tmp_path / "key.pem"),

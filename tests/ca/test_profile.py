@@ -22,6 +22,7 @@ from ostiary.certificate import PublicKey, spki_der
 from ostiary.errors import BadInput, Misconfigured
 from ostiary.identity import Identity, identity_of, parse_application, parse_node
 from tests.ca.builders import CONFIG, LEAF_KEY, SERIAL, AuthorityForTests
+from tests.need import require_tool
 from tests.ostiary.builders import ALTERNATIVE_NAME, HOST, IDENTITY, NODE, SUBJECT
 
 CA = AuthorityForTests()
@@ -192,7 +193,7 @@ def test_the_chain_says_what_the_design_says() -> None:
 def test_openssl_shows_every_field(tmp_path: Path) -> None:
     path = tmp_path / "leaf.pem"
     path.write_bytes(CA.leaf().public_bytes(Encoding.PEM))
-    command = ["openssl", "x509", "-in", str(path), "-noout", "-text"]
+    command = [require_tool("openssl"), "x509", "-in", str(path), "-noout", "-text"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     for expected in (
         "DC = example, DC = shop, O = component-harness",
