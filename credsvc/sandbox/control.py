@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SpawnedWorker", "ZygoteClient", "ZygoteUnavailable", "zygote_argv"]
+__all__ = ["NOBODY_KNOWS", "SpawnedWorker", "ZygoteClient", "ZygoteUnavailable", "zygote_argv"]
 
+NOBODY_KNOWS: Final = -1
 _MAX_ANSWER_BYTES: Final = 64
 # The import path is given by hand: -I -S leaves out the environment, the working directory and site-packages' .pth code.
 _BOOT: Final = (
@@ -89,14 +90,14 @@ class ZygoteClient:
         return SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel)
 
     def kill(self, worker_id: int, *, deadline: float) -> int:
-        """End a worker and return its wait status (waitpid's), -1 where nobody knows. Never raises.
+        """End a worker and return its wait status (waitpid's), or `NOBODY_KNOWS`. Never raises.
 
         When this returns, the process is gone or the connection is closed, which makes the zygote end it.
         """
         try:
             answer, _descriptors = self._ask(b"K" + struct.pack("Q", worker_id), deadline)
         except ZygoteUnavailable:
-            return -1
+            return NOBODY_KNOWS
         status: int = struct.unpack("i", answer[1:])[0]
         return status
 

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -110,17 +111,19 @@ class Nursery:
         theirs.close()
         os.close(status_write)
         with os.fdopen(status_read, encoding="ascii", errors="replace") as status:
-            pid = _read_pid(status.readline(), child)
+            first = status.readline()
+            pid = _read_pid(first, child)
             if pid != child:
                 os.waitpid(child, 0)  # the process between; the worker is our child once this returns
             self._last_id += 1
             worker = Worker(worker_id=self._last_id, pid=pid, uid=uid, channel=ours)
             self._alive[pid] = worker
-            ours.send(GO)
-            reports = status.read().splitlines()
+            with contextlib.suppress(BrokenPipeError):  # it failed already and says so below
+                ours.send(GO)
+            reports = [first.strip(), *status.read().splitlines()]
         if "locked" not in reports:
             self.end(worker)
-            raise LockdownError(next(iter(reports), "lock-down ended without a report"), 0)
+            raise LockdownError(reports[-1] or "lock-down ended without a report", 0)
         return worker
 
     def _become_worker(self, channel_fd: int, status_fd: int, uid: int | None) -> NoReturn:

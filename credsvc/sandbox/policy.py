@@ -139,7 +139,6 @@ class _Narrowed(RestrictingNodeTransformer):
     visit_Import = _refuse
     visit_ImportFrom = _refuse
     visit_Starred = _refuse
-    visit_MatMult = _refuse
     visit_TemplateStr = _refuse
     visit_Interpolation = _refuse
 
@@ -198,7 +197,9 @@ class _Narrowed(RestrictingNodeTransformer):
         return super().visit_ExceptHandler(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> Any:
-        """Send `* % ** <<` through guards that bound their results."""
+        """Send `* % ** <<` through guards that bound their results; refuse `@`."""
+        if isinstance(node.op, ast.MatMult):
+            self.error(node, "")
         guard = _OPERATORS.get(type(node.op))
         node = self.node_contents_visit(node)
         if guard is None:

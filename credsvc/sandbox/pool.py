@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final, NewType
 
 from credsvc.sandbox import frames
-from credsvc.sandbox.control import SpawnedWorker, ZygoteClient, ZygoteUnavailable
+from credsvc.sandbox.control import NOBODY_KNOWS, SpawnedWorker, ZygoteClient, ZygoteUnavailable
 from credsvc.sandbox.decode import HoleProposal, RefusedAnswer, decode_proposal
 from credsvc.sandbox.faults import Fault, SandboxFault, SourceRefused, fault
 from credsvc.sandbox.frames import Kind, Outcome
@@ -101,8 +101,8 @@ class SandboxPool:
         except SandboxFault as exc:
             if exc.fault is Fault.MODULE_RAISED:
                 self._give_back(worker)
-            else:
-                self._end(worker)
+            elif self._end(worker) == NOBODY_KNOWS and exc.fault is Fault.CRASHED:
+                raise fault(Fault.UNAVAILABLE) from exc  # it went with its zygote: not the module's doing
             raise
         except BaseException:
             self._end(worker)
@@ -213,14 +213,16 @@ class SandboxPool:
                 return
         self._end(worker)
 
-    def _end(self, worker: _Worker) -> None:
-        self._kill(worker)
+    def _end(self, worker: _Worker) -> int:
+        status = self._kill(worker)
         self._release_place()
+        return status
 
-    def _kill(self, worker: _Worker) -> None:
-        self._zygote.kill(worker.worker_id, deadline=time.monotonic() + _KILL_S)
+    def _kill(self, worker: _Worker) -> int:
+        status = self._zygote.kill(worker.worker_id, deadline=time.monotonic() + _KILL_S)
         with contextlib.suppress(OSError):
             worker.channel.close()
+        return status
 
     def _release_place(self) -> None:
         with self._freed:

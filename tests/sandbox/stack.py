@@ -56,6 +56,13 @@ class Stack:
         """Process ids of the zygote's children, the spare included."""
         return children(self.process.pid)
 
+    def settle(self) -> None:
+        """Wait until all that the zygote has are locked workers: the next spare is on its way for some milliseconds."""
+        until = time.monotonic() + 5.0
+        while not all(is_bare(worker) for worker in self.workers()):
+            assert time.monotonic() < until
+            time.sleep(0.002)
+
 
 def module(source: str) -> LoadedModule:
     digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
@@ -65,6 +72,21 @@ def module(source: str) -> LoadedModule:
 def children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii")
     return [int(each) for each in text.split()]
+
+
+def is_bare(worker: int) -> bool:
+    """A locked worker without children and with no descriptor but its channel and /dev/null."""
+    try:
+        if children(worker) or "Seccomp:\t2" not in Path(f"/proc/{worker}/status").read_text("ascii"):
+            return False
+        return os.geteuid() != 0 or {path.name for path in Path(f"/proc/{worker}/fd").iterdir()} == {
+            "0",
+            "1",
+            "2",
+            "3",
+        }
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextmanager
@@ -117,7 +139,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_gone(pid: int, *, within_s: float = 5.0) -> None:
+    """Wait until a process has ended; one that only waits for init to bury it has."""
     until = time.monotonic() + within_s
-    while Path(f"/proc/{pid}").exists():
+    while _is_alive(pid):
         assert time.monotonic() < until, f"process {pid} is still there"
-        time.sleep(0.005)
+        time.sleep(0.002)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text("ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False

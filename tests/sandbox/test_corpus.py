@@ -21,7 +21,7 @@ from credsvc.sandbox.faults import Fault, SandboxFault, SourceRefused, fault
 from tests.need import require_root
 from tests.sandbox import corpus
 from tests.sandbox.corpus import ENTRY, Entry
-from tests.sandbox.stack import CONTROL, REQUEST, Stack, children, module, running
+from tests.sandbox.stack import CONTROL, REQUEST, Stack, module, running
 
 # Held by this process before the zygote starts, as a front holds its key; none may ever be seen in a worker.
 CANARIES = [f"CANARY{secrets.token_hex(16)}" for _ in range(3)]
@@ -69,7 +69,7 @@ def test_process_layers_hold_without_the_language(unrestricted: Stack, entry: En
     _run_and_judge(unrestricted, entry)
     if entry.scan:
         require_root()
-        _settle(unrestricted)
+        unrestricted.settle()
         assert _canaries_in_memory(unrestricted) == 0
     _check_invariants(unrestricted, before)
 
@@ -142,30 +142,7 @@ def _check_invariants(stack: Stack, before: dict[str, frozenset[str]]) -> None:
     assert time.monotonic() - begun < 5.0
     _check_no_canary(stack.log)
     assert _leftovers(stack) == before
-    _settle(stack)
-
-
-def _settle(stack: Stack) -> None:
-    """Wait until all that the zygote has are locked workers: the next spare is on its way for some milliseconds."""
-    until = time.monotonic() + 5.0
-    while not all(_is_bare(worker) for worker in stack.workers()):
-        assert time.monotonic() < until
-        time.sleep(0.002)
-
-
-def _is_bare(worker: int) -> bool:
-    """A worker without children and with no descriptor but its channel and /dev/null."""
-    try:
-        if children(worker):
-            return False
-        return os.geteuid() != 0 or {path.name for path in Path(f"/proc/{worker}/fd").iterdir()} == {
-            "0",
-            "1",
-            "2",
-            "3",
-        }
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    stack.settle()
 
 
 def _leftovers(stack: Stack) -> dict[str, frozenset[str]]:
