@@ -73,23 +73,15 @@ def track(work: Iterable[T], *, description: str, total: int | None = None) -> I
     return draw(work, description=description, total=total, console=Console(stderr=True), transient=True)
 
 
-def problem(error: OstiaryError) -> dict[str, Any]:
-    """The problem document of an error that happened on this side of the wire.
-
-    There is no HTTP response, so there is no `status`; the other members are those of `ostiary.edge.http`.
-    """
-    members = {"field": error.field, "rule": getattr(error, "rule", None)}
-    return {
-        "type": f"urn:ostiary:problem:{error.kind}",
-        "title": error.kind.replace("-", " "),
-        "detail": error.message,
-    } | {name: value for name, value in members.items() if value is not None}
-
-
 def report(error: OstiaryError, *, as_json: bool) -> None:
     """Write an error where the caller looks for it."""
     if as_json:
-        click.echo(json.dumps(problem(error), ensure_ascii=False), err=True)
+        # The same mapping as over the wire; imported late, because most commands end without an error.
+        import msgspec
+
+        from ostiary.edge.http import problem_of
+
+        click.echo(msgspec.json.encode(problem_of(error, audience="operator", instance="")), err=True)
         return
     lines = [f"error: {error.message}"]
     if error.field is not None and not isinstance(error, Misconfigured):
