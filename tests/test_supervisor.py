@@ -1,0 +1,233 @@
+"""The supervisor against roles that are small shell-like Python programs: real processes, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ostiary.errors import Misconfigured
+from ostiary.supervisor import Role, RoleStatus, Supervisor, User, can_run_as
+
+pytestmark = pytest.mark.slow
+
+READY = "import os; os.write(int(os.environ['OSTIARY_READY_FD']), b'R');"
+APPEND = "import sys; open(sys.argv[1], 'a').write({text!r});"
+
+
+def role(name: str, program: str, *arguments: str, ready_timeout_s: float = 10, stop_s: float = 5) -> Role:
+    argv = [sys.executable, "-S", "-c", program, *arguments]
+    return Role(name=name, argv=argv, ready_timeout_s=ready_timeout_s, stop_s=stop_s)
+
+
+class Running:
+    """A supervisor in a child process; its exit code is 0, or 3 with the message in `failure`."""
+
+    def __init__(self, directory: Path, roles: list[Role]) -> None:
+        self.status_path = directory / "roles.json"
+        self.failure = directory / "failure"
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                Supervisor(roles, status_path=self.status_path).run()
+                code = 0
+            except Misconfigured as exc:
+                self.failure.write_text(exc.message)
+                code = 3
+            finally:
+                os._exit(code)
+
+    def status(self) -> dict[str, RoleStatus]:
+        if not self.status_path.exists():
+            return {}
+        rows = msgspec.json.decode(self.status_path.read_bytes(), type=list[RoleStatus])
+        return {row.name: row for row in rows}
+
+    def wait(
+        self, condition: Callable[[dict[str, RoleStatus]], bool], limit_s: float = 10
+    ) -> dict[str, RoleStatus]:
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            status = self.status()
+            if status and condition(status):
+                return status
+            time.sleep(0.02)
+        raise AssertionError(f"never came: {self.status()}")
+
+    def stop(self) -> int:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        return self.end()
+
+    def end(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+
+Start = Callable[[list[Role]], Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def run(roles: list[Role]) -> Running:
+        started.append(Running(tmp_path, roles))
+        return started[-1]
+
+    yield run
+    for running in started:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(running.pid, signal.SIGKILL)
+            os.waitpid(running.pid, 0)
+
+
+def all_ready(status: dict[str, RoleStatus]) -> bool:
+    return all(row.state == "ready" for row in status.values())
+
+
+def restarted(times: int, status: dict[str, RoleStatus]) -> bool:
+    return status["first"].restarts == times and all_ready(status)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_gone(*pids: int) -> None:
+    deadline = time.monotonic() + 3
+    while not all(gone(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_roles_start_in_order_each_after_the_one_before_is_ready(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    slow = (
+        APPEND.format(text="slow ") + "import time; time.sleep(0.3);" + APPEND.format(text="ready ") + READY
+    )
+    quick = APPEND.format(text="quick ") + READY
+    sleep = "time.sleep(99)"
+    running = start(
+        [role("slow", slow + sleep, str(log)), role("quick", quick + "import time;" + sleep, str(log))]
+    )
+    running.wait(lambda status: all_ready(status) and status["quick"].pid is not None)
+    assert log.read_text() == "slow ready quick "
+    assert running.stop() == 0
+
+
+def test_a_killed_role_comes_back_and_the_others_stay(start: Start) -> None:
+    program = READY + "import time; time.sleep(99)"
+    running = start([role("first", program), role("second", program)])
+    before = running.wait(lambda status: all_ready(status) and len(status) == 2)
+    first, second = before["first"].pid, before["second"].pid
+    assert first is not None
+    for restarts in range(1, 4):
+        pid = running.status()["first"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        after = running.wait(functools.partial(restarted, restarts))
+        assert after["first"].pid not in {None, pid}
+    assert running.status()["second"].pid == second
+    assert running.status()["first"].last_exit == -signal.SIGKILL
+    assert running.stop() == 0
+
+
+def test_a_role_that_keeps_ending_is_tried_ever_more_rarely(start: Start, tmp_path: Path) -> None:
+    program = "import sys, time; open(sys.argv[1], 'a').write('x');" + READY
+    running = start([role("short", program, str(tmp_path / "starts"))])
+    time.sleep(3.0)
+    starts = len((tmp_path / "starts").read_text())
+    # 0.05 + 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s: six starts fit, a tight loop would make a hundred.
+    assert 3 <= starts <= 7
+    running.stop()
+
+
+def test_a_role_that_is_never_ready_is_named(start: Start) -> None:
+    sleep = "import time; time.sleep(99)"
+    running = start([role("good", READY + sleep), role("mute", sleep, ready_timeout_s=0.5)])
+    pid = running.wait(lambda status: status["good"].state == "ready")["good"].pid
+    assert running.end() == 3
+    assert "role 'mute' was not ready within 0.5 s" in running.failure.read_text()
+    assert pid is not None
+    wait_gone(pid)
+
+
+def test_a_role_that_ends_at_once_is_named_with_its_exit(start: Start) -> None:
+    running = start([role("broken", "raise SystemExit(7)")])
+    assert running.end() == 3
+    assert "role 'broken' ended with 7" in running.failure.read_text()
+
+
+def test_a_program_that_is_not_there_is_named(start: Start) -> None:
+    running = start([Role(name="missing", argv=["/nonexistent"])])
+    assert running.end() == 3
+    assert "can't start role 'missing'" in running.failure.read_text()
+
+
+def test_roles_stop_in_reverse_and_gracefully(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = (
+        "import os, signal, sys, time\n"
+        "def stop(*_):\n"
+        "    open(sys.argv[1], 'a').write(sys.argv[2]); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "os.write(int(os.environ['OSTIARY_READY_FD']), b'R')\n"
+        "time.sleep(99)\n"
+    )
+    running = start([role(name, program, str(log), name) for name in ("a", "b", "c")])
+    running.wait(lambda status: all_ready(status) and len(status) == 3)
+    assert running.stop() == 0
+    assert log.read_text() == "cba"
+    assert {row.state for row in running.status().values()} == {"stopped"}
+
+
+def test_a_role_that_ignores_sigterm_is_killed(start: Start) -> None:
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN);" + READY + "time.sleep(99)"
+    running = start([role("deaf", deaf, stop_s=0.3)])
+    running.wait(all_ready)
+    started = time.monotonic()
+    assert running.stop() == 0
+    assert time.monotonic() - started < 3
+    assert running.status()["deaf"].last_exit == -signal.SIGKILL
+
+
+def test_roles_die_with_a_killed_supervisor(start: Start) -> None:
+    program = READY + "import time; time.sleep(99)"
+    running = start([role("first", program), role("second", program)])
+    status = running.wait(lambda status: all_ready(status) and len(status) == 2)
+    os.kill(running.pid, signal.SIGKILL)
+    running.end()
+    wait_gone(*[row.pid for row in status.values() if row.pid is not None])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root starts a role as another user")
+def test_a_role_of_another_user_runs_as_that_user_and_still_dies_with_us(
+    start: Start, tmp_path: Path
+) -> None:
+    argv = ["/usr/bin/env", "bash", "-c", 'echo R >&"$OSTIARY_READY_FD"; exec sleep 99']
+    running = start([Role(name="other", argv=argv, user=User(uid=65534, gid=65534))])
+    pid = running.wait(all_ready)["other"].pid
+    assert pid is not None
+    assert Path(f"/proc/{pid}").stat().st_uid == 65534
+    os.kill(running.pid, signal.SIGKILL)
+    running.end()
+    wait_gone(pid)
+
+
+def test_whether_a_user_can_run_us_is_probed() -> None:
+    me = User(uid=os.getuid(), gid=os.getgid(), groups=tuple(os.getgroups()))
+    assert can_run_as(me, ["ostiary.errors"])
+    assert not can_run_as(me, ["ostiary.no_such_module"])
