@@ -8,12 +8,12 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import pwd
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
-import structlog
 
 from ostiary.admin.protocol import decode_request, problem_of
 from ostiary.edge.channel import PeerCredentials, Status
@@ -24,7 +24,7 @@ from ostiary.work.item import Operator
 Verb = Callable[[Operator, dict[str, Any]], Any]
 ArgumentsT = TypeVar("ArgumentsT", bound=msgspec.Struct)
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.admin")
 
 
 def serve_verbs(hub: Hub, verbs: Mapping[str, Verb]) -> None:

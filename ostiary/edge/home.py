@@ -82,6 +82,8 @@ class ServiceHome:
             _own(directory, os.getuid(), os.getgid(), 0o755)
         _own(self.keyholder, users.uid(keyholder), users.gid(keyholder), 0o700)
         _own(self.store, users.uid(recorder), users.readers_gid(), 0o2750)
+        _own_files(self.keyholder, users.uid(keyholder), users.gid(keyholder))
+        _own_files(self.store, users.uid(recorder), users.readers_gid())
         for name, listens, asks in _CHANNELS:
             _own(self.run / name, users.uid(listens), users.gid(asks), 0o750)
         # Operators enter by group or as anybody; SO_PEERCRED decides who is heard.
@@ -104,3 +106,9 @@ def _own(directory: Path, uid: int, gid: int, mode: int) -> None:
     if os.getuid() == 0:
         os.chown(directory, uid, gid)
     directory.chmod(mode)
+
+
+def _own_files(directory: Path, uid: int, gid: int) -> None:
+    if os.getuid() == 0:
+        for file in directory.iterdir():
+            os.chown(file, uid, gid, follow_symlinks=False)

@@ -123,6 +123,8 @@ class CredentialEvaluator:
             shareable=item.shareable,
             field_types={name: str(field.type.value) for name, field in manifest.confidential.items()},
         )
+        # A name that was deleted begins again at version 1: keys derived from its old secret must not serve the new one.
+        self._memos.pop((item.credential, item.version), None)
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 
     def _take_in(self, item: PutCredential, manifest: Manifest, field: str) -> bytes:

@@ -11,13 +11,12 @@ It has no network and no store; the modules it imports are the trusted base.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import structlog
 
 from ostiary.edge.channel import Status
 from ostiary.edge.hub import Hub, Request
@@ -27,7 +26,7 @@ from ostiary.keyholder.keys import load_ledger_key
 from ostiary.keyholder.protocol import Refusal, encode_message
 from ostiary.keyholder.witness import Witness
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.keyholder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +56,7 @@ def serve_keyholder(
     witness = Witness(origin=place.origin, key=load_ledger_key(ledger_key), high_water=high_water)
     keyholder = Keyholder(witness=witness, evaluator=evaluator, clock=lambda: datetime.now(UTC))
     ready()
-    _log.info("keyholder-ready", origin=place.origin, pid=os.getpid())
+    _log.info("keyholder-ready", extra={"origin": place.origin, "pid": os.getpid()})
     while True:
         for event in hub.poll(None):
             if isinstance(event, Request):
@@ -67,5 +66,5 @@ def serve_keyholder(
 def _answer(keyholder: Keyholder, request: Request) -> None:
     answer = keyholder.answer(request.body)
     if isinstance(answer, Refusal):
-        _log.error("refused", reason=answer.reason, pid=request.peer.pid)
+        _log.error("refused", extra={"reason": answer.reason, "pid": request.peer.pid})
     request.reply(Status.OK, encode_message(answer))

@@ -12,10 +12,10 @@ them costs nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
@@ -25,7 +25,7 @@ from ostiary.recorder.service import Asked, Ruling, Service, Settled
 from ostiary.work.entry import build_entry
 from ostiary.work.item import Item, encode_item
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.recorder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class Recorder:
         try:
             return [self._turn(asked, now_ms)]
         except DBAPIError as exc:
-            _log.warning("store-refused-turn", items=len(asked), error=type(exc.orig).__name__)
+            _log.warning("store-refused-turn", extra={"items": len(asked), "error": type(exc.orig).__name__})
         if len(asked) == 1:
             return [None]
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]

@@ -8,13 +8,13 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import structlog
 
 from ostiary.edge.channel import Client, Status
 from ostiary.edge.hub import AnswerArrived, Hub, Link
@@ -42,7 +42,7 @@ BATCH_TIMEOUT_S = 60.0
 """Long: a slow keyholder's answer is still wanted, it carries the checkpoint. The askers' own deadlines end earlier."""
 CATCH_UP_LEAVES = 4096
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.recorder")
 MessageT = TypeVar("MessageT")
 
 
@@ -83,7 +83,7 @@ class KeyholderLink:
         except Busy:
             return False
         except OstiaryError as exc:
-            _log.error("keyholder-refuses-the-ledger", reason=exc.message)
+            _log.error("keyholder-refuses-the-ledger", extra={"reason": exc.message})
             self._next_try_s = now_s + 1.0
             return False
         return True
@@ -100,7 +100,7 @@ class KeyholderLink:
         try:
             return self._link.send(encode_message(batch), deadline_ns=deadline_ns)
         except OstiaryError as exc:
-            _log.warning("keyholder-not-reached", reason=exc.message)
+            _log.warning("keyholder-not-reached", extra={"reason": exc.message})
             self._drop()
             return None
 
@@ -112,7 +112,7 @@ class KeyholderLink:
             answer = None
         if isinstance(answer, Done):
             return answer
-        _log.error("keyholder-refused-batch", answer=str(answer))
+        _log.error("keyholder-refused-batch", extra={"answer": str(answer)})
         self._drop()
         return None
 

@@ -12,11 +12,10 @@ Left to others: what is decided (`Service`), what is stored (`LedgerStore`), wha
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass
-
-import structlog
 
 from ostiary.edge.channel import Status
 from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
@@ -35,7 +34,7 @@ MAX_TURN_BYTES = 192 * 1024
 FLUSH_AFTER_S = 0.005
 DUE_EVERY_S = 0.25
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.recorder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,8 @@ class RecorderLoop:
             return
         if not isinstance(item, self._service.lists[request.channel]):
             _log.error(
-                "item-not-on-list", channel=request.channel, item=type(item).__name__, pid=request.peer.pid
+                "item-not-on-list",
+                extra={"channel": request.channel, "item": type(item).__name__, "pid": request.peer.pid},
             )
             refused = Refused(by="parser", rule="not-on-list", reason="this channel may not ask for that")
             request.reply(Status.REFUSED, encode_answer(refused))
@@ -169,8 +169,13 @@ class RecorderLoop:
             return Status.OK, Recorded(index=index, output=ruling.known_output, substitute=ruling.substitute)
         result = done.results[placed.work]
         if result.refused:
-            _log.error("keyholder-refused", rule=result.refused, index=index, item=type(ruling.item).__name__)
-            return Status.REFUSED, Refused(by="keyholder", rule=result.refused, reason=result.reason, index=index)
+            _log.error(
+                "keyholder-refused",
+                extra={"rule": result.refused, "index": index, "item": type(ruling.item).__name__},
+            )
+            return Status.REFUSED, Refused(
+                by="keyholder", rule=result.refused, reason=result.reason, index=index
+            )
         self._recorder.unsettled.results.append(Settled(item=ruling.item, index=index, output=result.output))
         return Status.OK, Recorded(index=index, output=result.output, substitute=ruling.substitute)
 
