@@ -16,7 +16,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from ca.profile import LeafPlan, Profile, shard_url
 from ostiary.capabilities import CAPABILITIES_OID, NO_CAPABILITIES
-from ostiary.certificate import algorithm_of_tbs, parse_tbs
+from ostiary.certificate import DIGITAL_SIGNATURE_ONLY, algorithm_of_tbs, parse_tbs
 from ostiary.errors import BadInput, InternalFault
 from ostiary.identity import identity_of
 
@@ -66,7 +66,7 @@ def _lint_extensions(
     uri = x509.UniformResourceIdentifier
     wanted: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_digital_signature_only(), True),
+        (DIGITAL_SIGNATURE_ONLY, True),
         (x509.ExtendedKeyUsage(usages), False),
         (
             x509.AuthorityInformationAccess(
@@ -96,17 +96,3 @@ def _lint_extensions(
     alternative_name = found.pop(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, None)
     _same(alternative_name and alternative_name[1], False, "subject_alternative_name")
     _same(list(found), [], "extensions")
-
-
-def _digital_signature_only() -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -30,6 +30,17 @@ ECDSA_SHA384: Final = der.sequence(der.oid("1.2.840.10045.4.3.3"))
 ED25519: Final = der.sequence(der.oid("1.3.101.112"))
 RSA_SHA256: Final = der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null())
 
+DIGITAL_SIGNATURE_ONLY: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 4096  # above it each verification costs its peers too much
 RSA_EXPONENT: Final = 65537

@@ -225,6 +225,13 @@ def test_another_trust_domain_is_refused(identity: dict[str, Any], rule: str) ->
     assert refusal.value.rule == rule
 
 
+def test_version_two_is_refused() -> None:
+    version_three = bytes.fromhex("a003020102")
+    assert bytes(TBS).count(version_three) == 1
+    with pytest.raises(Forbidden):
+        check_tbs_certificate(TBS.replace(version_three, bytes.fromhex("a003020101")), CA.guard, NOW)
+
+
 def test_the_clock_is_the_guards_own() -> None:
     for off in (timedelta(minutes=-7), timedelta(minutes=5)):
         with pytest.raises(Forbidden):
@@ -261,6 +268,7 @@ def tbs_of_crl(**changes: Any) -> bytes:
 
 
 RESPONDER = CA.responder().tbs_certificate_bytes
+RESPONDER_NAME = CA.responder().subject
 
 
 def test_one_structure_is_not_signed_as_another() -> None:
@@ -286,10 +294,22 @@ def test_one_structure_is_not_signed_as_another() -> None:
         {"extensions": besides(x509.SubjectAlternativeName([x509.DNSName("a.nodes.shop.example")]))},
         {"subject_name": CA.leaf().subject},
         {"subject_name": CA.issuing.subject},
+        {"subject_name": x509.Name(list(RESPONDER_NAME)[1:])},
+        {"subject_name": x509.Name([*RESPONDER_NAME, x509.NameAttribute(x509.NameOID.USER_ID, "x")])},
         {"not_valid_after": BEFORE + timedelta(days=2)},
         {"issuer_name": CA.root.subject},
     ],
-    ids=["no nocheck", "clientAuth", "with SAN", "agent's name", "CA's name", "two days", "root's"],
+    ids=[
+        "no nocheck",
+        "clientAuth",
+        "with SAN",
+        "agent's name",
+        "CA's name",
+        "other DC",
+        "UID besides",
+        "two days",
+        "root's",
+    ],
 )
 def test_a_responder_with_one_thing_wrong_is_refused(changes: dict[str, Any]) -> None:
     check_tbs_responder(rebuilt(RESPONDER), CA.guard, NOW)
@@ -322,7 +342,7 @@ def crl_by_pyca(issuer: x509.Name = CA.issuing.subject, **changes: Any) -> bytes
     identifier = changes.get("authority_key", CA.guard.authority_key)
     for extension, critical in (
         (identifier, False),
-        (x509.CRLNumber(1), False),
+        (x509.CRLNumber(1), changes.get("number_critical", False)),
         (
             x509.IssuingDistributionPoint(**{**point, **changes.get("point", {})}),
             changes.get("critical", True),
@@ -346,6 +366,7 @@ def crl_by_pyca(issuer: x509.Name = CA.issuing.subject, **changes: Any) -> bytes
         {"point": {"indirect_crl": True}},
         {"point": {"only_contains_ca_certs": True}},
         {"critical": False},
+        {"number_critical": True},
         {"more": [(x509.DeltaCRLIndicator(1), True)]},
     ],
     ids=lambda changes: next(iter(changes)),
