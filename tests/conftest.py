@@ -6,8 +6,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 from tests.need import NEEDS
+
+# Time per example says something about the machine's load, not about the code; speed is tested and measured elsewhere.
+settings.register_profile("ostiary", deadline=None)
+settings.load_profile("ostiary")
 
 
 def _missing_tool(report: pytest.TestReport | pytest.CollectReport) -> str | None:
