@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from ostiary.errors import BadInput
+from ostiary.formula.kinds import check_kinds
 from ostiary.formula.notation import Statement, parse_formula
 from ostiary.formula.tables import Table
 from ostiary.formula.types import (
@@ -196,7 +197,24 @@ def parse_manifest(data: bytes) -> Manifest:
         digest=hashlib.sha256(data).hexdigest(),
     )
     root.finish()
+    for formula in manifest.formulas.values():
+        _check_kinds(root, manifest, formula)
     return manifest
+
+
+def _check_kinds(root: Table, manifest: Manifest, formula: Formula) -> None:
+    try:
+        check_kinds(
+            formula.statements,
+            holes=formula.holes,
+            shareable=manifest.shareable,
+            confidential=manifest.confidential,
+        )
+    except BadInput as exc:
+        raise root.error(
+            f"operations.{formula.operation}.formulas.{formula.name}.formula",
+            f"a formula that holds together: {exc.message}",
+        ) from exc
 
 
 def _read(data: bytes) -> Table:
@@ -286,7 +304,7 @@ def _formula(name: str, operation: str, table: Table, context: tuple[ContextSour
     try:
         statements = parse_formula(text)
     except BadInput as exc:
-        raise table.error("formula", exc.message) from exc
+        raise table.error("formula", f"a formula that holds together: {exc.message}") from exc
     holes = {hole: _hole(inner) for hole, inner in table.tables("holes", _NAME)}
     for source in context:
         _check_source(table, source, holes)
