@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import ostiary
+import pytest
 
-PROBE = "from ostiary.shipped import module_library; print(module_library())"
-
-
-def _install(site: Path) -> None:
-    package = Path(ostiary.__file__).parent
-    (site / "ostiary").mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "shipped.py"):
-        shutil.copy(package / name, site / "ostiary")
+from ostiary import shipped
+from ostiary.errors import Misconfigured
 
 
-def _probe(site: Path) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); {PROBE}"
-    return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False
-    )
-
-
-def test_in_a_checkout_beside_the_package(tmp_path: Path) -> None:
-    _install(tmp_path)
-    (tmp_path / "pyproject.toml").touch()
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory above the package, as site-packages or a checkout would be."""
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "ostiary")
     (tmp_path / "modules").mkdir()
-    assert _probe(tmp_path).stdout.strip() == str(tmp_path / "modules")
+    return tmp_path
 
 
-def test_in_a_wheel_inside_the_package(tmp_path: Path) -> None:
-    _install(tmp_path)
-    inside = tmp_path / "ostiary" / "_shipped" / "modules"
+def test_in_a_checkout_beside_the_package(site: Path) -> None:
+    (site / "pyproject.toml").touch()
+    assert shipped.module_library() == site / "modules"
+
+
+def test_in_a_wheel_inside_the_package(site: Path) -> None:
+    inside = site / "ostiary" / "_shipped" / "modules"
     inside.mkdir(parents=True)
-    (tmp_path / "modules").mkdir()
-    assert _probe(tmp_path).stdout.strip() == str(inside)
+    assert shipped.module_library() == inside
 
 
-def test_a_folder_in_site_packages_is_not_ours(tmp_path: Path) -> None:
-    _install(tmp_path)
-    (tmp_path / "modules").mkdir()
-    assert "Misconfigured: 'modules' is missing from this installation" in _probe(tmp_path).stderr
+def test_a_folder_in_site_packages_is_not_ours(site: Path) -> None:
+    with pytest.raises(Misconfigured, match="'modules' is missing from this installation"):
+        shipped.module_library()
+
+
+def test_deployment_data_is_found_the_same_way(site: Path) -> None:
+    (site / "pyproject.toml").touch()
+    (site / "deploy").mkdir()
+    assert shipped.shipped_directory("deploy") == site / "deploy"
