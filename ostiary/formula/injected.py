@@ -137,6 +137,12 @@ def _text(value: object) -> str:
     return value
 
 
+def build_clock(epoch_s: int) -> dict[str, int | str]:
+    """What a module gets as `clock`: one moment as `epoch` (seconds since 1970), `stamp` and `date` (YYYYMMDD). Not injected."""
+    stamp = format_stamp(epoch_s)
+    return {"epoch": epoch_s, "stamp": stamp, "date": stamp[:8]}
+
+
 INJECTED: dict[str, Callable[..., object]] = {
     "fold_headers": fold_headers,
     "format_stamp": format_stamp,

@@ -175,6 +175,18 @@ class Manifest:
                     field=f"shareable.{name}",
                 )
 
+    def check_confidential(self, values: Mapping[str, bytes]) -> None:
+        """That a credential's secret fields are exactly those declared, each of its shape; BadInput names the field."""
+        for name in values:
+            if name not in self.confidential:
+                raise BadInput(
+                    f"module {self.name!r} has no confidential field {name!r}", field=f"confidential.{name}"
+                )
+        for name, declared in self.confidential.items():
+            if name not in values:
+                raise BadInput(f"field {name!r}: it is missing", field=f"confidential.{name}")
+            declared.check(values[name])
+
 
 def parse_manifest(data: bytes) -> Manifest:
     """The manifest in TOML bytes (UTF-8); BadInput(field="manifest...") names what is wrong."""
