@@ -14,6 +14,7 @@ and below (user).
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import socket
@@ -66,7 +67,9 @@ class Front:
     workers: int
     threads: int
     limits: Limits = field(default_factory=Limits)
-    on_worker_start: Callable[[], None] | None = None
+    # Called in each worker after the fork with its slot (0 .. workers - 1, reused after a death): make channel
+    # clients here, attach metrics.
+    on_worker_start: Callable[[int], None] | None = None
     on_worker_exit: Callable[[], None] | None = None
     # (uid, gid) the workers change to when the role was started as root to bind a low port.
     drop_to: tuple[int, int] | None = None
@@ -171,10 +174,14 @@ def _settings(front: Front) -> dict[str, object]:
     # gunicorn adopts descriptors; it closes its own copy.
     binds = [f"fd://{os.dup(sock.fileno())}" for sock in front.listeners]
 
+    def pre_fork(arbiter: Any, worker: Any) -> None:
+        taken = {living.slot for living in arbiter.WORKERS.values()}
+        worker.slot = next(slot for slot in itertools.count() if slot not in taken)
+
     def post_fork(_arbiter: object, worker: Any) -> None:
         die_with_parent(worker.ppid)
         if front.on_worker_start is not None:
-            front.on_worker_start()
+            front.on_worker_start(worker.slot)
 
     def worker_exit(_arbiter: object, _worker: object) -> None:
         if front.on_worker_exit is not None:
@@ -191,6 +198,7 @@ def _settings(front: Front) -> dict[str, object]:
         "limit_request_line": limits.request_line_bytes,
         "limit_request_fields": limits.header_fields,
         "limit_request_field_size": limits.header_field_bytes,
+        "pre_fork": pre_fork,
         "post_fork": post_fork,
         "worker_exit": worker_exit,
         "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat file in memory, opened and unlinked by mkstemp

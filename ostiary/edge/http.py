@@ -129,7 +129,7 @@ def decode_json(content: bytes, type_: type[T]) -> T:
         return msgspec.json.decode(content, type=type_)
     except msgspec.ValidationError as exc:
         raise _bad_member(str(exc)) from exc
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput("the body is not JSON") from exc
 
 

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 NAME = "node.shop.example"
 HEAD_S = 1.0
+# The slot this worker was given; empty in the arbiter.
+SLOTS: list[int] = []
 
 
 class Resource:
@@ -55,6 +57,7 @@ class Resource:
                 "pidfd": fd is not None,
                 "worker": os.getpid(),
                 "scheme": req.scheme,
+                "slot": SLOTS[-1],
             },
         )
 
@@ -80,7 +83,13 @@ class Running:
             try:
                 limits = Limits(head_s=HEAD_S, stop_s=1, **options)
                 front = Front(
-                    listeners=[sock], make_app=make_app, tls=tls, workers=1, threads=2, limits=limits
+                    listeners=[sock],
+                    make_app=make_app,
+                    tls=tls,
+                    workers=1,
+                    threads=2,
+                    limits=limits,
+                    on_worker_start=SLOTS.append,
                 )
                 run_front(front)
             finally:
@@ -420,7 +429,9 @@ def test_a_killed_worker_is_replaced() -> None:
         worker = ask(client)[1]["worker"]
     os.kill(worker, signal.SIGKILL)
     with socket.create_connection(running.address, timeout=5) as client:
-        assert ask(client)[1]["worker"] != worker
+        after = ask(client)[1]
+        assert after["worker"] != worker
+        assert after["slot"] == 0
     running.stop()
 
 

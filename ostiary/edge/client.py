@@ -1,0 +1,267 @@
+"""A small keep-alive HTTP client for our own parts (command line, manager, services), over TLS or a UNIX socket.
+
+Rules:
+- It connects to an address and verifies a name: whoever moves an address gets no further than the handshake.
+- TCP_NODELAY always; an idle connection that the server has closed is noticed before it is used.
+- A request is sent once. It is sent again only on a new connection when the old one failed before a byte of the
+  answer came and the method is safe (RFC 9110, 9.2.1); everything else that fails is `Busy`.
+- A problem document becomes the `OstiaryError` it was; `Busy.retry_after_s` is the caller's to respect.
+- Answers have a size limit. A client is one thread's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import select
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol, Self, TypeVar
+
+import msgspec
+
+from ostiary.edge.channel import check_path
+from ostiary.edge.http import PROBLEM_TYPE, PROBLEM_URN, Problem
+from ostiary.errors import (
+    BadInput,
+    Busy,
+    Conflict,
+    Forbidden,
+    InternalFault,
+    Misconfigured,
+    NotFound,
+    OstiaryError,
+    Unauthenticated,
+)
+
+T = TypeVar("T")
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_MAX_RETRY_AFTER_S: Final = 3600
+_PLAIN_ERRORS: Final[Mapping[str, type[OstiaryError]]] = {
+    "bad-input": BadInput,
+    "unauthenticated": Unauthenticated,
+    "not-found": NotFound,
+    "conflict": Conflict,
+    "misconfigured": Misconfigured,
+}
+_ERROR_OF_STATUS: Final[Mapping[int, type[OstiaryError]]] = {
+    401: Unauthenticated,
+    404: NotFound,
+    409: Conflict,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A successful answer; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+class Connector(Protocol):
+    """Makes a connected socket whose operations time out; any `OSError` it raises is told to the caller."""
+
+    def __call__(self) -> socket.socket: ...
+
+
+def tls_connector(
+    address: tuple[str, int], *, server_name: str, context: Callable[[], ssl.SSLContext], timeout_s: float
+) -> Connector:
+    """Connect to `address`, verify `server_name`; the context is asked for each time, so that it may rotate."""
+
+    def connect() -> socket.socket:
+        sock = socket.create_connection(address, timeout=timeout_s)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return context().wrap_socket(sock, server_hostname=server_name)
+        except BaseException:
+            sock.close()
+            raise
+
+    return connect
+
+
+def tcp_connector(address: tuple[str, int], *, timeout_s: float) -> Connector:
+    """Plain HTTP, for status services (OCSP, CRLs) alone."""
+
+    def connect() -> socket.socket:
+        sock = socket.create_connection(address, timeout=timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return sock
+
+    return connect
+
+
+def unix_connector(path: Path, *, timeout_s: float) -> Connector:
+    """Connect to a UNIX socket."""
+    check_path(path)
+
+    def connect() -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout_s)
+            sock.connect(os.fspath(path))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    return connect
+
+
+class HTTPClient:
+    """Requests to one server, over one connection at a time."""
+
+    def __init__(self, connect: Connector, *, host: str, limit_bytes: int = 16 << 20) -> None:
+        self._connect = connect
+        self._host = host
+        self._limit_bytes = limit_bytes
+        self._connection: _Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next request makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def peer_certificate(self) -> bytes | None:
+        """The server's certificate (DER) of the open connection, verified by its context."""
+        sock = self._connection.sock if self._connection is not None else None
+        return sock.getpeercert(True) if isinstance(sock, ssl.SSLSocket) else None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """One exchange; an error status is raised as the `OstiaryError` of its problem document."""
+        sent = dict(headers or {})
+        if content_type is not None:
+            sent["Content-Type"] = content_type
+        response = self._exchange(method, path, body, sent)
+        if response.status >= 400:
+            raise error_of(response)
+        return response
+
+    def call(self, method: str, path: str, value: object = None, *, type_: type[T]) -> T:
+        """One exchange of JSON; the answer is decoded into `type_`, where members unknown to us are allowed."""
+        body = None if value is None else msgspec.json.encode(value)
+        content_type = None if value is None else "application/json"
+        response = self.request(method, path, body=body, content_type=content_type)
+        try:
+            return msgspec.json.decode(response.body, type=type_)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+            raise InternalFault(f"'{self._host}' answered '{path}' with something else than asked") from exc
+
+    def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+        reused = self._connection is not None and not self._connection.stale()
+        try:
+            return self._exchange_once(method, path, body, headers)
+        except (http.client.RemoteDisconnected, ConnectionError) as exc:
+            self.close()
+            if not (reused and method in _SAFE_METHODS):
+                raise self._lost(exc) from exc
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            raise self._lost(exc) from exc
+        try:
+            return self._exchange_once(method, path, body, headers)
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            raise self._lost(exc) from exc
+
+    def _exchange_once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+        connection = self._open()
+        connection.request(method, path, body=body, headers=headers)
+        raw = connection.getresponse()
+        content = raw.read(self._limit_bytes + 1)
+        if len(content) > self._limit_bytes:
+            self.close()
+            raise InternalFault(f"'{self._host}' answered with more than {self._limit_bytes} bytes")
+        if raw.will_close:
+            self.close()
+        received = {name.lower(): value for name, value in raw.getheaders()}
+        return Response(status=raw.status, headers=received, body=content)
+
+    def _open(self) -> _Connection:
+        if self._connection is not None and self._connection.stale():
+            self.close()
+        if self._connection is None:
+            self._connection = _Connection(self._connect(), self._host)
+        return self._connection
+
+    def _lost(self, exc: Exception) -> OstiaryError:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            return Forbidden(
+                f"'{self._host}' did not prove its name: {exc.verify_message}", rule="server-certificate"
+            )
+        if isinstance(exc, ssl.SSLError):
+            # In TLS 1.3 a refused client certificate shows at the first read.
+            return Unauthenticated(f"'{self._host}' ended TLS: {exc.reason}")
+        if isinstance(exc, TimeoutError):
+            return Busy(f"'{self._host}' did not answer in time")
+        return Busy(f"no answer from '{self._host}': {getattr(exc, 'strerror', None) or type(exc).__name__}")
+
+
+class _Connection(http.client.HTTPConnection):
+    """http.client's connection on a socket that is already there."""
+
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        super().__init__(host)
+        self.sock: Any = sock
+        self.auto_open = 0
+
+    def stale(self) -> bool:
+        """Whether the server closed, or said something nobody asked for, while the connection was idle."""
+        if self.sock is None:
+            return True
+        with contextlib.suppress(OSError, ValueError):
+            poll = select.poll()
+            poll.register(self.sock, select.POLLIN)
+            return bool(poll.poll(0))
+        return True
+
+
+def error_of(response: Response) -> OstiaryError:
+    """The error that a response of status ≥ 400 stands for."""
+    problem = _problem_in(response)
+    kind = problem.type.removeprefix(PROBLEM_URN)
+    message = problem.detail or problem.title or f"status {response.status}"
+    if kind == "forbidden" or response.status == 403:
+        return Forbidden(message, rule=problem.rule or "unknown", field=problem.field)
+    if kind == "busy" or response.status in {429, 503}:
+        return Busy(message, retry_after_s=_retry_after_s(response))
+    if kind in _PLAIN_ERRORS:
+        return _PLAIN_ERRORS[kind](message, field=problem.field)
+    if response.status >= 500:
+        return InternalFault(f"the server failed ({response.status}) {problem.instance}".rstrip())
+    return _ERROR_OF_STATUS.get(response.status, BadInput)(message, field=problem.field)
+
+
+def _problem_in(response: Response) -> Problem:
+    if response.headers.get("content-type", "").partition(";")[0].strip() == PROBLEM_TYPE:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(response.body, type=Problem)
+    return Problem(type="about:blank", title="", status=response.status)
+
+
+def _retry_after_s(response: Response) -> int:
+    text = response.headers.get("retry-after", "")
+    return min(int(text), _MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 1
