@@ -59,7 +59,7 @@ class Stack:
     def settle(self) -> None:
         """Wait until all that the zygote has are locked workers: the next spare is on its way for some milliseconds."""
         until = time.monotonic() + 5.0
-        while not all(is_bare(worker) for worker in self.workers()):
+        while not (workers := self.workers()) or not all(is_bare(worker) for worker in workers):
             assert time.monotonic() < until
             time.sleep(0.002)
 

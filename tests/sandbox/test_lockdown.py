@@ -157,6 +157,14 @@ def test_namespaces_refuse_without_seccomp_and_landlock() -> None:
         assert stack.process.poll() is None
 
 
+def test_a_worker_of_the_same_user_cannot_kill_its_process_group() -> None:
+    """Process groups cross pid namespaces: without setsid the zygote, who is the same user here, would die too."""
+    user = NOBODY if os.geteuid() == 0 else None
+    with running(user=user, language="unrestricted", off="seccomp", without=("landlock",)) as stack:
+        _attempt(stack, "os.kill(0, 9)")
+        assert _attempt(stack, "return 'still here'") == "still here"
+
+
 def test_landlock_refuses_without_seccomp_and_namespaces() -> None:
     require_kernel("Landlock", present=_landlock_abi() >= 1)
     with running(language="unrestricted", off="seccomp", without=("namespaces",)) as stack:
