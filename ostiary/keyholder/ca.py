@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from cryptography import x509
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from ostiary.certificate import parse_tbs, serial_hex, spki_digest
 from ostiary.errors import Forbidden
 from ostiary.keyholder.certificate_guard import (
+    CertificateGuard,
     certificate_guard,
     check_tbs_cert_list,
     check_tbs_certificate,
@@ -35,6 +37,9 @@ from ostiary.work.ca_items import (
     Spawn,
 )
 from ostiary.work.item import Item, ItemDecoder
+
+COMPLETE = -1
+"""The shard of a list that is of no shard."""
 
 SIGNED_KINDS: tuple[type[Item], ...] = (
     Redeem,
@@ -65,7 +70,7 @@ class CAEvaluator:
         """A CA keeps no documents."""
         raise Forbidden("a CA's keyholder takes no documents", rule="no-documents")
 
-    def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:  # noqa: ARG002 - the port
+    def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
         """Check with the guard, then sign; raises Forbidden(rule)."""
         match item:
             case Redeem() | Renew() | Spawn() | Resign() | FrontCertificate():
@@ -84,8 +89,11 @@ class CAEvaluator:
                 )
                 return _sign(self._key, item.tbs)
             case PublishCRL():
-                check_tbs_cert_list(item.tbs, self._guard, now)
-                return _sign(self._key, item.tbs)
+                _require_same(
+                    (hashlib.sha256(attachment).digest(), _scope(attachment, self._guard, now)),
+                    (item.tbs_digest, (item.number, item.shard)),
+                )
+                return _sign(self._key, attachment)
             case _:
                 raise Forbidden("nothing to sign", rule="kind-not-signed")
 
@@ -124,6 +132,12 @@ class CAEvaluator:
                 prepared.spki_digest.hex(),
             ),
         )
+
+
+def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int]:
+    """Number and shard of a list that may be signed; -1 for the complete one."""
+    scope = check_tbs_cert_list(tbs, guard, now)
+    return scope.crl_number, COMPLETE if scope.shard is None else scope.shard
 
 
 def _require_same(signed: tuple[object, ...], recorded: tuple[object, ...]) -> None:

@@ -63,10 +63,14 @@ class Renew(Item, frozen=True, kw_only=True):
 
 
 class Spawn(Item, frozen=True, kw_only=True):
-    """A manager asks, for the spawner with certificate `spawner` on its node, for a new agent's certificate."""
+    """A manager asks, for the spawner with certificate `spawner` on its node, for a new agent's certificate.
+
+    `asked` are the capabilities that the spawner asked for: the new agent's own descendants never get more than these.
+    """
 
     manager: Peer
     spawner: str
+    asked: tuple[str, ...]
     certificate: Prepared
 
 
@@ -190,14 +194,25 @@ class RevokeDescendant(Item, frozen=True, kw_only=True):
     reason: ReasonCode
 
 
+class VoidCertificate(Item, frozen=True, kw_only=True):
+    """A certificate goes because of another act: its token was contested, a later renewal replaced it, its node begins again."""
+
+    serial: str
+    because: Literal["contested", "replaced", "again"]
+    reason: ReasonCode
+
+
 class PublishCRL(Item, frozen=True, kw_only=True):
-    """A certificate revocation list: of one shard, or (shard -1) the complete one."""
+    """A certificate revocation list: of one shard, or (shard -1) the complete one.
+
+    A list may be larger than an item, so its to-be-signed bytes are the attachment and the item names their SHA-256.
+    """
 
     shard: int
     number: int
     this_update: int
     revoked: int
-    tbs: bytes
+    tbs_digest: bytes
 
 
 class Alarm(Item, frozen=True, kw_only=True):
@@ -210,4 +225,11 @@ class Alarm(Item, frozen=True, kw_only=True):
 FRONT: tuple[type[Item], ...] = (Redeem, Renew, Spawn, Activate, Retire, Refuse, Refusals, FrontCertificate)
 RESPONDER: tuple[type[Item], ...] = (ResponderCertificate,)
 ADMIN: tuple[type[Item], ...] = (MintToken, VoidToken, ConfirmNode, Revoke)
-INTERNAL: tuple[type[Item], ...] = (Resign, ExpirePending, RevokeDescendant, PublishCRL, Alarm)
+INTERNAL: tuple[type[Item], ...] = (
+    Resign,
+    ExpirePending,
+    RevokeDescendant,
+    VoidCertificate,
+    PublishCRL,
+    Alarm,
+)

@@ -89,7 +89,12 @@ def _renew(item: ca.Renew) -> Facts:
 
 
 def _spawn(item: ca.Spawn) -> Facts:
-    return {"by": _peer(item.manager), "certificate": _certificate(item.certificate), "parent": item.spawner}
+    return {
+        "asked": list(item.asked),
+        "by": _peer(item.manager),
+        "certificate": _certificate(item.certificate),
+        "parent": item.spawner,
+    }
 
 
 def _mint(item: ca.MintToken) -> Facts:
@@ -126,7 +131,7 @@ def _crl(item: ca.PublishCRL) -> Facts:
         "number": item.number,
         "revoked": item.revoked,
         "shard": item.shard,
-        "tbs": hashlib.sha256(item.tbs).hexdigest(),
+        "tbs": item.tbs_digest.hex(),
         "this_update": item.this_update,
     }
 
@@ -198,6 +203,11 @@ _FACTS: dict[type[Item], Callable[[Any], Facts]] = {
     ca.ExpirePending: lambda i: {"serial": i.serial},
     ca.RevokeDescendant: lambda i: {
         "ancestor": i.ancestor,
+        "revocation_reason": i.reason,
+        "serial": i.serial,
+    },
+    ca.VoidCertificate: lambda i: {
+        "because": i.because,
         "revocation_reason": i.reason,
         "serial": i.serial,
     },
