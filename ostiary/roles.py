@@ -131,15 +131,26 @@ def recorder_client(place: Place, channel: str) -> RecorderClient:
     return RecorderClient(place.home.channel(channel), expected_uids=frozenset({recorder_uid}))
 
 
-def supervise(place: Place, program: str, roles: Sequence[RoleName]) -> None:
-    """Start `python -m PROGRAM ROLE --home DIR` for each role, in order, and keep them running."""
+def supervise(
+    place: Place,
+    program: str,
+    roles: Sequence[RoleName],
+    *,
+    own_argv: Mapping[RoleName, Sequence[str]],
+    inherited: Mapping[RoleName, tuple[int, ...]],
+) -> None:
+    """Start `python -m PROGRAM ROLE --home DIR` for each role (or its own argv), in order, and keep them running.
+
+    `inherited` are descriptors that a role keeps over its exec, again at each restart.
+    """
     place.home.lay_out(place.users)
     argv = [sys.executable, "-m", program]
     started = [
         Role(
             name=role.name.lower(),
-            argv=[*argv, role.name.lower(), "--home", os.fspath(place.home.path)],
+            argv=own_argv.get(role) or [*argv, role.name.lower(), "--home", os.fspath(place.home.path)],
             user=_user(place.users, role),
+            inherited=inherited.get(role, ()),
         )
         for role in roles
     ]

@@ -58,6 +58,7 @@ class Role:
     argv: Sequence[str]
     user: User | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    inherited: tuple[int, ...] = ()
     ready_timeout_s: float = 20.0
     stop_s: float = 8.0
 
@@ -310,7 +311,7 @@ def _spawn(role: Role, ready_fd: int) -> subprocess.Popen[bytes]:
         user=user.uid if user else None,
         group=user.gid if user else None,
         extra_groups=list(user.groups) if user else None,
-        pass_fds=[ready_fd],
+        pass_fds=[ready_fd, *role.inherited],
         stdin=subprocess.DEVNULL,
         # A group of its own: Ctrl-C reaches the supervisor alone, which then stops the roles in order.
         process_group=0,

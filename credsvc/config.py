@@ -1,0 +1,41 @@
+"""A credentials service's settings: what `credsvc init` wrote and an operator may change. No secret lies here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ostiary.names import Application, NodeName
+
+SERVICE = "credentials"
+"""The service's word in key-encryption keys and in its ledger's origin."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store."""
+
+    application: Application
+    node: NodeName
+    kek: str
+    ca_url: str
+    manager_socket: str
+    database_url: str = ""
+    role_uid_base: int = 61220
+    operators_gid: int | None = None
+    front_workers: int = 2
+    front_threads: int = 8
+    sandbox_workers: int = 16
+    sandbox_without: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The ledger's origin."""
+        return f"{self.application}/{SERVICE}"
+
+
+def print_config(config: Config) -> bytes:
+    """The file's text (TOML): the members in order, without those that are not set."""
+    lines = []
+    for name, value in msgspec.to_builtins(config).items():
+        if value is not None:
+            lines.append(f"{name} = {msgspec.json.encode(value).decode()}")
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,97 @@
+"""Making a credentials service: its keys, its store, its first files. Nothing is overwritten.
+
+keyholder/keys.sealed    ledger key, intake key, the approver's public key; sealed under the key-encryption key
+public/ledger.vkey       the ledger's verifier key (C2SP signed-note)
+public/intake.json       the intake key, signed by the ledger key
+public/root.pem          the application's root certificate
+APPROVER FILE            the approver key (Ed25519 seed), wrapped under the approver's own passphrase: take it away from here
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from credsvc.config import SERVICE, Config, print_config
+from credsvc.migrations import alembic_config
+from ostiary.edge.files import write_atomic
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.kek import RecoveryCopy, create_kek
+from ostiary.edge.passphrase import RANDOM_BYTES, wrap
+from ostiary.edge.users import RoleUsers
+from ostiary.errors import Conflict
+from ostiary.intake import publish_intake
+from ostiary.keyholder.keys import KEYS_PURPOSE, CredentialKeys, seal_keys
+from ostiary.keyholder.seal import Sealer
+from ostiary.ledger.note import KeyType, verifier_key
+from ostiary.recorder.database import sqlite_url
+
+APPROVER_SERVICE = "approver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewService:
+    """What `init` is told; the passphrases are asked for only where they are needed."""
+
+    config: Config
+    root_pem: bytes
+    approver_file: Path
+    approver_passphrase: Callable[[], str]
+    kek_passphrase: Callable[[], str] | None
+    recovery: RecoveryCopy | None
+
+
+def init_service(home: ServiceHome, new: NewService) -> None:
+    """Make the service; Conflict where one is there already."""
+    if home.config.exists() or new.approver_file.exists():
+        raise Conflict(f"'{home.path}' or '{new.approver_file}' is there already: nothing was changed")
+    home.lay_out(RoleUsers(base=None))
+    config = new.config
+    kek = create_kek(
+        config.kek,
+        config.application,
+        SERVICE,
+        directory=home.keyholder,
+        ask=new.kek_passphrase,
+        recovery=new.recovery,
+    )
+    ledger, intake, approver = (
+        Ed25519PrivateKey.generate(),
+        X25519PrivateKey.generate(),
+        Ed25519PrivateKey.generate(),
+    )
+    keys = CredentialKeys(
+        application=config.application,
+        approver_key=approver.public_key().public_bytes_raw(),
+        intake_key=_pkcs8(intake),
+        ledger_key=_pkcs8(ledger),
+    )
+    wrapped = wrap(
+        approver.private_bytes_raw(),
+        new.approver_passphrase(),
+        application=config.application,
+        service=APPROVER_SERVICE,
+        random=os.urandom(RANDOM_BYTES),
+    )
+    write_atomic(new.approver_file, wrapped, mode=0o600)
+    sealed = seal_keys(keys, Sealer(kek, purpose=KEYS_PURPOSE), nonce=os.urandom(12))
+    write_atomic(home.sealed_keys, sealed, mode=0o600)
+    vkey = verifier_key(config.origin, ledger, KeyType.LOG)
+    write_atomic(home.public / "ledger.vkey", f"{vkey}\n".encode(), mode=0o644)
+    write_atomic(home.public / "intake.json", publish_intake(config.application, intake, ledger), mode=0o644)
+    write_atomic(home.public / "root.pem", new.root_pem, mode=0o644)
+    command.upgrade(alembic_config(config.database_url or sqlite_url(home.database)), "head")
+    home.database.chmod(0o640)
+    # Last: a service without a config is not one, and a second init may then clean up.
+    write_atomic(home.config, print_config(config), mode=0o644)
+
+
+def _pkcs8(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
