@@ -26,7 +26,7 @@ from ostiary.errors import (
     Unauthenticated,
 )
 from tests.edge.pki import Leaf, Root
-from tests.integration.test_front import NAME, Running, Site
+from tests.integration.fronts import NAME, Running, Site
 
 pytestmark = pytest.mark.slow
 

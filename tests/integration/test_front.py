@@ -1,129 +1,25 @@
-"""Fronts as real processes: gunicorn, TLS 1.3 and the clients that try to hold or pass them."""
+"""Fronts as real processes: gunicorn and TLS 1.3, who is let in, and how each refusal is told."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import falcon
 import pytest
 
-from ostiary.edge.front import Front, Limits, listen_tcp, listen_unix, peer_credentials, peer_pidfd, run_front
-from ostiary.edge.http import create_app, read_json, write_json
-from ostiary.edge.role import READY_FD_VARIABLE
-from ostiary.edge.tls import client_context, cut_off, peer_certificate, server_context
-from ostiary.errors import Busy
-from tests.edge.pki import Leaf, Root
+from ostiary.edge.front import listen_tcp, listen_unix
+from ostiary.edge.tls import client_context, server_context
+from tests.edge.pki import Root
+from tests.integration.fronts import NAME, Running, Site, answer, ask, post
 
 pytestmark = pytest.mark.slow
-
-NAME = "node.shop.example"
-HEAD_S = 1.0
-# The slot this worker was given; empty in the arbiter.
-SLOTS: list[int] = []
-
-
-class Resource:
-    """Says who asks; on POST echoes; `?cut=SERIAL` cuts a certificate off, `?fail` fails, `?busy` is busy."""
-
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        if req.get_param("fail") is not None:
-            raise RuntimeError("a secret in a message")
-        if req.get_param("busy") is not None:
-            raise Busy("full", retry_after_s=7)
-        if (serial := req.get_param("cut")) is not None:
-            write_json(resp, {"cut": cut_off([int(serial)])})
-            return
-        der = peer_certificate(req.env)
-        peer = peer_credentials(req.env)
-        fd = peer_pidfd(req.env)
-        if fd is not None:
-            os.close(fd)
-        write_json(
-            resp,
-            {
-                "certificate": der.hex() if der else None,
-                "uid": peer.uid if peer else None,
-                "pid": peer.pid if peer else None,
-                "pidfd": fd is not None,
-                "worker": os.getpid(),
-                "scheme": req.scheme,
-                "slot": SLOTS[-1],
-            },
-        )
-
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, read_json(req, dict[str, int], limit_bytes=1000))
-
-
-def make_app() -> Any:
-    app = create_app(audience="network")
-    app.add_route("/", Resource())
-    return app
-
-
-class Running:
-    """A front in a child process."""
-
-    def __init__(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None, **options: Any) -> None:
-        read_fd, write_fd = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(read_fd)
-            os.environ[READY_FD_VARIABLE] = str(write_fd)
-            try:
-                limits = Limits(head_s=HEAD_S, stop_s=1, **options)
-                front = Front(
-                    listeners=[sock],
-                    make_app=make_app,
-                    tls=tls,
-                    workers=1,
-                    threads=2,
-                    limits=limits,
-                    on_worker_start=SLOTS.append,
-                )
-                run_front(front)
-            finally:
-                os._exit(0)
-        os.close(write_fd)
-        self.ready = os.read(read_fd, 1)
-        os.close(read_fd)
-        self.address = sock.getsockname()
-        sock.close()
-
-    def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
-        os.waitpid(self.pid, 0)
-
-
-class Site:
-    """A root, a server and a client, and connections between them."""
-
-    def __init__(self, mode: Any) -> None:
-        self.root = Root()
-        server = self.root.leaf(NAME)
-        context = server_context(server.identity, self.root.pem, client_certificates=mode)
-        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: context)
-        self.client = self.root.leaf("agent.shop.example")
-
-    def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        context = client_context(self.root.pem, leaf.identity if leaf else None)
-        return self.connect_by(context, session=session)
-
-    def connect_by(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        sock = socket.create_connection(self.running.address, timeout=5)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(sock, server_hostname=NAME, session=session)
 
 
 @pytest.fixture(scope="module")
@@ -138,19 +34,6 @@ def open_site() -> Iterator[Site]:
     site = Site("optional")
     yield site
     site.running.stop()
-
-
-def ask(sock: socket.socket, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> tuple[int, Any]:
-    """Send a request and read one response: status and JSON."""
-    sock.sendall(request)
-    return answer(sock)
-
-
-def answer(sock: socket.socket) -> tuple[int, Any]:
-    response = http.client.HTTPResponse(sock)
-    response.begin()
-    body = response.read()
-    return response.status, json.loads(body)
 
 
 def test_a_client_is_served_and_known_by_its_certificate(site: Site) -> None:
@@ -226,68 +109,6 @@ def test_a_revoked_client_is_cut_off_at_once(site: Site) -> None:
         assert ask(other)[0] == 200
 
 
-@pytest.mark.parametrize(
-    "first_bytes",
-    [
-        pytest.param(b"", id="silent"),
-        pytest.param(b"\x16", id="one byte of a hello"),
-        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", id="the start of a hello"),
-    ],
-)
-def test_clients_that_never_finish_their_hello_hold_nobody_up(site: Site, first_bytes: bytes) -> None:
-    attackers = [socket.create_connection(site.running.address) for _ in range(20)]
-    for attacker in attackers:
-        attacker.sendall(first_bytes)
-    time.sleep(0.1)
-    _serves_quickly(site, site.client)
-    for attacker in attackers:
-        attacker.close()
-
-
-def test_a_client_that_stops_in_the_handshake_holds_nobody_up(site: Site) -> None:
-    attackers = []
-    for _ in range(20):
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        hello = client_context(site.root.pem, None).wrap_bio(incoming, outgoing, server_hostname=NAME)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            hello.do_handshake()
-        attackers.append(socket.create_connection(site.running.address))
-        attackers[-1].sendall(outgoing.read())
-    time.sleep(0.2)
-    _serves_quickly(site, site.client)
-    for attacker in attackers:
-        attacker.close()
-
-
-def test_clients_that_trickle_a_head_hold_nobody_up_and_are_closed(open_site: Site) -> None:
-    attackers = [open_site.connect(None) for _ in range(10)]
-    for attacker in attackers:
-        attacker.sendall(b"GET / HT")
-    for _ in range(5):
-        time.sleep(0.1)
-        for attacker in attackers:
-            attacker.sendall(b"T")
-    _serves_quickly(open_site, None)
-    started = time.monotonic()
-    for attacker in attackers:
-        attacker.settimeout(5)
-        with contextlib.suppress(ConnectionResetError):
-            assert attacker.recv(100) == b""
-        attacker.close()
-    assert time.monotonic() - started < HEAD_S + 2
-
-
-def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
-    """Without our close, gunicorn's graceful close waits up to 2 s for the client, on the main loop."""
-    attackers = [open_site.connect(None) for _ in range(5)]
-    for attacker in attackers:
-        attacker.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    _serves_quickly(open_site, None)
-    for attacker in attackers:
-        assert answer(attacker)[0] == 200
-        attacker.close()
-
-
 def test_requests_sent_ahead_are_all_answered(open_site: Site) -> None:
     with open_site.connect(None) as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
@@ -304,15 +125,6 @@ def test_a_head_in_pieces_is_served(open_site: Site) -> None:
             sock.sendall(piece)
             time.sleep(0.05)
         assert answer(sock)[0] == 200
-
-
-def post(body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> bytes:
-    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n%s" % (
-        content_type,
-        extra,
-        len(body),
-        body,
-    )
 
 
 @pytest.mark.parametrize(
@@ -352,28 +164,6 @@ def test_each_refusal_is_a_problem_document(
             assert body["status"] == status
             assert body["type"].startswith("urn:ostiary:problem:" + kind)
             assert "secret" not in json.dumps(body)
-
-
-def test_a_slow_body_is_ended_by_its_deadline() -> None:
-    """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
-    from ostiary.edge import tls
-
-    sock = listen_tcp("127.0.0.1", 0)
-    before = tls.GuardedSocket.exchange_s
-    tls.GuardedSocket.exchange_s = 0.5
-    try:
-        running = Running(sock, None)
-    finally:
-        tls.GuardedSocket.exchange_s = before
-    with socket.create_connection(running.address, timeout=5) as slow:
-        slow.sendall(post(b"x" * 100)[:-90])
-        started = time.monotonic()
-        with contextlib.suppress(OSError):
-            for _ in range(30):
-                slow.sendall(b"x")
-                time.sleep(0.1)
-        assert time.monotonic() - started < 3
-    running.stop()
 
 
 def test_a_unix_front_knows_its_peer(tmp_path: Path) -> None:
@@ -433,10 +223,3 @@ def test_a_killed_worker_is_replaced() -> None:
         assert after["worker"] != worker
         assert after["slot"] == 0
     running.stop()
-
-
-def _serves_quickly(site: Site, leaf: Leaf | None) -> None:
-    started = time.monotonic()
-    with site.connect(leaf) as sock:
-        assert ask(sock)[0] == 200
-    assert time.monotonic() - started < 0.8
