@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -95,8 +96,8 @@ def all_ready(status: dict[str, RoleStatus]) -> bool:
     return all(row.state == "ready" for row in status.values())
 
 
-def restarted(times: int, status: dict[str, RoleStatus]) -> bool:
-    return status["first"].restarts == times and all_ready(status)
+def restarted(times: int, status: dict[str, RoleStatus], *, name: str = "first") -> bool:
+    return status[name].restarts == times and all_ready(status)
 
 
 def gone(pid: int) -> bool:
@@ -126,6 +127,19 @@ def test_roles_start_in_order_each_after_the_one_before_is_ready(start: Start, t
     running.wait(lambda status: all_ready(status) and status["quick"].pid is not None)
     assert log.read_text() == "slow ready quick "
     assert running.stop() == 0
+
+
+def test_an_inherited_descriptor_is_there_again_after_a_restart(start: Start, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        program = READY + "import sys, time; os.write(int(sys.argv[1]), b'x'); time.sleep(99)"
+        inheriting = role("one", program, str(file.fileno()))
+        running = start([dataclasses.replace(inheriting, inherited=(file.fileno(),))])
+        pid = running.wait(all_ready)["one"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        running.wait(functools.partial(restarted, 1, name="one"))
+    assert running.stop() == 0
+    assert (tmp_path / "log").read_text() == "xx"
 
 
 def test_a_killed_role_comes_back_and_the_others_stay(start: Start) -> None:
