@@ -47,8 +47,6 @@ class ModuleRefused(SandboxFault, BadInput):
 class SandboxBusy(SandboxFault, Busy):
     """No answer now; try again."""
 
-    retry_after_s = 1
-
 
 class SandboxBroken(SandboxFault, InternalFault):
     """The module or its worker did what it must not."""

@@ -18,7 +18,7 @@ FORGED = {
     "unknown outcome": f"os.write(3, nonce() + b'?' + {PROPOSAL!r})",
     "loaded, but asked to call": "os.write(3, nonce() + b'k')",
     "refused source, with text": "os.write(3, nonce() + b'rnot-allowed 1')",
-    "longer than we read": "os.write(3, nonce() + b'd' + b' ' * 70_000)",
+    "longer than we read": f"os.write(3, nonce() + b'd' + {PROPOSAL!r} + b' ' * 70_000)",
     "nothing": "os._exit(0)",
 }
 SOURCE = """

@@ -186,6 +186,23 @@ def test_a_request_that_is_too_large_is_the_callers(stack: Stack) -> None:
     assert caught.value.fault is Fault.REQUEST_TOO_LARGE
 
 
+@pytest.mark.parametrize("line", ['a = "\\d"', "a = 1 is 1"], ids=["escape", "is"])
+def test_a_warning_of_the_compiler_ends_no_worker(stack: Stack, line: str) -> None:
+    """It would be written to fd 2, which the filter forbids."""
+    stack.pool.check_source(line + "\n" + ECHO)
+    assert call(stack, ECHO).holes == {"n": 1}
+
+
+@pytest.mark.parametrize("codec", ["idna", "no-such-codec", "utf-8", "latin-1", "ascii"])
+def test_a_codec_that_is_not_loaded_is_an_error_of_the_module(stack: Stack, codec: str) -> None:
+    source = f"def sign(request, credential, clock):\n    return {{'formula': 'f', 'holes': {{'x': 'a'.encode('{codec}').hex()}}}}\n"
+    if codec in {"utf-8", "latin-1", "ascii"}:
+        assert call(stack, source).holes == {"x": "61"}
+        return
+    with pytest.raises(ModuleRefused):
+        call(stack, source)
+
+
 def test_an_entry_that_is_not_there_is_refused(stack: Stack) -> None:
     with pytest.raises(ModuleRefused):
         stack.pool.run(module(ECHO), "no_such_entry", REQUEST, 5.0)
