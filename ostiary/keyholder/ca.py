@@ -23,6 +23,7 @@ from ostiary.keyholder.certificate_guard import (
     check_tbs_cert_list,
     check_tbs_certificate,
     check_tbs_responder,
+    shard_of,
 )
 from ostiary.keyholder.keys import CAKeys, IssuingKey, load_issuing_key
 from ostiary.keyholder.protocol import Document
@@ -118,6 +119,7 @@ class CAEvaluator:
                 sorted(str(endpoint) for endpoint in identity.endpoints),
                 _seconds(parsed.not_valid_before_utc),
                 _seconds(parsed.not_valid_after_utc),
+                shard_of(parsed, self._guard),
                 spki_digest(parsed),
             ),
             (
@@ -129,6 +131,7 @@ class CAEvaluator:
                 sorted(prepared.endpoints),
                 prepared.not_before,
                 prepared.not_after,
+                prepared.shard,
                 prepared.spki_digest.hex(),
             ),
         )
