@@ -1,7 +1,8 @@
 """Install the upcall's handler on this machine and tell it which certificate managers to ask.
 
     /etc/request-key.d/ostiary.conf     create user ostiary:* * /usr/libexec/ostiary/request-key %k
-    /usr/libexec/ostiary/request-key    a copy of `request_key_handler.py` with a system interpreter in its first line
+    /usr/libexec/ostiary/request-key    three lines for a system interpreter, which import
+    .../request_key_handler.py          a copy of that module, and its compiled form
     /etc/ostiary/managers.d/NAME        a lasting manager: socket path, uid
     /run/ostiary-managers/NAME          a passing one (demo, test): socket path, uid, pid, that process's start time
 
@@ -12,7 +13,7 @@ Rules:
 - Only root installs; everything is root's alone, for the kernel runs it as root. Files appear whole or not at all.
 - Refusals say exactly what is missing. A conf file or handler that isn't ours is never touched.
 
-The upcall runs in the initial namespaces: inside a container the files must be on the host (`selftest` tells).
+The upcall runs in the initial namespaces: inside a container the files must be on the host (`keyutils.selftest` tells).
 """
 
 from __future__ import annotations
@@ -36,7 +37,19 @@ if TYPE_CHECKING:
 INTERPRETERS: Final = (Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
 MAX_SOCKET_PATH_BYTES: Final = 107  # sockaddr_un.sun_path without its NUL
 _CONF: Final = "# Made by ostiary (keyutils.install)\ncreate user ostiary:* * {handler} %k\n"
-_MARK: Final = "ask a certificate manager for an agent's key"
+_PROGRAM: Final = """\
+#!{interpreter} -ISE
+# Made by ostiary (keyutils.install)
+import sys
+sys.path.insert(0, {directory!r})
+import request_key_handler
+request_key_handler.main(sys.argv)
+"""
+_MARK: Final = "Made by ostiary"
+_COMPILE: Final = (
+    "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, "
+    "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)"
+)
 _CHECK: Final = "import sys, _ctypes, _json, _signal, _socket, binascii; sys.exit(sys.version_info < (3, 9) or sys.flags.isolated != 1)"
 
 
@@ -52,11 +65,16 @@ class InstallRefused(OSError):
 class Layout:
     """Where things lie; the default is the only place the kernel looks, others are for tests."""
 
-    program: Path = Path("/sbin/request-key")
+    request_key: Path = Path("/sbin/request-key")
     conf: Path = Path("/etc/request-key.d/ostiary.conf")
     handler: Path = Path("/usr/libexec/ostiary/request-key")
     lasting: Path = Path(request_key_handler.MANAGER_DIRECTORIES[0])
     passing: Path = Path(request_key_handler.MANAGER_DIRECTORIES[1])
+
+    @property
+    def module(self) -> Path:
+        """The handler's module, beside its program."""
+        return self.handler.with_name("request_key_handler.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +131,6 @@ def uninstall(name: str, *, is_lasting: bool, layout: Layout = Layout()) -> Stat
     return probe(layout)
 
 
-def build_handler(interpreter: Path) -> str:
-    """Return the handler's text with an interpreter in its first line."""
-    source = Path(request_key_handler.__file__).read_text(encoding="utf-8")
-    return f"#!{interpreter} -ISE\n" + source.split("\n", 1)[1]
-
-
 def find_interpreter() -> Path | None:
     """Return a Python that is root's alone and has the few modules that the handler needs."""
     return next((path for path in INTERPRETERS if _is_roots_alone(path.resolve()) and _runs(path)), None)
@@ -146,8 +158,8 @@ def _missing(layout: Layout) -> Iterator[str]:
         keyring.serial_of(keyring.SESSION_KEYRING, create=False)
     except keyring.KeyringError as exc:
         yield f"needs the kernel's key retention service ({exc.name}: not built, or withheld by a seccomp filter)"
-    if not os.access(layout.program, os.X_OK):
-        yield f"needs {layout.program} (Debian package keyutils)"
+    if not os.access(layout.request_key, os.X_OK):
+        yield f"needs {layout.request_key} (Debian package keyutils)"
     if not layout.conf.parent.is_dir():
         yield f"needs {layout.conf.parent} (Debian package keyutils)"
     if find_interpreter() is None:
@@ -159,16 +171,18 @@ def _absent(layout: Layout) -> Iterator[str]:
         yield f"{layout.conf} is not there"
     elif f" {layout.handler} %k" not in layout.conf.read_text(encoding="utf-8"):
         yield f"{layout.conf} does not run {layout.handler}"
-    wire = _wire_version(layout.handler)
-    if wire is None:
+    if not os.access(layout.handler, os.X_OK):
         yield f"{layout.handler} is not there"
+    wire = _wire_version(layout.module)
+    if wire is None:
+        yield f"{layout.module} is not there"
     elif wire != request_key_handler.WIRE_VERSION:
-        yield f"{layout.handler} speaks version {wire}, this release {request_key_handler.WIRE_VERSION}"
+        yield f"{layout.module} speaks version {wire}, this release {request_key_handler.WIRE_VERSION}"
 
 
-def _wire_version(handler: Path) -> int | None:
+def _wire_version(module: Path) -> int | None:
     try:
-        found = re.search(r"^WIRE_VERSION = (\d+)", handler.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.search(r"^WIRE_VERSION = (\d+)", module.read_text(encoding="utf-8"), re.MULTILINE)
     except FileNotFoundError:
         return None
     return int(found[1]) if found else 0
@@ -178,21 +192,38 @@ def _put_handler(layout: Layout, *, is_lasting: bool) -> None:
     interpreter = find_interpreter()
     if interpreter is None:
         raise AssertionError("checked before")
-    text = build_handler(interpreter)
+    program = _PROGRAM.format(interpreter=interpreter, directory=str(layout.handler.parent))
+    source = Path(request_key_handler.__file__).read_text(encoding="utf-8")
     present = layout.handler.read_text(encoding="utf-8") if layout.handler.exists() else None
     if present is not None and _MARK not in present:
         raise InstallRefused((f"{layout.handler} is not ours; move it away",))
-    if present is None or (present != text and (is_lasting or not _registrations(layout.lasting))):
-        _write(layout.handler, text, 0o755)
+    is_same = (
+        present == program and layout.module.exists() and layout.module.read_text(encoding="utf-8") == source
+    )
+    if is_same or (present is not None and not is_lasting and _registrations(layout.lasting)):
+        return
+    _write(layout.module, source, 0o644)
+    subprocess.run([interpreter, "-ISE", "-c", _COMPILE, layout.module], check=True, capture_output=True)
+    _write(layout.handler, program, 0o755)
 
 
 def _remove_all(layout: Layout) -> None:
-    for path, mark in ((layout.conf, "Made by ostiary"), (layout.handler, _MARK)):
-        if path.exists() and mark in path.read_text(encoding="utf-8"):
+    for path in (layout.conf, layout.handler):
+        if path.exists() and _MARK in path.read_text(encoding="utf-8"):
             path.unlink()
+    if not layout.handler.exists():
+        layout.module.unlink(missing_ok=True)
+        compiled = layout.module.parent / "__pycache__"
+        for path in compiled.glob(f"{layout.module.stem}.*.pyc"):
+            path.unlink()
+        _remove_if_empty(compiled)
     for directory in (layout.passing, layout.lasting, layout.lasting.parent, layout.handler.parent):
-        with contextlib.suppress(OSError):  # not empty: somebody else's
-            directory.rmdir()
+        _remove_if_empty(directory)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty: somebody else's
+        directory.rmdir()
 
 
 def _registration(name: str, socket_path: Path, uid: int, *, is_lasting: bool) -> str:

@@ -1,8 +1,8 @@
-#!/usr/bin/python3 -ISE
 """The program behind the kernel's upcall: ask a certificate manager for an agent's key and instantiate it.
 
 request_key(2) misses -> kernel runs /sbin/request-key -> conf line `create user ostiary:* * HANDLER %k` -> here.
-This file is installed as a copy (`keyutils.install`) and stands alone. Rules:
+This file is installed as a copy (`keyutils.install`) that stands alone, beside a program of three lines that
+imports it: importing keeps the compiled form, 1.7 ms less than compiling each time. Rules:
 - Only modules that load in a millisecond: every cold request of an agent waits for this interpreter.
 - Bounded: 3 s for all managers together, and a timer that ends us at 4 s: the requester can't be killed meanwhile.
 - The claim token (callout) and the key never stand in argv, environ, a log or a file.
@@ -80,7 +80,7 @@ class _Function(_ctypes.CFuncPtr):
 
 
 def main(argv: list) -> None:  # type: ignore[type-arg]
-    """Serve one upcall: argv[1] is the serial of the key to make."""
+    """Serve one upcall and end the process: argv[1] is the serial of the key to make."""
     _signal.setitimer(_signal.ITIMER_REAL, KILL_S)
     c_function("prctl")(_Long(PR_SET_DUMPABLE), _Long(0))
     key = int(argv[1])
@@ -96,6 +96,8 @@ def main(argv: list) -> None:  # type: ignore[type-arg]
     except BaseException as exc:  # noqa: BLE001 - the requester must get an answer whatever happens
         log(str(exc) if isinstance(exc, Fault) else type(exc).__name__)
         keyctl(REJECT, key, NEGATIVE_S, errno.EAGAIN, 0)
+    # The requester waits for our end, and taking the interpreter down neatly costs a millisecond.
+    posix._exit(0)  # noqa: SLF001 - public, as os._exit
 
 
 def c_function(name: str) -> _Function:
@@ -321,7 +323,3 @@ def log(text: str) -> None:
         posix.close(descriptor)
     except OSError:
         pass  # no log to write to is no reason to keep the requester waiting
-
-
-if __name__ == "__main__":
-    main(sys.argv)

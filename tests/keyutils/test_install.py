@@ -18,7 +18,7 @@ def layout(tmp_path: Path) -> install.Layout:
         pytest.skip(f"needs root (this is uid {os.geteuid()})")
     (tmp_path / "request-key.d").mkdir()
     made = install.Layout(
-        program=Path("/bin/true"),
+        request_key=Path("/bin/true"),
         conf=tmp_path / "request-key.d/ostiary.conf",
         handler=tmp_path / "libexec/ostiary/request-key",
         lasting=tmp_path / "etc/ostiary/managers.d",
@@ -40,9 +40,9 @@ def test_install_writes_conf_handler_and_registration(layout: install.Layout) ->
     assert status.is_usable
     assert layout.conf.read_text().endswith(f"create user ostiary:* * {layout.handler} %k\n")
     assert (layout.lasting / "main").read_text() == f"{SOCKET}\n7\n"
-    first, rest = layout.handler.read_text().split("\n", 1)
-    assert first == f"#!{install.find_interpreter()} -ISE"
-    assert rest == Path(request_key_handler.__file__).read_text().split("\n", 1)[1]
+    assert layout.handler.read_text().startswith(f"#!{install.find_interpreter()} -ISE\n")
+    assert layout.module.read_bytes() == Path(request_key_handler.__file__).read_bytes()
+    assert len(list(layout.module.parent.glob("__pycache__/*.pyc"))) == 1
     modes = {stat.S_IMODE(p.stat().st_mode) for p in (layout.handler, layout.lasting, layout.passing)}
     assert modes == {0o755}
     assert stat.S_IMODE(layout.conf.stat().st_mode) == 0o644
@@ -75,17 +75,17 @@ def test_last_to_leave_removes_everything(layout: install.Layout, tmp_path: Path
 
 def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: install.Layout) -> None:
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
-    older = layout.handler.read_text() + "# an older release\n"
-    layout.handler.write_text(older)
+    older = layout.module.read_text() + "# an older release\n"
+    layout.module.write_text(older)
     install.install("demo", SOCKET, uid=0, is_lasting=False, layout=layout)
-    assert layout.handler.read_text() == older
+    assert layout.module.read_text() == older
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
-    assert layout.handler.read_text() != older
+    assert layout.module.read_text() != older
 
 
 def test_handler_of_another_wire_version_is_told(layout: install.Layout) -> None:
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
-    layout.handler.write_text(layout.handler.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
+    layout.module.write_text(layout.module.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
     status = install.probe(layout)
     assert not status.is_usable
     assert "speaks version 9" in status.absent[0]
@@ -116,7 +116,7 @@ def test_files_that_are_not_ours_stay(layout: install.Layout) -> None:
 
 def test_missing_parts_are_named_and_nothing_changes(layout: install.Layout, tmp_path: Path) -> None:
     bare = install.Layout(
-        program=tmp_path / "none",
+        request_key=tmp_path / "none",
         conf=tmp_path / "gone/ostiary.conf",
         handler=layout.handler,
         lasting=layout.lasting,
@@ -125,7 +125,7 @@ def test_missing_parts_are_named_and_nothing_changes(layout: install.Layout, tmp
     with pytest.raises(install.InstallRefused) as caught:
         install.install("main", SOCKET, uid=0, is_lasting=True, layout=bare)
     assert [m.split(" (")[0] for m in caught.value.missing] == [
-        f"needs {bare.program}",
+        f"needs {bare.request_key}",
         f"needs {bare.conf.parent}",
     ]
     assert not layout.handler.exists()

@@ -1,0 +1,78 @@
+"""Try the whole upcall once: does a request made here reach a manager that listens here, and come back as a key?
+
+Rules:
+- Everything is passing: a registration for this process, a session keyring of a thread that ends with the test.
+- What files and rights can't tell shows here: a container whose upcalls run on the host, a seccomp filter, SELinux.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import tempfile
+import threading
+import uuid
+from pathlib import Path
+
+from keyutils import client, install, keyring
+
+_TIMEOUT_S = 5.0
+_ANSWER = b'{"payload_b64":"c2VsZnRlc3Q=","timeout_s":10}'
+_PAYLOAD = b"selftest"
+
+
+def selftest() -> str | None:
+    """Return None where the upcall works, else a sentence that says what failed; needs root."""
+    missing = install.probe().missing
+    if missing:
+        return "; ".join(missing)
+    name = f"selftest-{os.getpid()}-{secrets.token_hex(4)}"
+    with (
+        tempfile.TemporaryDirectory(prefix="ostiary-") as directory,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        path = Path(directory) / "s"
+        listener.bind(str(path))
+        listener.listen(4)
+        listener.settimeout(_TIMEOUT_S)
+        try:
+            install.install(name, path, uid=os.geteuid(), is_lasting=False)
+            return _run(listener)
+        except (OSError, install.InstallRefused) as exc:
+            return str(exc)
+        finally:
+            install.uninstall(name, is_lasting=False)
+
+
+def _run(listener: socket.socket) -> str | None:
+    """Request a key in one thread (its session ends with it) while this one is the manager."""
+    agent = str(uuid.uuid4())
+    outcome: list[str | None] = ["the request did not come back"]
+    requester = threading.Thread(target=_request, args=(agent, outcome), daemon=True)
+    requester.start()
+    while requester.is_alive():
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            break
+        with connection:
+            connection.settimeout(_TIMEOUT_S)
+            if agent.encode() in connection.recv(65_536):
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_ANSWER)
+                connection.sendall(head + _ANSWER)
+                break
+            # Another upcall of this machine: not ours to answer.
+            connection.sendall(b'HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\n{"errno":"ENOKEY"}')
+    requester.join(_TIMEOUT_S)
+    return outcome[0]
+
+
+def _request(agent: str, outcome: list[str | None]) -> None:
+    try:
+        client.join_session()
+        outcome[0] = None if client.request(agent) == _PAYLOAD else "the key holds something else"
+    except keyring.KeyringError as exc:
+        outcome[0] = (
+            f"the upcall does not reach this process ({exc.name}: conf, handler or namespaces of this machine)"
+        )

@@ -1,0 +1,27 @@
+"""The one-shot trial of the upcall, and what it says when something is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from keyutils import install, keyring
+from keyutils.selftest import selftest
+
+if TYPE_CHECKING:
+    from keyutils.keyring import KeySerial
+
+
+def test_upcall_works_here_and_leaves_nothing(session: KeySerial) -> None:
+    before = install.probe()
+    if before.missing:
+        pytest.skip("; ".join(before.missing))
+    assert selftest() is None
+    assert install.probe() == before
+    assert keyring.read_keyring(session) == []
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "probe", lambda: install.Status(missing=("needs root",), absent=()))
+    assert selftest() == "needs root"
