@@ -202,7 +202,7 @@ class VoidCertificate(Item, frozen=True, kw_only=True):
     reason: ReasonCode
 
 
-class PublishCRL(Item, frozen=True, kw_only=True):
+class PublishCRL(Item, frozen=True, kw_only=True, tag="publish-crl"):
     """A certificate revocation list: of one shard, or (shard -1) the complete one.
 
     A list may be larger than an item, so its to-be-signed bytes are the attachment and the item names their SHA-256.
