@@ -20,9 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["NOBODY_KNOWS", "SpawnedWorker", "ZygoteClient", "ZygoteUnavailable", "zygote_argv"]
+__all__ = [
+    "NOBODY_KNOWS",
+    "NOT_YET_KNOWN",
+    "SpawnedWorker",
+    "ZygoteClient",
+    "ZygoteLate",
+    "ZygoteUnavailable",
+    "zygote_argv",
+]
 
-NOBODY_KNOWS: Final = -1
+NOBODY_KNOWS: Final = -1  # the zygote that made it is gone, or another
+NOT_YET_KNOWN: Final = -2  # the zygote is late
 _MAX_ANSWER_BYTES: Final = 64
 # The import path is given by hand: -I -S leaves out the environment, the working directory and site-packages' .pth code.
 _BOOT: Final = (
@@ -32,6 +41,10 @@ _BOOT: Final = (
 
 class ZygoteUnavailable(Exception):
     """The zygote is not there, late, or could not make a worker."""
+
+
+class ZygoteLate(ZygoteUnavailable):
+    """The zygote did not answer in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +103,14 @@ class ZygoteClient:
         return SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel)
 
     def kill(self, worker_id: int, *, deadline: float) -> int:
-        """End a worker and return its wait status (waitpid's), or `NOBODY_KNOWS`. Never raises.
+        """End a worker and return its wait status (waitpid's), `NOBODY_KNOWS` or `NOT_YET_KNOWN`. Never raises.
 
         When this returns, the process is gone or the connection is closed, which makes the zygote end it.
         """
         try:
             answer, _descriptors = self._ask(b"K" + struct.pack("Q", worker_id), deadline)
+        except ZygoteLate:
+            return NOT_YET_KNOWN
         except ZygoteUnavailable:
             return NOBODY_KNOWS
         status: int = struct.unpack("i", answer[1:])[0]
@@ -108,13 +123,13 @@ class ZygoteClient:
 
     def _ask(self, question: bytes, deadline: float) -> tuple[bytes, list[int]]:
         if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise ZygoteUnavailable
+            raise ZygoteLate
         try:
             had_connection = self._channel is not None
             try:
                 return self._ask_once(question, deadline)
             except TimeoutError as exc:
-                raise ZygoteUnavailable from exc
+                raise ZygoteLate from exc
             except OSError as exc:
                 if not had_connection:
                     raise ZygoteUnavailable from exc

@@ -56,11 +56,15 @@ class Stack:
         """Process ids of the zygote's children, the spare included."""
         return children(self.process.pid)
 
-    def settle(self) -> None:
-        """Wait until all that the zygote has are locked workers: the next spare is on its way for some milliseconds."""
-        until = time.monotonic() + 5.0
-        while not (workers := self.workers()) or not all(is_bare(worker) for worker in workers):
-            assert time.monotonic() < until
+    def settle(self, count: int | None = None) -> None:
+        """Wait until all that the zygote has are locked workers, and `count` of them: the next spare takes some ms."""
+        until = time.monotonic() + 10.0
+        while (
+            not (workers := self.workers())
+            or count not in {None, len(workers)}
+            or not all(map(is_bare, workers))
+        ):
+            assert time.monotonic() < until, f"{len(workers)} workers, {count} wanted"
             time.sleep(0.002)
 
 

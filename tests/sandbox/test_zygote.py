@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from credsvc.sandbox.control import ZygoteClient, ZygoteUnavailable, zygote_argv
+from credsvc.sandbox.control import NOT_YET_KNOWN, ZygoteClient, ZygoteUnavailable, zygote_argv
 from credsvc.sandbox.zygote import parse_arguments
 from tests.sandbox.stack import Stack, running, start, stop, wait_gone
 
@@ -98,7 +99,7 @@ def test_the_end_of_a_connection_ends_its_workers_only(stack: Stack) -> None:
 def test_a_worker_whose_host_forgets_it_leaves_by_itself(stack: Stack) -> None:
     client = ZygoteClient(stack.folder / "control")
     spawned = client.spawn(DIGEST, deadline=in_a_while())
-    stack.settle()
+    stack.settle(2)
     worker = min(stack.workers())
     spawned.channel.close()
     wait_gone(worker)
@@ -126,6 +127,20 @@ def test_strangers_are_refused(tmp_path: Path) -> None:
     client.close()
     stop(process)
     assert '"sandbox control connection refused"' in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_zygote_that_is_stopped_is_late_and_ends_its_workers_when_it_goes_on(stack: Stack) -> None:
+    client = ZygoteClient(stack.folder / "control")
+    spawned = client.spawn(DIGEST, deadline=in_a_while())
+    stack.process.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    assert client.kill(spawned.worker_id, deadline=begun + 0.2) == NOT_YET_KNOWN
+    assert 0.2 <= time.monotonic() - begun < 1.0
+    stack.process.send_signal(signal.SIGCONT)
+    spawned.channel.settimeout(5.0)
+    assert spawned.channel.recv(1) == b""
+    spawned.channel.close()
+    client.close()
 
 
 def test_no_zygote_is_unavailable_at_once(tmp_path: Path) -> None:
