@@ -91,10 +91,11 @@ CERTIFICATES: Final = Table(
     Column("signature", LargeBinary, nullable=True),
 )
 _C = CERTIFICATES.c
-Index("certificates_by_lineage", _C.lineage, _C.status)
-Index("certificates_by_parent", _C.parent_lineage, _C.status)
-Index("certificates_by_node", _C.node, _C.subsystem, _C.status)
-Index("certificates_by_agent", _C.agent, _C.status)
+# Questions of the present are about what has not expired; the past of an old lineage is long.
+Index("certificates_by_lineage", _C.lineage, _C.not_after)
+Index("certificates_by_parent", _C.parent_lineage, _C.not_after)
+Index("certificates_by_node", _C.node, _C.subsystem, _C.not_after)
+Index("certificates_by_agent", _C.agent, _C.not_after)
 Index("certificates_by_time", _C.issued_at)
 _HAS_DEADLINE = _C.deadline.is_not(None)
 Index(

@@ -58,7 +58,7 @@ def _certificates() -> None:
         sa.Column("signature", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("serial"),
     )
-    op.create_index("certificates_by_agent", "certificates", ["agent", "status"])
+    op.create_index("certificates_by_agent", "certificates", ["agent", "not_after"])
     op.create_index(
         "certificates_by_deadline",
         "certificates",
@@ -66,9 +66,9 @@ def _certificates() -> None:
         sqlite_where=sa.text("deadline IS NOT NULL"),
         postgresql_where=sa.text("deadline IS NOT NULL"),
     )
-    op.create_index("certificates_by_lineage", "certificates", ["lineage", "status"])
-    op.create_index("certificates_by_node", "certificates", ["node", "subsystem", "status"])
-    op.create_index("certificates_by_parent", "certificates", ["parent_lineage", "status"])
+    op.create_index("certificates_by_lineage", "certificates", ["lineage", "not_after"])
+    op.create_index("certificates_by_node", "certificates", ["node", "subsystem", "not_after"])
+    op.create_index("certificates_by_parent", "certificates", ["parent_lineage", "not_after"])
     op.create_index("certificates_by_time", "certificates", ["issued_at"])
 
 

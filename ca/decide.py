@@ -1,0 +1,57 @@
+"""All decisions of a CA: a table from the kind of an item to the function that decides it, and the fold over a batch.
+
+Rules:
+- Items are decided in their order against the same rows, so that a later one sees what an earlier one changed.
+- Each asked item gets exactly one decision; what follows from it (`also`) is recorded right behind it.
+- A refusal by the front (`Refuse`) is recorded as the denial that it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ca.decide_renewals import activate, confirm_node, renew
+from ca.decide_revocations import expire_pending, retire, revoke
+from ca.decide_services import front_certificate, responder_certificate
+from ca.decide_spawns import spawn
+from ca.decide_tokens import mint_token, redeem, void_token
+from ca.decision import DONE, Decision, Terms, denied
+from ca.rows import Rows
+from ostiary.errors import Forbidden
+from ostiary.work import ca_items as items
+from ostiary.work.item import Item
+
+DecisionFunction = Callable[[Rows, Any, Terms], Decision]
+
+DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
+    items.Redeem: redeem,
+    items.Renew: renew,
+    items.Spawn: spawn,
+    items.Activate: activate,
+    items.Retire: retire,
+    items.Refuse: lambda _rows, item, _terms: denied(item.rule, item.reason),
+    items.Refusals: lambda _rows, _item, _terms: DONE,
+    items.FrontCertificate: front_certificate,
+    items.ResponderCertificate: responder_certificate,
+    items.MintToken: mint_token,
+    items.VoidToken: void_token,
+    items.ConfirmNode: confirm_node,
+    items.Revoke: revoke,
+    items.ExpirePending: expire_pending,
+    items.Alarm: lambda _rows, _item, _terms: DONE,
+}
+"""Everything that can be asked; `PublishCRL` is the publisher's (ca/publishing.py), the rest only follows from these."""
+
+
+def decide(rows: Rows, item: Item, terms: Terms) -> Decision:
+    """Decide one item and change the rows."""
+    try:
+        return DECISIONS[type(item)](rows, item, terms)
+    except Forbidden as exc:
+        return denied(exc.rule, exc.message)
+
+
+def decide_all(rows: Rows, items_in_order: Sequence[Item], terms: Terms) -> list[Decision]:
+    """Decide a batch in its order."""
+    return [decide(rows, item, terms) for item in items_in_order]

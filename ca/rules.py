@@ -1,0 +1,68 @@
+"""Why a CA refuses: every rule that a decision can name, in one table. Names stay; programs and auditors read them.
+
+`refusal` is the only way to make one here, so that no rule is missing from the table (docs and tests read it).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ostiary.errors import Forbidden
+
+RULES: Final = {
+    "token-unknown": "no such token, or the secret is not its own",
+    "token-expired": "the token's time is over",
+    "token-void": "an operator or a contest made the token worthless",
+    "token-spent": "the token bought a certificate for another key",
+    "token-contested": "a second key came for a token whose certificate is pending: both are void",
+    "token-answer-lost": "the signature was lost and can't be made again: the certificate is too old for that",
+    "token-other-address": "the token is bound to another address",
+    "token-other-key": "the token is bound to another key",
+    "token-other-subsystem": "the token is for another sub-system",
+    "token-other-node": "the token is for another node",
+    "token-other-agent": "the token is for another agent",
+    "token-capabilities": "the certificate would carry capabilities that the token does not buy",
+    "token-endpoints": "the certificate would carry endpoints that the token does not buy",
+    "token-taken": "a token of that id exists",
+    "token-not-open": "the token is spent or void already",
+    "token-times": "the token's expiry or lifetime is out of bounds",
+    "node-enrolled": "the node has a live certificate of that sub-system; an operator may begin again",
+    "grant": "policy does not grant that capability to the sub-system",
+    "reserved-subsystem": "only the CA itself has that name",
+    "certificate-lifetime": "the certificate would live longer than it may",
+    "certificate-times": "the certificate does not begin now",
+    "certificate-serial-taken": "a certificate with that serial number exists",
+    "certificate-shard": "the CRL shard is full or not open",
+    "certificate-unknown": "no certificate with that serial number",
+    "certificate-not-active": "the certificate is pending, superseded, revoked or expired",
+    "certificate-not-pending": "there is nothing to prove: the certificate is not pending",
+    "certificate-revoked": "the certificate is revoked already",
+    "lineage-identity": "the renewal names another identity than the certificate",
+    "lineage-capabilities": "the renewal would carry more than its lineage may",
+    "lineage-endpoints": "the renewal would carry endpoints that its lineage does not have",
+    "lineage-clone": "a renewal from a generation older than the active one: two hold keys of this lineage",
+    "lineage-stopped": "the lineage was stopped after a clone was seen",
+    "proof-window": "the agent's own word counts only after the window passed uncontested",
+    "proof-kind": "this pending certificate is not proven in that way",
+    "proof-late": "the deadline for the proof has passed",
+    "fingerprint-differs": "the fingerprint is not that of the pending certificate",
+    "fingerprint-node": "the certificate is of another node",
+    "spawn-not-manager": "the one who asks is no manager with enroll:node on that node",
+    "spawn-peer": "the identity of the manager is not that of its certificate",
+    "spawn-other-node": "a manager asks for agents of its own node only",
+    "spawn-spawner": "the spawner's certificate is not live on that node",
+    "spawn-not-granted": "the spawner has no capability to start that sub-system",
+    "spawn-capabilities": "the certificate would carry more than request, grant and ceiling leave",
+    "spawn-depth": "the chain of spawns is too deep",
+    "spawn-agent-taken": "the agent has a live certificate already",
+    "retire-stranger": "neither the agent itself nor its node's manager asks",
+    "front-identity": "the front's certificate names something else than this CA on its node",
+    "responder-times": "the responder's certificate would live too long",
+}
+
+
+def refusal(rule: str, reason: str, *, field: str | None = None) -> Forbidden:
+    """A refusal under a rule of the table; `reason` is for the one who asked and for the ledger."""
+    if rule not in RULES:
+        raise AssertionError(f"rule '{rule}' is not in the table")
+    return Forbidden(reason, rule=rule, field=field)
