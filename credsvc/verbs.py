@@ -22,7 +22,7 @@ from credsvc.tables import ACTIVES, CREDENTIALS, LEDGER, MODULES, POLICIES
 from ostiary.admin.ledger_verbs import ledger_verbs
 from ostiary.admin.server import Verb, arguments_of
 from ostiary.errors import BadInput, NotFound
-from ostiary.formula.approve import check_approvable
+from ostiary.formula.approvable import check_approvable
 from ostiary.formula.holes import check_ceiling_names
 from ostiary.formula.manifest import Manifest, parse_manifest
 from ostiary.policy.cedar import PolicySet

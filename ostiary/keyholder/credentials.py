@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ostiary.errors import Forbidden
-from ostiary.formula.approve import check_approvable
+from ostiary.formula.approvable import check_approvable
 from ostiary.formula.evaluate import Memo, evaluate
 from ostiary.formula.holes import check_ceiling_names
 from ostiary.formula.manifest import Manifest, parse_manifest

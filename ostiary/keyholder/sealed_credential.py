@@ -12,7 +12,7 @@ import msgspec
 
 from ostiary.errors import Forbidden, Misconfigured
 from ostiary.keyholder.seal import Sealer
-from ostiary.ledger.canonical import canonical
+from ostiary.ledger.canonical import JSON, canonical
 
 CREDENTIAL_PURPOSE = "credential"
 
@@ -31,7 +31,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def associated_data(self) -> bytes:
         """Canonical JSON."""
-        return canonical(msgspec.to_builtins(self))
+        ceiling: JSON = {name: list(patterns) for name, patterns in self.ceiling.items()}
+        return canonical({**msgspec.structs.asdict(self), "ceiling": ceiling})
 
 
 class SealedCredential(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
