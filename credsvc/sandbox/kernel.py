@@ -34,10 +34,10 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class LockdownError(Exception):
-    """A step of the lock-down did not succeed; the process that sees it must end."""
+    """A step of the lock-down did not succeed (errno 0: it did something else than wanted); its process must end."""
 
     def __init__(self, step: str, errno: int) -> None:
-        super().__init__(f"{step}: {os.strerror(errno) if errno else 'not as expected'}")
+        super().__init__(f"{step}: {os.strerror(errno)}" if errno else step)
         self.step = step
         self.errno = errno
 

@@ -123,7 +123,8 @@ class Nursery:
             reports = [first.strip(), *status.read().splitlines()]
         if "locked" not in reports:
             self.end(worker)
-            raise LockdownError(reports[-1] or "lock-down ended without a report", 0)
+            failed = [line.removeprefix("failed ") for line in reports if line.startswith("failed ")]
+            raise LockdownError(failed[0] if failed else "it ended without a report", 0)
         return worker
 
     def _become_worker(self, channel_fd: int, status_fd: int, uid: int | None) -> NoReturn:

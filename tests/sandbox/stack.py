@@ -107,13 +107,15 @@ def running(
     arguments = argv[argv.index("--control") :]
     who = "-" if user is None else str(user)
     command = [sys.executable, "-I", "-S", str(LAUNCH), ":".join(import_path()), language, who, off]
-    process = start([*command, *arguments], folder)
-    pool = SandboxPool(control, max_workers=4)
     try:
-        yield Stack(process=process, pool=pool, folder=folder)
+        process = start([*command, *arguments], folder)
+        pool = SandboxPool(control, max_workers=4)
+        try:
+            yield Stack(process=process, pool=pool, folder=folder)
+        finally:
+            pool.close()
+            stop(process)
     finally:
-        pool.close()
-        stop(process)
         shutil.rmtree(folder)
 
 
