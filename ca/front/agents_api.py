@@ -1,0 +1,100 @@
+"""POST /v1/agents: a manager asks, for a spawner on its node, for a new agent's certificate."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import falcon
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.enrollment import Ask, wanted_by_spawn
+from ca.front.parts import FrontParts
+from ca.front.peer import Caller
+from ca.rows import CertificateRow
+from ostiary.capabilities import Capability, parse_capabilities
+from ostiary.certificate import parse_serial_hex, serial_hex
+from ostiary.edge.http import read_json, write_json
+from ostiary.identity import parse_endpoint
+from ostiary.names import parse_agent_id, parse_subsystem
+from ostiary.work.ca_items import Spawn
+
+ENROLL_NODE: Final = Capability("enroll:node")
+_ACT: Final = "spawn"
+
+
+class AgentRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body; `spawner` is a serial number (hex), `csr` base64 of DER."""
+
+    subsystem: str
+    capabilities: list[str]
+    endpoints: list[str]
+    spawner: str
+    csr: str
+    agent: str
+
+
+class Agents:
+    """The resource."""
+
+    def __init__(self, parts: FrontParts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """1. A manager asks.  2. What it asks is well formed.  3. The spawner is there.  4. Record, sign.
+
+        Whether the spawner may, and whether all three share a node, is decided by the recorder against the rows under its lock.
+        """
+        parts = self._parts
+        caller = parts.doorkeeper.identify(req, act=_ACT)
+        parts.doorkeeper.require(caller, ENROLL_NODE, act=_ACT, target=caller.identity.node)
+        body = read_json(req, AgentRequest)
+        ask = _parse(body)
+        accepted = parts.enroller.accept(body.csr.encode())
+        spawner = self._spawner(caller, body.spawner)
+        wanted = wanted_by_spawn(
+            parts.profile, spawner, ask, grant=parts.grant(ask.subsystem), lifetime=parts.profile.lifetime
+        )
+        der = parts.enroller.enroll(
+            wanted,
+            accepted,
+            lambda prepared: Spawn(
+                manager=caller.peer,
+                spawner=spawner.serial,
+                asked=tuple(sorted(ask.capabilities)),
+                certificate=prepared,
+            ),
+        )
+        certificate = x509.load_der_x509_certificate(der)
+        write_json(
+            resp,
+            {
+                "agent": ask.agent,
+                "serial_number": serial_hex(certificate.serial_number),
+                "certificate": certificate.public_bytes(Encoding.PEM).decode("ascii"),
+                "chain": parts.chain_pem,
+            },
+        )
+
+    def _spawner(self, caller: Caller, serial: str) -> CertificateRow:
+        parse_serial_hex(serial)
+        row = self._parts.reader.certificate(serial)
+        if row is None or row.node != caller.identity.node:
+            raise self._parts.doorkeeper.refusal(
+                caller,
+                act=_ACT,
+                target=serial,
+                rule="spawn-spawner",
+                reason=f"no certificate {serial} on node '{caller.identity.node}'",
+            )
+        return row
+
+
+def _parse(body: AgentRequest) -> Ask:
+    return Ask(
+        subsystem=parse_subsystem(body.subsystem),
+        agent=parse_agent_id(body.agent),
+        capabilities=parse_capabilities(body.capabilities),
+        endpoints=tuple(str(parse_endpoint(url)) for url in body.endpoints),
+    )

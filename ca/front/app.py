@@ -1,0 +1,83 @@
+"""The front's application: every path that the CA answers over HTTPS, and who may ask for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import falcon
+
+from ca.front.agents_api import Agents
+from ca.front.certificates_api import Confirm, Prove, Revocations, Revoke, WhoAmI
+from ca.front.est_api import CACerts, CSRAttributes, SimpleEnroll, SimpleReenroll
+from ca.front.parts import FrontParts
+from ca.tables import LEDGER
+from ostiary.capabilities import Capability
+from ostiary.edge.http import create_app, write_json
+from ostiary.edge.ledger_api import add_ledger_routes
+
+LEDGER_READ = Capability("ledger:read")
+
+
+def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
+    """Build it.
+
+    nobody in particular        cacerts, csrattrs, healthz, readyz
+    a token                     simpleenroll
+    a pending certificate       prove, confirm, whoami, revoke (itself)
+    an active certificate       the rest; agents: enroll:node; entries of the ledger: ledger:read
+    """
+    app = create_app(audience="network")
+    est = "/.well-known/est"
+    app.add_route(f"{est}/cacerts", CACerts(parts))
+    app.add_route(f"{est}/csrattrs", CSRAttributes(parts))
+    app.add_route(f"{est}/simpleenroll", SimpleEnroll(parts))
+    app.add_route(f"{est}/simplereenroll", SimpleReenroll(parts))
+    app.add_route("/v1/agents", Agents(parts))
+    app.add_route("/v1/certificates/{serial}/prove", Prove(parts))
+    app.add_route("/v1/certificates/{serial}/confirm", Confirm(parts))
+    app.add_route("/v1/certificates/{serial}/revoke", Revoke(parts))
+    app.add_route("/v1/whoami", WhoAmI(parts))
+    app.add_route("/v1/revocations", Revocations(parts))
+    app.add_route("/healthz", _Health())
+    app.add_route("/readyz", _Ready(parts))
+    app.add_route("/metrics", _Metrics(parts))
+
+    def admit(req: falcon.Request, entries: bool) -> None:  # noqa: FBT001 - the port
+        caller = parts.doorkeeper.identify(req, act="read-ledger")
+        if entries:
+            parts.doorkeeper.require(caller, LEDGER_READ, act="read-ledger", target="entries")
+
+    add_ledger_routes(app, "/v1/ledger", engine=parts.reader.engine, tables=LEDGER, admit=admit)
+    return app
+
+
+class _Health:
+    """This worker answers."""
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, {"status": "ok"})
+
+
+class _Ready:
+    """The parts behind this worker answer, too; 503 where one doesn't."""
+
+    def __init__(self, parts: FrontParts) -> None:
+        self._parts = parts
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        checks = self._parts.is_ready()
+        ready = all(checks[name] for name in checks if name != "separated")
+        resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
+        write_json(resp, {"status": "ready" if ready else "not-ready", "checks": checks})
+
+
+class _Metrics:
+    """This role's numbers, for any agent of the application."""
+
+    def __init__(self, parts: FrontParts) -> None:
+        self._parts = parts
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._parts.doorkeeper.identify(req, act="metrics")
+        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
+        resp.data = self._parts.metrics.exposition("ostiary_ca_front")

@@ -1,0 +1,74 @@
+"""The CA's dial-back: whoever answers at the address fixed in the token must hold the key of the pending certificate.
+
+1. The address comes from the certificate's row, which has it from the token; never from the request.
+2. It is an IP address and a port, and none that a cloud or a network reserves (ca/addresses.py: link-local, metadata services,
+   multicast). Loopback is allowed: a machine may enroll itself.
+3. TLS 1.3 to it, with SNI `<agent>.<node>`. The handshake proves that the peer holds the key of the certificate it shows.
+4. That certificate is the pending one, byte for byte (so key and serial number, too).
+5. All within DIAL_S.
+
+No chain is verified: one certificate is expected, and it is compared whole. A first certificate may have no serverAuth, either.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+import ssl
+import time
+from typing import Final
+
+from ca.addresses import parse_address, split_dial_back
+from ostiary.errors import Forbidden
+
+DIAL_S: Final = 3.0
+RULE: Final = "dial-back"
+
+
+def prove_by_dial(address_text: str, *, host: str, expected_der: bytes) -> None:
+    """Dial `address_text` (as `parse_dial_back` writes it) and compare; Forbidden(rule=dial-back) says what went wrong.
+
+    BadInput where the address is one that the CA never dials.
+    """
+    if not address_text:
+        raise Forbidden("dial-back: no address was fixed in the token; confirm the node by hand", rule=RULE)
+    host_text, port = split_dial_back(address_text)
+    address = parse_address(host_text)
+    where = f"'{address}' port {port}"
+    try:
+        shown = _shown_certificate(address, port, host)
+    except ssl.SSLError as exc:
+        raise Forbidden(f"dial-back: {where} did not finish TLS 1.3: {exc.reason}", rule=RULE) from exc
+    except TimeoutError as exc:
+        raise Forbidden(f"dial-back: {where} did not answer within {DIAL_S:.0f} s", rule=RULE) from exc
+    except OSError as exc:
+        raise Forbidden(f"dial-back: {where} did not answer: {exc.strerror}", rule=RULE) from exc
+    if not hmac.compare_digest(shown, expected_der):
+        raise Forbidden(
+            f"dial-back: {where} shows another certificate than the pending one for '{host}'", rule=RULE
+        )
+
+
+def _shown_certificate(address: str, port: int, host: str) -> bytes:
+    """The certificate (DER) that the peer proved to hold the key of; empty when it showed none."""
+    deadline = time.monotonic() + DIAL_S
+    with socket.create_connection((address, port), timeout=DIAL_S) as sock:
+        connected = sock.getpeername()[0]
+        if ipaddress.ip_address(connected) != ipaddress.ip_address(address):
+            raise Forbidden(f"dial-back: reached '{connected}' instead of '{address}'", rule=RULE)
+        sock.settimeout(max(0.01, deadline - time.monotonic()))
+        # do_handshake's timeout covers all of it, not each read.
+        with _context().wrap_socket(sock, server_hostname=host) as tls:
+            return tls.getpeercert(True) or b""
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = (
+        ssl.CERT_NONE
+    )  # see the module's text: one certificate is expected and compared whole
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,177 @@
+"""Who gets in: the peer of a request, how its certificate stands, how often it may ask, and the record of those refused.
+
+Rules:
+- A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails, the answer is Busy.
+- A refusal of somebody without one is counted (ca/front/refusals.py) and costs its source a token of a small bucket: when that is
+  empty, nobody enrolls by token from there for a while. Those who show a certificate are not slowed down by it.
+- What the recorder refuses, it has recorded itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import falcon
+
+from ca.front.limits import Buckets, Limit
+from ca.front.peer import (
+    ASKERS,
+    Caller,
+    PeerCertificate,
+    Standing,
+    peer_item,
+    read_peer,
+    refusal_of,
+    standing_of,
+)
+from ca.front.refusals import RefusalCounter
+from ca.rows import CertificateRow
+from ostiary.capabilities import Capability
+from ostiary.edge.clock import Clock
+from ostiary.edge.tls import peer_value
+from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
+from ostiary.work.answer import Recorded
+from ostiary.work.ca_items import Activate, Refuse
+from ostiary.work.item import Item
+
+_log = logging.getLogger("ostiary.ca.front")
+_MAX_TARGET: Final = 64
+
+
+class Recording(Protocol):
+    """The way to the recorder. Returns once the item is durable and done; raises Forbidden, BadInput, Busy, InternalFault."""
+
+    def submit(self, item: Item) -> Recorded: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorLimits:
+    """How often; per worker."""
+
+    # Of one source address or one certificate, whatever it asks. Ten times what a busy manager needs.
+    source: Limit
+    caller: Limit
+    # Wrong secrets, unknown tokens, missing certificates; per source address.
+    stranger: Limit
+    # Refusals of one certificate: each is an entry in the ledger.
+    refused: Limit
+
+
+LIMITS: Final = DoorLimits(
+    source=Limit(rate_per_s=4000, burst=8000),
+    caller=Limit(rate_per_s=2000, burst=4000),
+    stranger=Limit(rate_per_s=2, burst=60),
+    refused=Limit(rate_per_s=1, burst=60),
+)
+
+
+class Doorkeeper:
+    """Lets requests in. Thread-safe; one per worker."""
+
+    def __init__(
+        self,
+        *,
+        recording: Recording,
+        certificate: Callable[[str], CertificateRow | None],
+        refusals: RefusalCounter,
+        clock: Clock,
+        limits: DoorLimits = LIMITS,
+    ) -> None:
+        self._recording = recording
+        self._certificate = certificate
+        self._refusals = refusals
+        self._clock = clock
+        self._sources = Buckets(limits.source)
+        self._callers = Buckets(limits.caller)
+        self._strangers = Buckets(limits.stranger)
+        self._refused = Buckets(limits.refused)
+
+    def admit(self, req: falcon.Request) -> str:
+        """Count a request against its source and return that; 429 when there were too many."""
+        source = str(req.remote_addr)
+        _wait(self._sources.take(source, now_ns=self._clock.monotonic_ns()))
+        return source
+
+    def admit_stranger(self, req: falcon.Request) -> str:
+        """Count a request of somebody without an identity; 429 when its source was refused too often."""
+        source = self.admit(req)
+        _wait(self._strangers.wait_s(source, now_ns=self._clock.monotonic_ns()))
+        return source
+
+    def refuse_stranger(self, source: str, reason: str) -> None:
+        """Count the refusal of somebody without an identity; the caller raises."""
+        self._strangers.take(source, now_ns=self._clock.monotonic_ns())
+        self._refusals.add(source, reason)
+        _log.info("refused", extra={"source": source, "reason": reason})
+
+    def identify(self, req: falcon.Request, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
+        """Let in the holder of a client certificate that stands well enough; what is refused is recorded.
+
+        1. There is a certificate, and its names are an agent's.  2. It does not ask too often.
+        3. It stands in `standings`.  4. A renewed one becomes active by this use.
+        Raises Unauthenticated, Forbidden(rule=certificate-...), Busy.
+        """
+        source = self.admit(req)
+        certificate = peer_value(req.env, read_peer)
+        if certificate is None or certificate.identity is None:
+            self.refuse_stranger(
+                source, "certificate-missing" if certificate is None else "certificate-names"
+            )
+            wanted = "missing" if certificate is None else "its names are not an agent's"
+            raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
+        _wait(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
+        row = self._certificate(certificate.serial)
+        standing = standing_of(row, certificate, self._clock.now())
+        if row is None or standing not in standings:
+            raise self._recorded_refusal(certificate, act, refusal_of(standing), standing)
+        caller = Caller(
+            serial=certificate.serial, der=certificate.der, identity=certificate.identity, row=row
+        )
+        return self._used(caller) if standing is Standing.RENEWED else caller
+
+    def _used(self, caller: Caller) -> Caller:
+        """The first use of a renewed certificate makes it active."""
+        self._recording.submit(Activate(serial=caller.serial, means="used"))
+        return replace(caller, row=self._certificate(caller.serial) or caller.row)
+
+    def require(self, caller: Caller, capability: Capability, *, act: str, target: str) -> None:
+        """Check a capability; Forbidden, recorded."""
+        if not caller.may(capability):
+            reason = f"the certificate of {caller.identity.subsystem} does not carry '{capability}'"
+            raise self.refusal(caller, act=act, target=target, rule=f"capability-{capability}", reason=reason)
+
+    def refusal(self, caller: Caller, *, act: str, target: str, rule: str, reason: str) -> OstiaryError:
+        """Record that a caller was refused, and return the error to raise."""
+        self._record(
+            caller.serial,
+            Refuse(by=caller.peer, act=act, target=target[:_MAX_TARGET], rule=rule, reason=reason),
+        )
+        return Forbidden(reason, rule=rule)
+
+    def _recorded_refusal(
+        self, certificate: PeerCertificate, act: str, error: OstiaryError, standing: Standing
+    ) -> OstiaryError:
+        if certificate.identity is None:
+            raise AssertionError("nobody's certificate was refused as somebody's")
+        identity = certificate.identity
+        peer = peer_item(certificate.serial, identity)
+        rule = f"certificate-{standing.value}"
+        self._record(
+            certificate.serial,
+            Refuse(by=peer, act=act, target=certificate.serial, rule=rule, reason=error.message),
+        )
+        return error
+
+    def _record(self, serial: str, item: Refuse) -> None:
+        _wait(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
+        self._recording.submit(item)
+        _log.info("refused", extra={"serial": serial, "act": item.act, "rule": item.rule})
+
+
+def _wait(wait_s: float) -> None:
+    if wait_s > 0:
+        raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})

@@ -1,0 +1,79 @@
+"""The end of every enrollment: prepare, have it recorded and signed, put the certificate together.
+
+Rules:
+- A shard may close between preparing and recording: then, and only then, the certificate is planned once more.
+- Nothing leaves before it is in the ledger: the signature only comes with the record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ca.accept import AcceptedCSR, CSRBytes, accept
+from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
+from ca.front.doorkeeper import Recording
+from ca.front.reader import StoreReader
+from ca.profile import Profile
+from ostiary.edge.clock import Clock
+from ostiary.edge.metrics import Metrics
+from ostiary.errors import Forbidden
+from ostiary.work.answer import Recorded
+from ostiary.work.ca_items import Prepared
+from ostiary.work.item import Item
+
+_log = logging.getLogger("ostiary.ca.front")
+STAGES: Final = ("accept", "prepare", "recorder")
+_PLAN_AGAIN: Final = frozenset(("certificate-shard", "certificate-serial-taken"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enroller:
+    """What an enrollment needs besides what is asked for."""
+
+    profile: Profile
+    recording: Recording
+    reader: StoreReader
+    clock: Clock
+    random: Callable[[int], bytes]
+    metrics: Metrics
+
+    def accept(self, body: bytes) -> AcceptedCSR:
+        """Check a request's bytes; BadInput names what is wrong."""
+        with self.metrics.stage("accept"):
+            return accept(CSRBytes(body))
+
+    def enroll(self, wanted: Wanted, accepted: AcceptedCSR, item_of: Callable[[Prepared], Item]) -> bytes:
+        """Have a certificate (DER) made; raises what `prepare` and the recorder raise."""
+        try:
+            prepared, recorded = self._attempt(wanted, accepted, item_of)
+        except Forbidden as exc:
+            if exc.rule not in _PLAN_AGAIN:
+                raise
+            self.reader.forget_shard()
+            prepared, recorded = self._attempt(wanted, accepted, item_of)
+        identity = wanted.identity
+        _log.info(
+            "enrolled",
+            extra={"entry": recorded.index, "subsystem": identity.subsystem, "node": identity.node},
+        )
+        return certificate_of(self.profile, prepared, recorded)
+
+    def _attempt(
+        self, wanted: Wanted, accepted: AcceptedCSR, item_of: Callable[[Prepared], Item]
+    ) -> tuple[Prepared, Recorded]:
+        now = self.clock.now()
+        with self.metrics.stage("prepare"):
+            prepared = prepare(
+                self.profile,
+                wanted,
+                accepted,
+                shard=self.reader.shard_for_new(now),
+                now=now,
+                random_bytes=self.random(RANDOM_BYTES),
+            )
+            item = item_of(prepared)
+        with self.metrics.stage("recorder"):
+            return prepared, self.recording.submit(item)

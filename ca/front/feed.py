@@ -1,0 +1,75 @@
+"""The feed of revocations as this worker knows it: one thread asks the store, everybody else waits for it.
+
+Rules:
+- The store is asked every POLL_S for the feed's newest number (by index), whoever waits: a thousand waiters cost what one costs.
+- What was revoked is cut off: its open connections to this worker end, besides being refused on their next request.
+- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ca.front.reader import RevocationStep, StoreReader
+from ostiary.certificate import parse_serial_hex
+
+_log = logging.getLogger("ostiary.ca.front")
+POLL_S: Final = 0.1
+
+
+class RevocationFeed:
+    """Thread-safe; `run` is a thread of its own."""
+
+    def __init__(
+        self, reader: StoreReader, *, cut_off: Callable[[Iterable[int]], int], max_waiters: int
+    ) -> None:
+        self._reader = reader
+        self._cut_off = cut_off
+        self._newest = 0
+        # Owner: whoever reads or changes `_newest`.
+        self._changed = threading.Condition()
+        self._seats = threading.BoundedSemaphore(max_waiters)
+
+    def start_at_newest(self) -> None:
+        """Take the store's newest number as known: what was revoked before this worker began has no connection to it."""
+        self._newest = self._reader.last_revocation()
+
+    def run(self, stopped: threading.Event) -> None:
+        """Follow the store until stopped."""
+        while not stopped.wait(POLL_S):
+            try:
+                self.look()
+            except SQLAlchemyError as exc:
+                _log.warning("feed-unreadable", extra={"error": type(exc).__name__})
+
+    def look(self) -> None:
+        """Ask the store once."""
+        if self._reader.last_revocation() <= self._newest:
+            return
+        steps = self._reader.revocations_since(self._newest)
+        if not steps:
+            return
+        self._cut_off(parse_serial_hex(step.serial) for step in steps)
+        with self._changed:
+            self._newest = steps[-1].n
+            self._changed.notify_all()
+
+    def since(self, since: int, *, wait_s: float) -> tuple[int, list[RevocationStep]]:
+        """What was revoked after `since`, waiting for something up to `wait_s`; the number to ask with next time."""
+        steps = self._reader.revocations_since(since)
+        if not steps and wait_s > 0 and self._seats.acquire(blocking=False):
+            try:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._newest > since, timeout=wait_s)
+            finally:
+                self._seats.release()
+            steps = self._reader.revocations_since(since)
+        if steps:
+            return steps[-1].n, steps
+        # After a restore a client may be ahead; it goes on from where the feed is.
+        return min(since, self._reader.last_revocation()), []

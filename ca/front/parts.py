@@ -1,0 +1,50 @@
+"""What the front's resources work with; built once per worker by ca/front_role.py, or by a test with fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.front.doorkeeper import Doorkeeper, Recording
+from ca.front.enroller import Enroller
+from ca.front.feed import RevocationFeed
+from ca.front.reader import StoreReader
+from ca.profile import Profile
+from ostiary.capabilities import NO_CAPABILITIES, Capabilities
+from ostiary.edge.clock import Clock
+from ostiary.edge.metrics import Metrics
+from ostiary.names import SubSystem
+
+Prover = Callable[[str, str, bytes], None]
+"""`(address, host, expected certificate DER)`: dials and compares; raises Forbidden(rule=dial-back)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontParts:
+    """The parts, in the order of a request's way."""
+
+    profile: Profile
+    issuing: x509.Certificate
+    root: x509.Certificate
+    grants: Mapping[SubSystem, Capabilities]
+    doorkeeper: Doorkeeper
+    reader: StoreReader
+    recording: Recording
+    enroller: Enroller
+    feed: RevocationFeed
+    prove: Prover
+    is_ready: Callable[[], Mapping[str, bool]]
+    clock: Clock
+    metrics: Metrics
+    chain_pem: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What a leaf's holder sends besides the leaf: the root is trusted, not sent.
+        object.__setattr__(self, "chain_pem", self.issuing.public_bytes(Encoding.PEM).decode("ascii"))
+
+    def grant(self, subsystem: str) -> Capabilities:
+        """The most that an agent of a sub-system may hold."""
+        return self.grants.get(SubSystem(subsystem), NO_CAPABILITIES)

@@ -1,0 +1,130 @@
+"""Who is at the other end of a TLS connection, and how its certificate stands now. Pure.
+
+Rules:
+- TLS verified chain and key at the handshake; a connection outlives both, so the standing is asked for again on every request.
+- A certificate whose names do not map (ostiary/identity.py) is nobody's.
+- What a standing means to a request is one row in a table: there is no other way in.
+
+    standing     may renew   may prove itself   may ask for anything else
+    active       yes         no                 yes
+    renewed      yes         no                 yes, and becomes active by it      (pending, its key not used before)
+    bootstrap    no          yes                whoami only                        (pending, address not proven)
+    superseded   asks        no                 no     the recorder must see it: an older generation that renews is a clone
+    revoked, expired, unknown                   no
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from cryptography import x509
+
+from ca.rows import CertificateRow
+from ostiary.capabilities import Capability
+from ostiary.certificate import serial_hex
+from ostiary.errors import BadInput, Forbidden, OstiaryError, Unauthenticated
+from ostiary.identity import Identity, identity_of
+from ostiary.work.item import Peer
+
+
+class Standing(Enum):
+    """How a certificate stands towards the CA that made it."""
+
+    ACTIVE = "active"
+    RENEWED = "renewed"
+    BOOTSTRAP = "bootstrap"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+ASKERS: Final = frozenset((Standing.ACTIVE, Standing.RENEWED))
+RENEWERS: Final = ASKERS | {Standing.SUPERSEDED}
+PROVERS: Final = frozenset((Standing.BOOTSTRAP,))
+SEEN: Final = ASKERS | PROVERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerCertificate:
+    """A client certificate, read once per connection; `identity` is None when its names do not map."""
+
+    der: bytes
+    serial: str
+    not_after: datetime
+    identity: Identity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """A peer that was let in, with its row as it is now."""
+
+    serial: str
+    der: bytes
+    identity: Identity
+    row: CertificateRow
+
+    @property
+    def peer(self) -> Peer:
+        """The caller as work items name it."""
+        return peer_item(self.serial, self.identity)
+
+    def may(self, capability: Capability) -> bool:
+        """Whether its certificate carries a capability."""
+        return capability in self.identity.capabilities
+
+
+def peer_item(serial: str, identity: Identity) -> Peer:
+    """An agent as work items name it."""
+    return Peer(serial=serial, subsystem=identity.subsystem, node=identity.node, agent=identity.agent)
+
+
+def read_peer(der: bytes) -> PeerCertificate:
+    """Read a client certificate (DER) that TLS has verified."""
+    certificate = x509.load_der_x509_certificate(der)
+    identity: Identity | None
+    try:
+        identity = identity_of(certificate)
+    except BadInput:
+        identity = None
+    return PeerCertificate(
+        der=der,
+        serial=serial_hex(certificate.serial_number),
+        not_after=certificate.not_valid_after_utc,
+        identity=identity,
+    )
+
+
+def standing_of(row: CertificateRow | None, certificate: PeerCertificate, now: datetime) -> Standing:
+    """How a certificate stands; `row` is what the store has under its serial number."""
+    if row is None:
+        return Standing.UNKNOWN
+    if row.status == "revoked":
+        return Standing.REVOKED
+    if now > certificate.not_after:
+        return Standing.EXPIRED
+    if row.status == "pending":
+        return Standing.BOOTSTRAP if row.bootstrap else Standing.RENEWED
+    return Standing.SUPERSEDED if row.status == "superseded" else Standing.ACTIVE
+
+
+_WHY: Final = {
+    Standing.ACTIVE: "is active already",
+    Standing.RENEWED: "is a renewal, which its first use makes active",
+    Standing.BOOTSTRAP: "is pending: prove it first",
+    Standing.SUPERSEDED: "was superseded by a later one of its lineage",
+    Standing.REVOKED: "is revoked",
+    Standing.EXPIRED: "has expired",
+    Standing.UNKNOWN: "is not known to this CA",
+}
+
+
+def refusal_of(standing: Standing) -> OstiaryError:
+    """The error for a certificate that stands so."""
+    message = f"client certificate: {_WHY[standing]}"
+    if standing in {Standing.EXPIRED, Standing.UNKNOWN}:
+        return Unauthenticated(message, field="certificate")
+    return Forbidden(message, rule=f"certificate-{standing.value}", field="certificate")

@@ -1,0 +1,49 @@
+"""Refusals of those who have no identity: counted, and recorded once a minute per source and reason (DESIGN section 9).
+
+Rules:
+- A flood of strangers must not become a flood of ledger entries: a minute has at most MAX_ROWS of them, the rest is counted
+  together under the source "others".
+- A reason is one of ours (a rule's name), never what the stranger sent.
+- What could not be recorded (the recorder is away) is counted on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from ostiary.errors import OstiaryError
+from ostiary.work.ca_items import Refusals
+
+MAX_ROWS = 100
+OTHERS = "others"
+
+
+class RefusalCounter:
+    """The counts of this worker since they were last recorded."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, source: str, reason: str, count: int = 1) -> None:
+        """Count refusals of a source (its address)."""
+        with self._lock:
+            key = (source, reason)
+            if key not in self._counts and len(self._counts) >= MAX_ROWS:
+                key = (OTHERS, reason)
+            self._counts[key] += count
+
+    def flush(self, record: Callable[[Refusals], object]) -> int:
+        """Record what was counted; how many rows were. Rows that fail are counted on."""
+        with self._lock:
+            rows, self._counts = self._counts, Counter()
+        recorded = 0
+        for (source, reason), count in rows.items():
+            try:
+                record(Refusals(source=source, reason=reason, count=count))
+                recorded += 1
+            except OstiaryError:
+                self.add(source, reason, count)
+        return recorded
