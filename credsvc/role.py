@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from credsvc.config import SERVICE, Config
+from credsvc.sandbox.control import zygote_argv
 from ostiary.edge import config as config_file
 from ostiary.edge import log
 from ostiary.edge.files import read_limited
@@ -63,10 +64,8 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
 
 
 def _zygote_argv(config: Config, place: Place) -> list[str]:
-    left_out = [part for layer in config.sandbox_without for part in ("--without", layer)]
-    allowed = ["--allow-uid", str(place.users.uid(RoleName.FRONT))]
-    control = ["--control", os.fspath(place.home.channel("sandbox"))]
-    return [sys.executable, "-I", "-m", "credsvc.sandbox.zygote", *control, *allowed, *left_out]
+    allowed = frozenset({place.users.uid(RoleName.FRONT)})
+    return zygote_argv(place.home.channel("sandbox"), allowed_uids=allowed, without=config.sandbox_without)
 
 
 def _keyholder(config: Config, place: Place) -> None:
