@@ -6,7 +6,8 @@ The numbered checks of `check_kinds`:
 3. counts stand only in pbkdf2, lists only in join, and neither in text;
 4. `pct` and `json` take text; `hex b64 b64url`, digests, MACs and `xor` take text or octets;
 5. what leaves is text (octets are encoded first); `verify` is an `equal`, and `equal` stands nowhere else;
-6. sinks are named once; at most one `verify`; every binding and hole is used.
+6. with its bindings in place a formula has at most MAX_TERMS terms (a chain of doublings is short to write);
+7. sinks are named once; at most one `verify`; every binding and hole is used.
 
 Leaves to others: what a secret may flow into (`approve.py`).
 """
@@ -33,11 +34,14 @@ from ostiary.formula.notation import (
     State,
     Statement,
     Text,
+    walk,
 )
 from ostiary.formula.types import TIME_FORMATS, BytesHole, HoleType, IntHole, ListHole, RegexHole, TimeHole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+MAX_TERMS = 2000
 
 Kind = Literal["text", "octets", "count", "list", "truth"]
 _PRINTABLE: tuple[Kind, Kind] = ("text", "octets")
@@ -88,6 +92,7 @@ def check_kinds(
             scope.bound[statement.name] = kind
         else:
             _check_output(statement, kind, scope)
+    _check_size(statements)
     _check_used(statements, scope)
 
 
@@ -97,6 +102,17 @@ def _check_output(output: Output, kind: Kind, scope: _Scope) -> None:
             scope.fail(output.expression, "a verify must be one equal(a, b)")
     elif kind != "text":
         scope.fail(output.expression, f"a {output.kind} must be text; encode octets with hex, b64 or b64url")
+
+
+def _check_size(statements: tuple[Statement, ...]) -> None:
+    sizes: dict[str, int] = {}
+    for statement in statements:
+        nodes = list(walk(statement.expression))
+        size = len(nodes) + sum(sizes[node.name] for node in nodes if isinstance(node, Binding))
+        if size > MAX_TERMS:
+            raise BadInput(f"line {statement.line}: more than {MAX_TERMS} terms with its names in place")
+        if isinstance(statement, Bind):
+            sizes[statement.name] = size
 
 
 def _check_used(statements: tuple[Statement, ...], scope: _Scope) -> None:
