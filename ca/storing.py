@@ -1,0 +1,220 @@
+"""A batch's rows from the store and back: a few SELECTs by key before the decisions, a few multi-row statements after them.
+
+Rules:
+- What is read is found by index, and is what the batch's items name; a compromised key's descendants are read level by level.
+- Only what changed is written. Of a certificate only its state changes; what it says never does.
+- The transaction and its lock are the recorder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, insert, select, update
+
+from ca.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
+from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ostiary.work.ca_items import (
+    Activate,
+    ConfirmNode,
+    ExpirePending,
+    MintToken,
+    Renew,
+    Retire,
+    Revoke,
+    Spawn,
+)
+from ostiary.work.item import Item
+
+RowT = TypeVar("RowT", TokenRow, CertificateRow, ShardRow, CRLRow)
+AnyRow = TokenRow | CertificateRow | ShardRow | CRLRow | RevocationRow
+
+_CERTIFICATE_STATE: Final = (
+    "status",
+    "stopped",
+    "deadline",
+    "activated_at",
+    "activated_by",
+    "revoked_at",
+    "reason",
+)
+_OF_A_LINEAGE: Final = (Renew, Activate, ConfirmNode, ExpirePending, Retire, Revoke)
+_TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
+
+
+@dataclass(slots=True)
+class _Keys:
+    """What a batch's items name."""
+
+    tokens: set[str] = field(default_factory=set)
+    serials: set[str] = field(default_factory=set)
+    agents: set[str] = field(default_factory=set)
+    whole_lineages: set[str] = field(default_factory=set)  # serials whose lineage is concerned
+    compromised: set[str] = field(default_factory=set)  # serials whose descendants are concerned
+    nodes: set[tuple[str, str]] = field(default_factory=set)
+
+
+def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
+    """Read what these items concern."""
+    keys = _Keys()
+    for item in items:
+        _collect(keys, item)
+    rows = Rows(now_s=now_s)
+    if keys.tokens:
+        _load_tokens(tx, rows, TOKENS.c.token_id.in_(keys.tokens))
+    keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial}
+    if keys.serials:
+        _load_certificates(tx, rows, CERTIFICATES.c.serial.in_(keys.serials))
+    _load_valid(tx, rows, CERTIFICATES.c.agent, keys.agents)
+    lineages = {rows.certificates[s].lineage for s in keys.whole_lineages if s in rows.certificates}
+    _load_valid(tx, rows, CERTIFICATES.c.lineage, lineages)
+    _load_descendants(
+        tx, rows, {rows.certificates[s].lineage for s in keys.compromised if s in rows.certificates}
+    )
+    for node, subsystem in keys.nodes:
+        _load_node(tx, rows, node, subsystem)
+    _load_shards(tx, rows)
+    return rows
+
+
+def _collect(keys: _Keys, item: Item) -> None:
+    """Items that name a token, a certificate or a new one do so in fields of the same name."""
+    keys.tokens |= _named(item, "token_id")
+    keys.serials |= _named(item, "serial") | _named(getattr(item, "certificate", None), "serial")
+    if isinstance(item, _OF_A_LINEAGE):
+        keys.whole_lineages.add(item.serial)
+    if isinstance(item, Retire | Revoke) and item.reason == "keyCompromise":
+        keys.compromised.add(item.serial)
+    if isinstance(item, Retire):
+        keys.serials.add(item.by.serial)
+    if isinstance(item, Spawn):
+        keys.serials |= {item.manager.serial, item.spawner}
+        keys.agents.add(item.certificate.agent)
+    if isinstance(item, MintToken) and (item.bootstrap or item.again):
+        keys.nodes.add((item.node, item.subsystem))
+
+
+def _named(value: object, name: str) -> set[str]:
+    found = getattr(value, name, None)
+    return {found} if isinstance(found, str) else set()
+
+
+def _load_tokens(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> None:
+    for found in tx.execute(select(TOKENS).where(where)):
+        row = TokenRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        rows.tokens.setdefault(row.token_id, row)
+
+
+def _load_certificates(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> list[CertificateRow]:
+    found = [certificate_row(each) for each in tx.execute(select(CERTIFICATES).where(where))]
+    for row in found:
+        if row.serial not in rows.certificates:
+            rows.load_certificate(row)
+    return found
+
+
+def certificate_row(found: Any) -> CertificateRow:
+    """A result of `select(CERTIFICATES)` as a value."""
+    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def _load_valid(
+    tx: Connection, rows: Rows, column: ColumnElement[str], values: Iterable[str]
+) -> list[CertificateRow]:
+    wanted = list(values)
+    if not wanted:
+        return []
+    return _load_certificates(tx, rows, column.in_(wanted) & (CERTIFICATES.c.not_after >= rows.now_s))
+
+
+def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
+    seen: set[str] = set()
+    level = lineages
+    while level:
+        seen |= level
+        children = _load_valid(tx, rows, CERTIFICATES.c.parent_lineage, sorted(level))
+        level = {child.lineage for child in children} - seen
+
+
+def _load_node(tx: Connection, rows: Rows, node: str, subsystem: str) -> None:
+    of_node = (CERTIFICATES.c.node == node) & (CERTIFICATES.c.subsystem == subsystem)
+    _load_certificates(tx, rows, of_node & (CERTIFICATES.c.not_after >= rows.now_s))
+    _load_tokens(
+        tx, rows, (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
+    )
+
+
+def _load_shards(tx: Connection, rows: Rows) -> None:
+    """The newest two: certificates are put into no other (`ca.issuing`)."""
+    newest = select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2)
+    for found in tx.execute(newest):
+        row = ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        rows.shards[row.number] = row
+
+
+def store(tx: Connection, rows: Rows) -> None:
+    """Write what changed."""
+    _insert(tx, TOKENS, [rows.tokens[key] for key in sorted(rows.new_tokens)])
+    changed_tokens = [rows.tokens[key] for key in sorted(rows.changed_tokens - rows.new_tokens)]
+    _update(tx, TOKENS, "token_id", _TOKEN_STATE, changed_tokens)
+    _insert(tx, CERTIFICATES, [rows.certificates[key] for key in sorted(rows.new_certificates)])
+    changed = [rows.certificates[key] for key in sorted(rows.changed_certificates - rows.new_certificates)]
+    _update(tx, CERTIFICATES, "serial", _CERTIFICATE_STATE, changed)
+    _insert(tx, REVOCATIONS, rows.revocations)
+    _store_shards(tx, rows)
+
+
+def _store_shards(tx: Connection, rows: Rows) -> None:
+    for number in sorted(rows.changed_shards):
+        row = rows.shards[number]
+        values = {name: getattr(row, name) for name in ("opened_at", "count", "last_not_after")}
+        if not tx.execute(update(SHARDS).where(SHARDS.c.number == number).values(values)).rowcount:
+            _insert(tx, SHARDS, [row])
+    for shard in sorted(rows.changed_crls):
+        store_crl(tx, rows.crls[shard])
+
+
+def store_crl(tx: Connection, row: CRLRow) -> None:
+    """Record a list that will be signed, or that a shard wants its first one."""
+    values = {name: getattr(row, name) for name in ("number", "through", "this_update", "refresh_at")}
+    if not tx.execute(update(CRLS).where(CRLS.c.shard == row.shard).values(values)).rowcount:
+        tx.execute(insert(CRLS).values(shard=row.shard, signed_number=0, der=None, **values))
+
+
+def _insert(tx: Connection, table: Table, rows: Sequence[AnyRow]) -> None:
+    if rows:
+        columns = [each.name for each in fields(rows[0])]
+        values = attrgetter(*columns)
+        tx.execute(insert(table), [dict(zip(columns, values(row), strict=True)) for row in rows])
+
+
+def _update(
+    tx: Connection, table: Table, key: str, columns: Sequence[str], rows: Sequence[TokenRow | CertificateRow]
+) -> None:
+    if rows:
+        statement = (
+            update(table)
+            .where(table.c[key] == bindparam("k"))
+            .values({name: bindparam(f"v_{name}") for name in columns})
+        )
+        tx.execute(
+            statement,
+            [
+                {"k": getattr(row, key)} | {f"v_{name}": getattr(row, name) for name in columns}
+                for row in rows
+            ],
+        )
+
+
+def newest_shard(tx: Connection) -> ShardRow | None:
+    """The shard that certificates are put into now; None before the first."""
+    found = tx.execute(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(1)).one_or_none()
+    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - as above
+
+
+def feed_end(tx: Connection) -> int:
+    """The number of the newest revocation, 0 before the first."""
+    return tx.execute(select(func.max(REVOCATIONS.c.n))).scalar_one() or 0
