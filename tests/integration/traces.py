@@ -1,0 +1,97 @@
+"""Where a secret can leave a trace: files, arguments, environments and memory of processes. Reading memory takes root."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_CHUNK_BYTES = 1 << 20
+_MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r\S*) \S+ \S+ \d+\s*(.*)")
+
+
+def forms(secret: bytes) -> dict[str, bytes]:
+    """The ways in which a secret may stand somewhere: raw, hex, base64 at its three offsets, reversed."""
+    found = {"raw": secret, "hex": secret.hex().encode(), "reversed": secret[::-1]}
+    for offset in range(3):
+        encoded = base64.b64encode(b"\x00" * offset + secret)
+        # The first and last characters depend on what stands around it.
+        found[f"base64+{offset}"] = encoded[4 if offset else 0 : -4]
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all that descend from it, as /proc shows them now."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text()
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = [pid]
+    for known in found:
+        found += [child for child, parent in parents.items() if parent == known]
+    return found
+
+
+def in_files(directory: Path, needles: Iterable[bytes]) -> list[str]:
+    """The files below a directory that hold one of the needles."""
+    wanted = list(needles)
+    return [
+        str(path)
+        for path in directory.rglob("*")
+        if path.is_file() and not path.is_symlink() and any(needle in path.read_bytes() for needle in wanted)
+    ]
+
+
+def in_arguments(pid: int, needles: Iterable[bytes]) -> bool:
+    """Whether a process shows a needle in its arguments or environment."""
+    shown = b"".join(_read(f"/proc/{pid}/{name}") for name in ("cmdline", "environ"))
+    return any(needle in shown for needle in needles)
+
+
+def in_memory(pid: int, needles: Iterable[bytes]) -> bool:
+    """Whether any readable page of a process holds a needle."""
+    wanted = list(needles)
+    return any(needle in block for block in _memory(pid) for needle in wanted)
+
+
+def role_of(pid: int) -> str:
+    """What a process says it is: the last words of its command line."""
+    return _read(f"/proc/{pid}/cmdline").replace(b"\x00", b" ").decode(errors="replace").strip()
+
+
+def _read(path: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(path).read_bytes()
+    return b""
+
+
+def _memory(pid: int) -> Iterator[bytes]:
+    maps = _read(f"/proc/{pid}/maps").decode(errors="replace").splitlines()
+    try:
+        fd = os.open(f"/proc/{pid}/mem", os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        for line in maps:
+            match = _MAP.match(line)
+            if match and not match[4].startswith(("[v", "/dev/")):
+                yield from _region(fd, int(match[1], 16), int(match[2], 16))
+    finally:
+        os.close(fd)
+
+
+def _region(fd: int, start: int, end: int) -> Iterator[bytes]:
+    """A mapping in blocks that overlap, so that nothing is cut in two."""
+    overlap = b""
+    for at in range(start, end, _CHUNK_BYTES):
+        try:
+            block = os.pread(fd, min(_CHUNK_BYTES, end - at), at)
+        except OSError:
+            return
+        yield overlap + block
+        overlap = block[-4096:]
