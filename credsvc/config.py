@@ -11,13 +11,14 @@ SERVICE = "credentials"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store."""
+    """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store, `ca_address` for the host of `ca_url`."""
 
     application: Application
     node: NodeName
     kek: str
     ca_url: str
     manager_socket: str
+    ca_address: str = ""
     database_url: str = ""
     role_uid_base: int = 61220
     operators_gid: int | None = None
