@@ -168,7 +168,11 @@ class Doorkeeper:
 
     def _record(self, serial: str, item: Refuse) -> None:
         _wait(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
-        self._recording.submit(item)
+        try:
+            self._recording.submit(item)
+        except Forbidden as exc:
+            if exc.rule != item.rule:  # a refusal is recorded as the denial that it is, and answered as one
+                raise
         _log.info("refused", extra={"serial": serial, "act": item.act, "rule": item.rule})
 
 

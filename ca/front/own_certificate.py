@@ -1,0 +1,140 @@
+"""The front's own TLS key and certificate: the key is made in the worker's memory and never leaves it.
+
+Rules:
+- The certificate names the CA on its node (sub-system certificate-authority, the node's name in its SAN), carries no capability,
+  and is recorded and signed like everybody's. Each worker is an agent of its own.
+- It is replaced after two thirds of its lifetime; new connections get the new one, no restart. While that fails the old one serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
+from ca.front.doorkeeper import Recording
+from ca.front.reader import StoreReader
+from ca.profile import Profile
+from ostiary.capabilities import NO_CAPABILITIES
+from ostiary.certificate import spki_der
+from ostiary.edge.clock import Clock
+from ostiary.edge.tls import identity_pem, server_context
+from ostiary.errors import InternalFault, OstiaryError
+from ostiary.identity import Identity
+from ostiary.names import NodeName, parse_agent_id
+from ostiary.subsystems import CERTIFICATE_AUTHORITY
+from ostiary.work.ca_items import FrontCertificate
+
+_log = logging.getLogger("ostiary.ca.front")
+START_S: Final = 20.0
+RETRY_S: Final = 0.2
+CHECK_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """The chain above the front's leaf, and the node that it answers for."""
+
+    profile: Profile
+    issuing: x509.Certificate
+    root: x509.Certificate
+    node: NodeName
+
+
+class OwnCertificate:
+    """Owner of the current TLS context; `run` is a thread of its own."""
+
+    def __init__(
+        self,
+        authority: Authority,
+        *,
+        recording: Recording,
+        reader: StoreReader,
+        clock: Clock,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._authority = authority
+        self._recording = recording
+        self._reader = reader
+        self._clock = clock
+        self._random = random
+        self._agent = parse_agent_id(str(uuid.UUID(bytes=random(16), version=4)))
+        self._context: ssl.SSLContext | None = None
+        self._renew_at = 0.0
+
+    def context(self) -> ssl.SSLContext:
+        """The context for a new connection."""
+        if self._context is None:
+            raise InternalFault("the front has no certificate yet")
+        return self._context
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether there is a certificate at all; it is replaced long before it ends."""
+        return self._context is not None
+
+    def obtain_first(self) -> None:
+        """Wait for the recorder and its keyholder up to START_S; raises what it last said."""
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self.obtain()
+            except OstiaryError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_S)
+            else:
+                return
+
+    def obtain(self) -> None:
+        """Make a key and have it certified."""
+        authority = self._authority
+        now = self._clock.now()
+        key = ec.generate_private_key(ec.SECP256R1())
+        lifetime = authority.profile.lifetime
+        identity = Identity(
+            application=authority.profile.application,
+            subsystem=CERTIFICATE_AUTHORITY,
+            node=authority.node,
+            agent=self._agent,
+            endpoints=(),
+            capabilities=NO_CAPABILITIES,
+            node_name_in_san=True,
+        )
+        prepared = prepare_for_key(
+            authority.profile,
+            Wanted(identity=identity, lifetime=lifetime, pending=False),
+            spki_der(key.public_key()),
+            shard=self._reader.shard_for_new(now),
+            now=now,
+            random_bytes=self._random(RANDOM_BYTES),
+        )
+        recorded = self._recording.submit(FrontCertificate(certificate=prepared))
+        leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
+        self._context = server_context(
+            identity_pem(key, [leaf, authority.issuing]),
+            authority.root.public_bytes(Encoding.PEM),
+            client_certificates="optional",
+        )
+        self._renew_at = now.timestamp() + lifetime.total_seconds() * 2 / 3
+
+    def run(self, stopped: threading.Event) -> None:
+        """Replace the certificate in time, until stopped."""
+        while not stopped.wait(CHECK_S):
+            if self._clock.now().timestamp() < self._renew_at:
+                continue
+            try:
+                self.obtain()
+            except OstiaryError as exc:
+                self._reader.forget_shard()
+                _log.warning("own-certificate-not-renewed", extra={"problem": exc.message})

@@ -1,0 +1,178 @@
+"""The front's process: gunicorn over TLS 1.3; here every adapter of a worker is built and passed in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import falcon
+from sqlalchemy.exc import SQLAlchemyError
+
+from ca.config import Config
+from ca.front.app import build_app
+from ca.front.dial_back import prove_by_dial
+from ca.front.doorkeeper import Doorkeeper
+from ca.front.enroller import STAGES, Enroller
+from ca.front.feed import RevocationFeed
+from ca.front.own_certificate import Authority, OwnCertificate
+from ca.front.parts import FrontParts
+from ca.front.reader import StoreReader
+from ca.front.refusals import RefusalCounter
+from ca.home import CAHome
+from ca.profile import check_profile
+from ostiary.edge.channel import connect
+from ostiary.edge.clock import SystemClock
+from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.metrics import Metrics
+from ostiary.edge.tls import cut_off
+from ostiary.edge.users import RoleName
+from ostiary.errors import OstiaryError
+from ostiary.recorder.database import open_for_reading
+from ostiary.roles import Place, recorder_client
+
+_log = logging.getLogger("ostiary.ca.front")
+REFUSALS_EVERY_S: Final = 60.0
+
+
+def run(home: CAHome, place: Place) -> None:
+    """Be the front until told to stop."""
+    config = home.config()
+    metrics = Metrics(stages=STAGES, counters=(), processes=config.workers)
+    worker = _Worker(home, place, config, metrics)
+    run_front(
+        Front(
+            listeners=[listen_tcp(config.listen.host, config.listen.port)],
+            make_app=worker.app,
+            tls=worker.context,
+            workers=config.workers,
+            threads=config.threads,
+            on_worker_start=worker.start,
+            on_worker_exit=worker.stop,
+        )
+    )
+
+
+class _Worker:
+    """What one worker process has; empty in the arbiter, filled by `start` after the fork."""
+
+    def __init__(self, home: CAHome, place: Place, config: Config, metrics: Metrics) -> None:
+        self._place = place
+        self._config = config
+        self._metrics = metrics
+        issuing = home.issuing()
+        self._authority = Authority(
+            profile=check_profile(config.profile(), issuing),
+            issuing=issuing,
+            root=home.root(),
+            node=config.node,
+        )
+        self._stopped = threading.Event()
+        self._refusals = RefusalCounter()
+        self._parts: FrontParts | None = None
+        self._own: OwnCertificate | None = None
+
+    def start(self, slot: int) -> None:
+        """Open store and channel, get a certificate, and start what goes on beside requests."""
+        self._metrics.attach(slot)
+        parts = self._build()
+        own = OwnCertificate(
+            self._authority,
+            recording=parts.recording,
+            reader=parts.reader,
+            clock=parts.clock,
+            random=os.urandom,
+        )
+        own.obtain_first()
+        parts.feed.start_at_newest()
+        self._parts, self._own = parts, own
+        for work in (own.run, parts.feed.run, self._record_refusals):
+            threading.Thread(target=work, args=(self._stopped,), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the threads and record what was counted."""
+        self._stopped.set()
+        if self._parts is not None:
+            self._refusals.flush(self._parts.recording.submit)
+
+    def app(self) -> falcon.App[Any, Any]:
+        return build_app(self._started())
+
+    def context(self) -> ssl.SSLContext:
+        if self._own is None:
+            raise AssertionError("a connection before the worker has started")
+        return self._own.context()
+
+    def _started(self) -> FrontParts:
+        if self._parts is None:
+            raise AssertionError("an application before the worker has started")
+        return self._parts
+
+    def _build(self) -> FrontParts:
+        clock = SystemClock()
+        reader = StoreReader(open_for_reading(self._place.database_url, connections=self._config.threads))
+        recording = recorder_client(self._place, "front")
+        authority = self._authority
+        return FrontParts(
+            profile=authority.profile,
+            issuing=authority.issuing,
+            root=authority.root,
+            grants=self._config.grants,
+            doorkeeper=Doorkeeper(
+                recording=recording, certificate=reader.certificate, refusals=self._refusals, clock=clock
+            ),
+            reader=reader,
+            recording=recording,
+            enroller=Enroller(
+                profile=authority.profile,
+                recording=recording,
+                reader=reader,
+                clock=clock,
+                random=os.urandom,
+                metrics=self._metrics,
+            ),
+            # Half the threads may wait for revocations; the others serve.
+            feed=RevocationFeed(reader, cut_off=cut_off, max_waiters=max(1, self._config.threads // 2)),
+            prove=lambda address, host, der: prove_by_dial(address, host=host, expected_der=der),
+            is_ready=self._readiness(reader),
+            clock=clock,
+            metrics=self._metrics,
+        )
+
+    def _readiness(self, reader: StoreReader) -> Callable[[], Mapping[str, bool]]:
+        channel = self._place.home.channel("front")
+        recorder_uids = frozenset({self._place.users.uid(RoleName.RECORDER)})
+
+        def check() -> Mapping[str, bool]:
+            store = recorder = True
+            try:
+                reader.last_revocation()
+            except SQLAlchemyError:
+                store = False
+            try:
+                connect(channel, expected_uids=recorder_uids).close()
+            except OstiaryError:
+                recorder = False
+            certificate = self._own is not None and self._own.is_valid
+            return {
+                "store": store,
+                "recorder": recorder,
+                "certificate": certificate,
+                "separated": self._place.users.separated,
+            }
+
+        return check
+
+    def _record_refusals(self, stopped: threading.Event) -> None:
+        """Once a minute, beginning at another second in each worker."""
+        offset_s = os.getpid() % 10
+        following = time.monotonic() + REFUSALS_EVERY_S + offset_s
+        while not stopped.wait(1.0):
+            if time.monotonic() < following:
+                continue
+            following = time.monotonic() + REFUSALS_EVERY_S
+            self._refusals.flush(self._started().recording.submit)

@@ -1,0 +1,138 @@
+"""The responder's loop: requests from the status front's channel, its own key and certificate, one thread.
+
+Rules:
+- The key is made in memory at start and with each new certificate; it never leaves the process.
+- The certificate lives a day at most and is replaced after two thirds of that. While that fails the old one serves, and the next
+  attempt waits RETRY_S, because each may hold the loop for as long as the recorder may take.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy.exc import SQLAlchemyError
+
+from ca.front.doorkeeper import Recording
+from ca.ocsp import ErrorStatus, error_response
+from ca.profile import SERIAL_RANDOM_BYTES, Profile, build_responder_tbs, serial_number
+from ca.responder.answers import LOOK_S, Answers, ResponderKey
+from ostiary.certificate import assemble, parse_tbs, serial_hex, spki_der
+from ostiary.edge.channel import Status
+from ostiary.edge.clock import Clock
+from ostiary.edge.hub import Hub, Request
+from ostiary.edge.role import StopSignal
+from ostiary.errors import OstiaryError
+from ostiary.work.ca_items import ResponderCertificate
+
+_log = logging.getLogger("ostiary.ca.responder")
+RETRY_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certifier:
+    """How the responder gets a key with a certificate."""
+
+    profile: Profile
+    recording: Recording
+    clock: Clock
+    random: Callable[[int], bytes]
+
+    def obtain(self) -> ResponderKey:
+        """Make a key and have it certified; raises what the recorder raises."""
+        now = self.clock.now()
+        key = ec.generate_private_key(ec.SECP256R1())
+        spki = spki_der(key.public_key())
+        tbs = build_responder_tbs(
+            self.profile,
+            number=int(now.timestamp()),  # a name that grows, without a counter to keep
+            spki_der=spki,
+            serial_number=serial_number(self.random(SERIAL_RANDOM_BYTES)),
+            now=now,
+            lifetime=self.profile.node_service_lifetime,
+        )
+        parsed = parse_tbs(tbs)
+        item = ResponderCertificate(
+            serial=serial_hex(parsed.serial_number),
+            not_after=int(parsed.not_valid_after_utc.timestamp()),
+            spki_digest=hashlib.sha256(spki).digest(),
+            tbs=tbs,
+        )
+        recorded = self.recording.submit(item)
+        der = assemble(tbs, self.profile.signature_algorithm_der, recorded.output)
+        return ResponderKey(key=key, certificate=x509.load_der_x509_certificate(der))
+
+    def renew_at(self, key: ResponderKey) -> datetime:
+        """When to ask for the next one: after two thirds of its lifetime."""
+        begin, end = key.certificate.not_valid_before_utc, key.certificate.not_valid_after_utc
+        return begin + (end - begin) * 2 / 3
+
+
+class ResponderLoop:
+    """Answers until told to stop."""
+
+    def __init__(
+        self, *, hub: Hub, answers: Answers, certifier: Certifier, clock: Clock, first: ResponderKey
+    ) -> None:
+        self._hub = hub
+        self._answers = answers
+        self._certifier = certifier
+        self._clock = clock
+        self._renew_at = certifier.renew_at(first).timestamp()
+        self._looked_ns = 0
+
+    def run(self) -> None:
+        """Serve."""
+        stop = StopSignal()
+        self._hub.watch(stop.fd, name="stop")
+        while not stop.received:
+            self.turn()
+
+    def turn(self) -> None:
+        """One round: look whether something was revoked, answer what waits, renew in time."""
+        events = self._hub.poll(LOOK_S)
+        readable = self._look()
+        for event in events:
+            if isinstance(event, Request):
+                event.reply(Status.OK, self._answer(event.body) if readable else _TRY_LATER)
+        if self._clock.now().timestamp() >= self._renew_at:
+            self._renew()
+
+    def _look(self) -> bool:
+        """Look at the feed every LOOK_S; whether the store can be read."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._looked_ns < LOOK_S * 1e9:
+            return True
+        try:
+            self._answers.look()
+        except SQLAlchemyError as exc:
+            _log.warning("store-unreadable", extra={"error": type(exc).__name__})
+            return False
+        self._looked_ns = now_ns
+        return True
+
+    def _answer(self, request_der: bytes) -> bytes:
+        try:
+            return self._answers.answer(request_der)
+        except SQLAlchemyError as exc:
+            _log.warning("store-unreadable", extra={"error": type(exc).__name__})
+            return _TRY_LATER
+
+    def _renew(self) -> None:
+        try:
+            key = self._certifier.obtain()
+        except OstiaryError as exc:
+            _log.warning("responder-certificate-not-renewed", extra={"problem": exc.message})
+            self._renew_at = self._clock.now().timestamp() + RETRY_S
+        else:
+            self._answers.use(key)
+            self._renew_at = self._certifier.renew_at(key).timestamp()
+
+
+_TRY_LATER: Final = error_response(ErrorStatus.tryLater)

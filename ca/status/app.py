@@ -1,0 +1,191 @@
+"""What anybody may fetch over plain HTTP: OCSP, CRLs, the certificates above a leaf, numbers.
+
+Rules:
+- Everything here is signed by others or public; that is why it needs no TLS, and what clients expect of AIA and CRLDP URLs.
+- OCSP requests go to the responder's channel and its answers come back as they are; this role holds no key.
+- A revocation shows within a second, so nothing may be cached longer than that but what never changes.
+
+Standard: RFC 6960 appendix A (OCSP over HTTP), RFC 5280 section 4.2.1.13, RFC 2585 section 4 (media types).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import falcon
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.front.limits import Buckets
+from ca.front.reader import StoreReader
+from ca.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
+from ostiary.edge.channel import Answer, Status
+from ostiary.edge.clock import Clock
+from ostiary.edge.http import create_app, read_body, write_json
+from ostiary.edge.metrics import Metrics
+from ostiary.errors import BadInput, Busy, NotFound
+
+OCSP_REQUEST_TYPE: Final = "application/ocsp-request"
+OCSP_RESPONSE_TYPE: Final = "application/ocsp-response"
+CRL_TYPE: Final = "application/pkix-crl"
+CERTIFICATE_TYPE: Final = "application/pkix-cert"
+STAGES: Final = ("ocsp", "crl")
+COUNTERS: Final = ("ocsp_requests", "crl_requests")
+
+_COMPLETE: Final = -1
+_A_SECOND: Final = "public, max-age=1, no-transform"
+_A_DAY: Final = "public, max-age=86400"
+_SHARD: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.crl")
+_TRY_LATER: Final = error_response(ErrorStatus.tryLater)
+_MALFORMED: Final = error_response(ErrorStatus.malformedRequest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusParts:
+    """What the resources work with; `ask` is the responder's channel and raises Busy."""
+
+    reader: StoreReader
+    ask: Callable[[bytes], Answer]
+    issuing: x509.Certificate
+    root: x509.Certificate
+    root_crl_der: bytes
+    buckets: Buckets
+    clock: Clock
+    metrics: Metrics
+
+
+def build_app(parts: StatusParts) -> falcon.App[Any, Any]:
+    """Build it."""
+    app = create_app(audience="network", middleware=[_Admission(parts)])
+    ocsp = OCSP(parts)
+    app.add_route("/ocsp", ocsp)
+    app.add_route("/ocsp/{encoded:path}", ocsp, suffix="encoded")
+    app.add_route("/crl/{name}", CRLs(parts))
+    der = Encoding.DER
+    app.add_route("/ca/issuing.cer", _Fixed(parts.issuing.public_bytes(der), CERTIFICATE_TYPE))
+    app.add_route("/ca/root.cer", _Fixed(parts.root.public_bytes(der), CERTIFICATE_TYPE))
+    app.add_route("/ca/root.crl", _Fixed(parts.root_crl_der, CRL_TYPE))
+    app.add_route("/metrics", _Metrics(parts))
+    app.add_route("/healthz", _Health())
+    return app
+
+
+class _Admission:
+    """A bucket per source address."""
+
+    def __init__(self, parts: StatusParts) -> None:
+        self._parts = parts
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        if self._parts.buckets.take(str(req.remote_addr), now_ns=self._parts.clock.monotonic_ns()):
+            raise falcon.HTTPTooManyRequests(headers={"Retry-After": "1"})
+
+
+class OCSP:
+    """POST with the request as body, GET with it in the path."""
+
+    def __init__(self, parts: StatusParts) -> None:
+        self._parts = parts
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read_body(req, content_type=OCSP_REQUEST_TYPE, limit_bytes=MAX_REQUEST_BYTES)
+        self._answer(resp, body)
+
+    def on_get_encoded(self, _req: falcon.Request, resp: falcon.Response, encoded: str) -> None:
+        try:
+            request_der = decode_get(encoded)
+        except BadInput:
+            resp.content_type, resp.data = OCSP_RESPONSE_TYPE, _MALFORMED
+            return
+        if self._answer(resp, request_der):
+            resp.set_header("Cache-Control", _A_SECOND)
+
+    def _answer(self, resp: falcon.Response, request_der: bytes) -> bool:
+        """Whether the responder answered; tryLater otherwise."""
+        resp.content_type = OCSP_RESPONSE_TYPE
+        self._parts.metrics.count("ocsp_requests")
+        try:
+            with self._parts.metrics.stage("ocsp"):
+                answer = self._parts.ask(request_der)
+        except Busy:
+            resp.data = _TRY_LATER
+            return False
+        answered = answer.status is Status.OK
+        resp.data = answer.body if answered else _TRY_LATER
+        return answered
+
+
+class CRLs:
+    """`<shard>.crl`, `complete.crl`, and for software that checks whole chains from one file `bundle.pem`."""
+
+    def __init__(self, parts: StatusParts) -> None:
+        self._parts = parts
+        self._root_pem = _pem(parts.root_crl_der)
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+        self._parts.metrics.count("crl_requests")
+        with self._parts.metrics.stage("crl"):
+            if name == "bundle.pem":
+                lists = self._parts.reader.shard_crls()
+                content = b"".join([*map(_pem, lists), self._root_pem])
+                _send(req, resp, content, "application/x-pem-file")
+                return
+            match = _SHARD.fullmatch(name)
+            if match is None and name != "complete.crl":
+                raise NotFound(f"no list {name[:32]!r}: wanted <shard>.crl, complete.crl or bundle.pem")
+            crl = self._parts.reader.crl(_COMPLETE if match is None else int(match[1]))
+            if crl is None:
+                raise NotFound(f"there is no list '{name}' yet")
+            resp.last_modified = datetime.fromtimestamp(crl.this_update, UTC)
+            _send(req, resp, crl.der, CRL_TYPE)
+
+
+def _send(req: falcon.Request, resp: falcon.Response, content: bytes, content_type: str) -> None:
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    resp.etag = tag
+    resp.set_header("Cache-Control", _A_SECOND)
+    if any(str(known) in {tag, "*"} for known in req.if_none_match or ()):
+        resp.status = falcon.HTTP_304
+        return
+    resp.content_type = content_type
+    resp.data = content
+
+
+def _pem(der: bytes) -> bytes:
+    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+
+
+class _Fixed:
+    """What is the same as long as this process lives."""
+
+    def __init__(self, content: bytes, content_type: str) -> None:
+        self._content = content
+        self._content_type = content_type
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        resp.content_type = self._content_type
+        resp.set_header("Cache-Control", _A_DAY)
+        resp.data = self._content
+
+
+class _Metrics:
+    """This role's numbers, and how far the feed of revocations is."""
+
+    def __init__(self, parts: StatusParts) -> None:
+        self._parts = parts
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        newest = self._parts.reader.last_revocation()
+        resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
+        gauge = f"# TYPE ostiary_ca_revocations_total counter\nostiary_ca_revocations_total {newest}\n"
+        resp.data = self._parts.metrics.exposition("ostiary_ca_status") + gauge.encode("ascii")
+
+
+class _Health:
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, {"status": "ok"})
