@@ -42,6 +42,7 @@ STATUS_OF_KIND: Final[dict[str, tuple[int, str]]] = {
     "misconfigured": (500, "The service needs its operator"),
     "internal-fault": (500, "The service failed"),
 }
+_LOGGED_PATH: Final = 128
 _DETAIL_HIDDEN: Final = "the service's log says more under this instance"
 # msgspec ends its messages with a JSON path: "Expected `int`, got `str` - at `$.ports[0]`".
 _AT_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
@@ -169,12 +170,14 @@ class _Errors:
         self._audience: Audience = audience
 
     def on_ostiary_error(
-        self, _req: falcon.Request, resp: falcon.Response, error: OstiaryError, _params: dict[str, Any]
+        self, req: falcon.Request, resp: falcon.Response, error: OstiaryError, _params: dict[str, Any]
     ) -> None:
         instance = _instance()
         problem = problem_of(error, audience=self._audience, instance=instance)
         if problem.status == 500:
             _log.error("request failed", extra={"instance": instance, "problem": error.message})
+        else:
+            _log_refusal(req, problem)
         if isinstance(error, Busy):
             resp.set_header("Retry-After", str(error.retry_after_s))
         if problem.status == 401:
@@ -187,6 +190,7 @@ class _Errors:
         resp.status = error.status
         for name, value in dict(error.headers or {}).items():
             resp.set_header(name, value)
+        _log_refusal(req, _problem_of_http_error(error))
         _serialize_http_error(req, resp, error)
 
     def on_unexpected(
@@ -206,9 +210,28 @@ class _Errors:
 
 def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
     """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never falcon's text."""
+    _write_problem(resp, _problem_of_http_error(error))
+
+
+def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
     detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
-    phrase = HTTPStatus(error.status_code).phrase
-    _write_problem(resp, _problem_of_status(error.status_code, phrase, detail))
+    return _problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+
+
+def _log_refusal(req: falcon.Request, problem: Problem) -> None:
+    """What was refused and why; the path of a request is public, its query and body are not ours to tell."""
+    _log.info(
+        "request refused",
+        extra={
+            "status": problem.status,
+            "problem": problem.type.removeprefix(PROBLEM_URN),
+            "detail": problem.detail,
+            "field": problem.field,
+            "method": req.method,
+            "path": req.path[:_LOGGED_PATH],
+            "source": str(req.remote_addr),
+        },
+    )
 
 
 def _problem_of_status(status: int, phrase: str, detail: str) -> Problem:
