@@ -164,8 +164,8 @@ def test_a_role_that_keeps_ending_is_tried_ever_more_rarely(start: Start, tmp_pa
     running = start([role("short", program, str(tmp_path / "starts"))])
     time.sleep(3.0)
     starts = len((tmp_path / "starts").read_text())
-    # 0.05 + 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s: six starts fit, a tight loop would make a hundred.
-    assert 3 <= starts <= 7
+    # 0.05 + 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s: at most seven starts fit, a tight loop makes a hundred.
+    assert 2 <= starts <= 7
     running.stop()
 
 

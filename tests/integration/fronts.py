@@ -17,7 +17,7 @@ import falcon
 from ostiary.edge.front import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
 from ostiary.edge.http import create_app, read_json, write_json
 from ostiary.edge.role import READY_FD_VARIABLE
-from ostiary.edge.tls import client_context, cut_off, peer_certificate, server_context
+from ostiary.edge.tls import client_context, cut_off, peer_certificate, peer_value, server_context
 from ostiary.errors import Busy
 from tests.edge.pki import Leaf, Root
 
@@ -25,6 +25,15 @@ NAME = "node.shop.example"
 HEAD_S = 1.0
 # The slot this worker was given; empty in the arbiter.
 SLOTS: list[int] = []
+
+
+PARSED: list[bytes] = []
+
+
+def parse_once(der: bytes) -> int:
+    """How often a certificate was looked at in this worker, this time included."""
+    PARSED.append(der)
+    return len(PARSED)
 
 
 class Resource:
@@ -47,6 +56,7 @@ class Resource:
             resp,
             {
                 "certificate": der.hex() if der else None,
+                "parsed": peer_value(req.env, parse_once),
                 "uid": peer.uid if peer else None,
                 "pid": peer.pid if peer else None,
                 "pidfd": fd is not None,

@@ -45,6 +45,14 @@ def test_a_client_is_served_and_known_by_its_certificate(site: Site) -> None:
             assert (status, body["certificate"], body["scheme"]) == (200, site.client.der.hex(), "https")
 
 
+def test_a_certificate_is_parsed_once_per_connection(site: Site) -> None:
+    with site.connect(site.client) as sock:
+        first = ask(sock)[1]["parsed"]
+        assert [ask(sock)[1]["parsed"] for _ in range(3)] == [first] * 3
+    with site.connect(site.client) as sock:
+        assert ask(sock)[1]["parsed"] == first + 1
+
+
 def test_a_client_without_certificate_is_refused_where_one_is_required(site: Site) -> None:
     with site.connect(None) as sock, pytest.raises(OSError, match=r"(?i)certificate required|reset"):
         ask(sock)

@@ -94,6 +94,20 @@ def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
         attacker.close()
 
 
+def test_a_full_front_makes_room_by_dropping_who_waited_longest() -> None:
+    running = Running(listen_tcp("127.0.0.1", 0), None, connections=8)
+    attackers = [socket.create_connection(running.address) for _ in range(30)]
+    for attacker in attackers:
+        attacker.sendall(b"G")
+    started = time.monotonic()
+    with socket.create_connection(running.address, timeout=5) as sock:
+        assert ask(sock)[0] == 200
+    assert time.monotonic() - started < HEAD_S / 2
+    for attacker in attackers:
+        attacker.close()
+    running.stop()
+
+
 def test_a_slow_body_is_ended_by_its_deadline() -> None:
     """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
     from ostiary.edge import tls
