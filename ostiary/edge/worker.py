@@ -109,6 +109,11 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
             self.sock.do_handshake()
         except ssl.SSLWantReadError:
             return False
+        except ssl.SSLCertVerificationError as exc:
+            # There is no HTTP to answer in yet: the client gets an alert, the log what was wrong.
+            source = self.client[0] if isinstance(self.client, tuple) else ""
+            _log.info("client certificate refused", extra={"reason": exc.verify_message, "source": source})
+            raise
         acknowledge_at_once(self.sock)
         self._handshake_done = True
         return True
