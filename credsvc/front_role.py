@@ -1,0 +1,199 @@
+"""The front of a credentials service: builds every adapter, once per worker, and serves.
+
+Rules:
+- Everything that has a thread or a connection is made after the fork, in the worker.
+- Started as its own user by the supervisor; it reads the store, and writes nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import falcon
+
+from credsvc.app import Parts, make_app
+from credsvc.catalog import Catalog
+from credsvc.config import Config
+from credsvc.own_identity import OwnIdentity, claim_from_manager
+from credsvc.peers import Gate
+from credsvc.pipeline import Pipeline
+from credsvc.refusals import PERIOD_S, RefusalCounter
+from credsvc.revocations import WAIT_S, Feed, Page, Revocations
+from credsvc.sandbox.pool import SandboxPool
+from credsvc.stages import STAGES, Ports, Stages
+from credsvc.tables import LEDGER
+from ostiary.edge.client import HTTPClient, tls_connector
+from ostiary.edge.clock import SystemClock
+from ostiary.edge.files import read_limited
+from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.ledger_api import add_ledger_routes
+from ostiary.edge.metrics import Metrics
+from ostiary.edge.tls import cut_off
+from ostiary.errors import Misconfigured, OstiaryError
+from ostiary.recorder.client import RecorderClient
+from ostiary.recorder.database import open_for_reading
+from ostiary.roles import Place, recorder_client
+
+_MAX_PEM_BYTES: Final = 64 * 1024
+_DEFAULT_PORT: Final = 443
+
+
+def run(config: Config, place: Place, *, listen: str, claim_fd: int) -> None:
+    """Be the front until told to stop."""
+    metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
+    worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
+    host, port = parse_address(listen, what="--listen")
+    run_front(
+        Front(
+            listeners=[listen_tcp(host, port)],
+            make_app=worker.make_app,
+            tls=worker.server_context,
+            workers=config.front_workers,
+            threads=config.front_threads,
+            on_worker_start=worker.start,
+            on_worker_exit=worker.stop,
+        )
+    )
+
+
+def parse_address(text: str, *, what: str) -> tuple[str, int]:
+    """HOST:PORT (an IPv6 host in brackets); Misconfigured names the option."""
+    parts = urlsplit(f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None or parts.path or parts.username is not None:
+        raise Misconfigured(f"{what} '{text}': wanted HOST:PORT")
+    return host, port
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    """The composition root of one worker process."""
+
+    config: Config
+    place: Place
+    claim_fd: int
+    metrics: Metrics
+    _identity: OwnIdentity | None = None
+    _recorder: RecorderClient | None = None
+    _stopping: threading.Event | None = None
+    _parts: Parts | None = None
+
+    def server_context(self) -> ssl.SSLContext:
+        """For the next connection; gunicorn asks in a worker that has started."""
+        if self._identity is None:
+            raise AssertionError("the worker has not started")
+        return self._identity.server()
+
+    def start(self, slot: int) -> None:
+        """Claim the certificate, connect, start the threads."""
+        self.metrics.attach(slot)
+        root = read_limited(self.place.home.public / "root.pem", limit_bytes=_MAX_PEM_BYTES)
+        claim = claim_from_manager(Path(self.config.manager_socket), self.claim_fd)
+        identity = self._identity = OwnIdentity(claim, root=root)
+        stopping = self._stopping = threading.Event()
+        recorder = self._recorder = recorder_client(self.place, "front")
+        revocations = Revocations(monotonic_s=time.monotonic, cut_off=cut_off)
+        refusals = RefusalCounter()
+        self._parts = self._assemble(recorder, revocations, refusals)
+        feed = revocation_feed(self.config, identity)
+        for name, target, arguments in (
+            ("revocations", revocations.follow, (feed, stopping)),
+            ("certificate", identity.keep_fresh, (stopping,)),
+            ("refusals", _record_refusals, (refusals, recorder, stopping)),
+        ):
+            threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+
+    def _assemble(
+        self, recorder: RecorderClient, revocations: Revocations, refusals: RefusalCounter
+    ) -> Parts:
+        clock = SystemClock()
+        engine = open_for_reading(self.place.database_url)
+        catalog = Catalog(engine, monotonic_s=time.monotonic)
+        sandbox = SandboxPool(
+            self.place.home.channel("sandbox"),
+            max_workers=max(1, self.config.sandbox_workers // self.config.front_workers),
+        )
+        stages = Stages(
+            Ports(
+                catalog=catalog,
+                sandbox=sandbox,
+                recorder=recorder,
+                clock=clock,
+                random=os.urandom,
+                metrics=self.metrics,
+            )
+        )
+        gate = Gate(
+            application=self.config.application,
+            revocations=revocations,
+            recorder=recorder,
+            refusals=refusals,
+            clock=clock,
+        )
+        return Parts(
+            gate=gate,
+            catalog=catalog,
+            pipeline=Pipeline(stages),
+            revocations=revocations,
+            metrics=self.metrics,
+            origin=self.config.origin,
+            separated=self.place.users.separated,
+            mount_ledger=lambda app, admit: add_ledger_routes(
+                app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit
+            ),
+        )
+
+    def make_app(self) -> falcon.App[Any, Any]:
+        """The application; gunicorn asks for it after `start`."""
+        if self._parts is None:
+            raise AssertionError("the worker has not started")
+        return make_app(self._parts)
+
+    def stop(self) -> None:
+        """End the threads and the connection to the recorder."""
+        if self._stopping is not None:
+            self._stopping.set()
+        if self._recorder is not None:
+            self._recorder.close()
+
+
+def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
+    """The CA's feed over TLS, with this service's certificate on both ends' word."""
+    url = urlsplit(config.ca_url)
+    if url.scheme != "https" or not url.hostname:
+        raise Misconfigured(f"ca_url '{config.ca_url}': wanted https://HOST:PORT")
+    address = (url.hostname, url.port or _DEFAULT_PORT)
+    if config.ca_address:
+        address = parse_address(config.ca_address, what="ca_address")
+    connect = tls_connector(
+        address, server_name=url.hostname, context=identity.client, timeout_s=2.0 * WAIT_S
+    )
+    client = HTTPClient(connect, host=url.hostname)
+
+    def ask(*, since: int, wait_s: int) -> Page:
+        return client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=Page)
+
+    return ask
+
+
+def _record_refusals(refusals: RefusalCounter, recorder: RecorderClient, stop: threading.Event) -> None:
+    while True:
+        is_last = stop.wait(PERIOD_S)
+        for item in refusals.take():
+            try:
+                recorder.submit(item)
+            except OstiaryError:
+                # Nothing was done that the record lacks; the next minute counts anew.
+                break
+        if is_last:
+            return

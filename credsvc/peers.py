@@ -1,0 +1,137 @@
+"""Who asks, on every request: the client certificate of the connection, read once and checked each time.
+
+TLS has verified chain, key and purpose when the connection began; a connection may outlive all three. The plan:
+1. there is a certificate and its fields map to an identity of this application (else counted, not recorded: nobody is known);
+2. it is valid now;
+3. the service has heard from the CA since it started (else Busy: it can't know who is revoked);
+4. it is not revoked (else recorded, with the identity).
+What the peer may do is policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography import x509
+
+from credsvc.refusals import RefusalCounter
+from credsvc.stages import RecorderPort
+from ostiary.certificate import serial_hex
+from ostiary.edge.clock import Clock
+from ostiary.edge.tls import peer_value
+from ostiary.errors import BadInput, Busy, Unauthenticated
+from ostiary.identity import Identity, identity_of
+from ostiary.names import Application
+from ostiary.policy.cedar import AgentEntity
+from ostiary.work.ca_items import Refuse
+from ostiary.work.item import Peer
+
+
+class RevocationsPort(Protocol):
+    """Which certificates are revoked; `age_s` is None until the CA was heard."""
+
+    def is_revoked(self, serial_number: int) -> bool: ...
+    def age_s(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerCertificate:
+    """A client certificate whose fields map; times are Unix seconds."""
+
+    identity: Identity
+    peer: Peer
+    serial_number: int
+    not_before_s: float
+    not_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmittedPeer:
+    """Who asks, as the ledger names it and as policy sees it."""
+
+    peer: Peer
+    agent: AgentEntity
+
+
+def read_peer(certificate_der: bytes) -> PeerCertificate | None:
+    """Read a certificate; None where its fields do not map."""
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    try:
+        identity = identity_of(certificate)
+    except BadInput:
+        return None
+    return PeerCertificate(
+        identity=identity,
+        peer=Peer(
+            serial=serial_hex(certificate.serial_number),
+            subsystem=identity.subsystem,
+            node=identity.node,
+            agent=identity.agent,
+        ),
+        serial_number=certificate.serial_number,
+        not_before_s=certificate.not_valid_before_utc.timestamp(),
+        not_after_s=certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def peer_of_request(environ: Mapping[str, object]) -> PeerCertificate | None:
+    """The certificate of a request's connection, parsed once per connection."""
+    return peer_value(environ, read_peer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Admits peers; see the module's docstring."""
+
+    application: Application
+    revocations: RevocationsPort
+    recorder: RecorderPort
+    refusals: RefusalCounter
+    clock: Clock
+    read: Callable[[Mapping[str, object]], PeerCertificate | None] = peer_of_request
+
+    def admit(self, environ: Mapping[str, object], *, act: str, target: str) -> AdmittedPeer:
+        """Check the peer of a request; `act` and `target` say in the ledger what a revoked one wanted."""
+        certificate = self.read(environ)  # 1.
+        if certificate is None or certificate.identity.application != self.application:
+            raise self._unknown(environ, "identity")
+        now_s = self.clock.now().timestamp()
+        if not certificate.not_before_s <= now_s <= certificate.not_after_s:  # 2.
+            raise self._unknown(environ, "validity")
+        age_s = self.revocations.age_s()  # 3.
+        if age_s is None:
+            raise Busy("the list of revoked certificates was not read yet")
+        if self.revocations.is_revoked(certificate.serial_number):  # 4.
+            self._refuse_revoked(certificate.peer, act, target)
+        return AdmittedPeer(peer=certificate.peer, agent=_agent(certificate.identity, age_s))
+
+    def _unknown(self, environ: Mapping[str, object], reason: str) -> Unauthenticated:
+        self.refusals.count(source=str(environ.get("REMOTE_ADDR", "")), reason=reason)
+        return Unauthenticated(_REASONS[reason])
+
+    def _refuse_revoked(self, peer: Peer, act: str, target: str) -> None:
+        reason = f"the certificate {peer.serial} is revoked"
+        self.recorder.submit(
+            Refuse(by=peer, act=act, target=target, rule="certificate-revoked", reason=reason)
+        )
+        raise AssertionError("the recorder took a refusal for an act")
+
+
+_REASONS = {
+    "identity": "the client certificate does not name an agent of this application",
+    "validity": "the client certificate is not valid now: renew it",
+}
+
+
+def _agent(identity: Identity, revocation_age_s: int) -> AgentEntity:
+    return AgentEntity(
+        agent=identity.agent,
+        subsystem=identity.subsystem,
+        node=identity.node,
+        capabilities=frozenset(identity.capabilities),
+        # A pending certificate carries no capability (DESIGN section 5), so one with some is or was active.
+        active=bool(identity.capabilities),
+        revocation_age_s=revocation_age_s,
+    )

@@ -1,0 +1,43 @@
+"""The life of one request in the front, from a checked request to what its formula released (docs/signing.md, steps 3-11).
+
+Each stage gives a value of a type of its own, which only the next one takes; no stage calls an earlier one.
+
+- A refusal is recorded before the caller hears of it.
+- What a recorder calls stale was replaced between two looks at the store: read again, try once more.
+"""
+
+from __future__ import annotations
+
+from credsvc.requests import SignRequest
+from credsvc.stages import Explained, Released, Stages
+from ostiary.errors import Forbidden
+
+
+class Pipeline:
+    """See the module's docstring."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+
+    def use(self, request: SignRequest) -> Released:
+        """Sign: Forbidden names the rule, BadInput the hole or member, Busy says that nothing was released."""
+        try:
+            return self._use(request)
+        except Forbidden as refusal:
+            if not refusal.rule.startswith("stale-"):
+                raise
+        self._stages.refresh(request)
+        return self._use(request)
+
+    def _use(self, request: SignRequest) -> Released:
+        attempt = self._stages.attempt(request)  # 3. the first decision: could policy allow this at all?
+        proposal = self._stages.propose(attempt)  # 4. the sandbox fills the holes
+        filled = self._stages.check(proposal)  # 5. their types, ceiling and time ...
+        granted = self._stages.decide(filled)  #    ... and the second decision, on what will really be signed
+        recorded = self._stages.record(granted)  # 6-10. recorded first, then evaluated
+        return self._stages.release(recorded)  # 11.
+
+    def explain(self, request: SignRequest) -> Explained:
+        """Steps 3 to 5: what would be signed; nothing is, and only a refusal is recorded."""
+        proposal = self._stages.propose(self._stages.attempt(request))
+        return self._stages.explain(self._stages.decide(self._stages.check(proposal)))

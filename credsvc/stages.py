@@ -1,0 +1,256 @@
+"""The stages of `credsvc.pipeline`, each over a port: catalog, sandbox, recorder, clock.
+
+    SignRequest -> Attempt -> Proposal -> Filled -> Granted -> RecordedUse -> Released
+
+Rules:
+- A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's ceiling.
+- The clock is asked once per stage that needs it; the keyholder asks its own again.
+- The times of policy, sandbox and recorder (which includes the keyholder) are measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+import msgspec
+
+from credsvc.catalog import Subject
+from credsvc.requests import SignRequest
+from credsvc.sandbox.decode import HoleProposal
+from credsvc.sandbox.pool import LoadedModule
+from ostiary.edge.clock import Clock
+from ostiary.edge.metrics import Metrics
+from ostiary.errors import Forbidden, InternalFault, NotFound
+from ostiary.formula.evaluate import explain
+from ostiary.formula.holes import FilledHoles, check_holes
+from ostiary.formula.injected import build_clock
+from ostiary.policy.decision import Denial
+from ostiary.policy.schema import action_name
+from ostiary.work.answer import Recorded
+from ostiary.work.ca_items import Refuse
+from ostiary.work.credential_items import Use
+from ostiary.work.item import Item
+
+SANDBOX_DEADLINE_S: Final = 0.8
+"""Within the front's 2 s, and leaving the recorder its own second."""
+SALT_BYTES: Final = 16
+STAGES: Final = ("request", "policy", "sandbox", "recorder")
+_outputs = msgspec.msgpack.Decoder(dict[str, str])
+
+
+class CatalogPort(Protocol):
+    """What is known of the store; at most a second old."""
+
+    def find(self, credential: str) -> Subject | None: ...
+    def refresh(self, credential: str) -> None: ...
+
+
+class SandboxPort(Protocol):
+    """Runs a module's entry; raises SandboxFault, within the deadline."""
+
+    def run(
+        self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
+    ) -> HoleProposal: ...
+
+
+class RecorderPort(Protocol):
+    """Records and does an item, or raises; whatever it returns is in the ledger."""
+
+    def submit(self, item: Item) -> Recorded: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the stages ask the world for; `random` gives that many bytes."""
+
+    catalog: CatalogPort
+    sandbox: SandboxPort
+    recorder: RecorderPort
+    clock: Clock
+    random: Callable[[int], bytes]
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A request that some context might allow, and what it is about."""
+
+    request: SignRequest
+    subject: Subject
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What the module wants to fill in; hostile until checked."""
+
+    attempt: Attempt
+    proposed: HoleProposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """Holes within their types, the credential's ceiling and this process's time."""
+
+    proposal: Proposal
+    holes: FilledHoles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Allowed by the rule with this id."""
+
+    filled: Filled
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedUse:
+    """In the ledger at this index; `outputs` is what the keyholder released."""
+
+    granted: Granted
+    index: int
+    outputs: bytes
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: text for each sink, and where its record is."""
+
+    release: dict[str, str]
+    formula: str
+    entry: int
+    rule: str
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be signed: the holes as the module filled them, and every binding that no secret is part of."""
+
+    formula: str
+    holes: Mapping[str, Any]
+    bindings: dict[str, str]
+    rule: str
+
+
+class Stages:
+    """See the module's docstring."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+
+    def refresh(self, request: SignRequest) -> None:
+        """Read again what a denial called stale."""
+        self._ports.catalog.refresh(request.credential)
+
+    def attempt(self, request: SignRequest) -> Attempt:
+        """Find what the request is about; refuse what no context could allow."""
+        subject = self._ports.catalog.find(request.credential)
+        if subject is None:
+            self._refuse(request, "credential-unknown", f"there is no credential '{request.credential}'")
+        if subject.credential.disabled:
+            self._refuse(request, "credential-disabled", f"the credential '{request.credential}' is disabled")
+        manifest = subject.module.manifest
+        if request.operation not in manifest.operations:
+            raise NotFound(f"module '{manifest.name}' has no operation '{request.operation}'")
+        action = action_name(manifest.name, request.operation)
+        with self._ports.metrics.stage("policy"):
+            decision = subject.judge.preview(request.agent, action, subject.credential.entity)
+        if isinstance(decision, Denial):
+            self._refuse(request, decision.rule, decision.reason)
+        return Attempt(request=request, subject=subject, action=action)
+
+    def propose(self, attempt: Attempt) -> Proposal:
+        """Have the module fill the holes; it sees public fields only."""
+        arguments = {
+            "request": attempt.request.request,
+            "credential": dict(attempt.subject.credential.shareable),
+            "clock": build_clock(int(self._ports.clock.now().timestamp())),
+        }
+        with self._ports.metrics.stage("sandbox"):
+            proposed = self._ports.sandbox.run(
+                attempt.subject.module.code, attempt.request.operation, arguments, SANDBOX_DEADLINE_S
+            )
+        return Proposal(attempt=attempt, proposed=proposed)
+
+    def check(self, proposal: Proposal) -> Filled:
+        """Types, ceiling and time, for a good error now; the keyholder checks again."""
+        attempt = proposal.attempt
+        try:
+            holes = check_holes(
+                attempt.subject.module.manifest,
+                proposal.proposed.formula,
+                proposal.proposed.holes,
+                operation=attempt.request.operation,
+                now=self._ports.clock.now(),
+                ceiling=attempt.subject.credential.ceiling,
+            )
+        except Forbidden as refusal:
+            self._refuse(attempt.request, refusal.rule, refusal.message)
+        return Filled(proposal=proposal, holes=holes)
+
+    def decide(self, filled: Filled) -> Granted:
+        """Decide on what will really be signed."""
+        attempt = filled.proposal.attempt
+        credential = attempt.subject.credential.entity
+        with self._ports.metrics.stage("policy"):
+            decision = attempt.subject.judge.decide(
+                attempt.request.agent, attempt.action, credential, filled.holes.context
+            )
+        if isinstance(decision, Denial):
+            self._refuse(attempt.request, decision.rule, decision.reason)
+        return Granted(filled=filled, rule=decision.rule)
+
+    def record(self, granted: Granted) -> RecordedUse:
+        """Have the use recorded, then done."""
+        proposal = granted.filled.proposal
+        request, subject = proposal.attempt.request, proposal.attempt.subject
+        item = Use(
+            peer=request.peer,
+            credential=request.credential,
+            version=subject.credential.version,
+            operation=request.operation,
+            module=subject.module.manifest.name,
+            module_digest=subject.module.code.digest,
+            manifest_digest=subject.module.manifest.digest,
+            formula=proposal.proposed.formula,
+            holes=dict(proposal.proposed.holes),
+            salt=self._ports.random(SALT_BYTES),
+            rule=granted.rule,
+            policy_digest=subject.judge.digest,
+        )
+        with self._ports.metrics.stage("recorder"):
+            recorded = self._ports.recorder.submit(item)
+        return RecordedUse(granted=granted, index=recorded.index, outputs=recorded.output)
+
+    def release(self, recorded: RecordedUse) -> Released:
+        """The answer to the caller."""
+        try:
+            release = _outputs.decode(recorded.outputs)
+        except msgspec.MsgspecError as exc:
+            raise InternalFault("the keyholder's answer is not one") from exc
+        formula = recorded.granted.filled.proposal.proposed.formula
+        return Released(release=release, formula=formula, entry=recorded.index, rule=recorded.granted.rule)
+
+    def explain(self, granted: Granted) -> Explained:
+        """What `record` and `release` would have signed, without a secret."""
+        proposal = granted.filled.proposal
+        subject = proposal.attempt.subject
+        bindings = explain(
+            subject.module.manifest, granted.filled.holes, shareable=subject.credential.shareable
+        )
+        return Explained(
+            formula=proposal.proposed.formula,
+            holes=proposal.proposed.holes,
+            bindings=bindings,
+            rule=granted.rule,
+        )
+
+    def _refuse(self, request: SignRequest, rule: str, reason: str) -> NoReturn:
+        """Record a refusal; the recorder's answer to it is the caller's (Forbidden, or Busy where it can't be recorded)."""
+        self._ports.metrics.count("denied")
+        target = f"{request.credential}/{request.operation}"
+        self._ports.recorder.submit(
+            Refuse(by=request.peer, act="use", target=target, rule=rule, reason=reason)
+        )
+        raise AssertionError("the recorder took a refusal for an act")

@@ -1,0 +1,142 @@
+"""A request's life in the front: what is recorded, what is refused by which rule, and what never happens after a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ostiary.errors import BadInput, Busy, Forbidden, NotFound
+from ostiary.work.answer import Recorded
+from ostiary.work.ca_items import Refuse
+from ostiary.work.credential_items import Use
+from ostiary.work.item import Item
+from tests.credsvc.builders import AGENT, AWS, NOW, PEER, MemoryRecorder, sign_request, subject, world
+
+
+def test_a_use_names_all_that_was_decided_on() -> None:
+    about = subject()
+    made = world(about)
+    released = made.pipeline.use(sign_request())
+    (item,) = made.recorder.items
+    assert isinstance(item, Use)
+    assert (item.peer, item.credential, item.version, item.operation) == (PEER, "billing-aws", 3, "sign")
+    assert (item.module, item.module_digest) == ("aws-sigv4", AWS.code.digest)
+    assert item.manifest_digest == AWS.manifest.digest
+    assert (item.rule, item.policy_digest) == ("components-read-billing", about.judge.digest)
+    assert (item.formula, item.salt) == ("s3_headers", b"\x01" * 16)
+    assert item.holes["t"] == int(NOW.timestamp())
+    assert (released.release, released.entry) == ({"header.authorization": "AWS4 ..."}, 0)
+    assert (released.formula, released.rule) == ("s3_headers", "components-read-billing")
+
+
+def _refused(made: object, rule: str) -> None:
+    recorder: MemoryRecorder = made.recorder  # type: ignore[attr-defined]
+    (item,) = recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.by, item.act, item.target, item.rule) == (PEER, "use", "billing-aws/sign", rule)
+
+
+def test_without_the_capability_the_guard_refuses_before_the_sandbox() -> None:
+    made = world()
+    with pytest.raises(Forbidden) as refused:
+        made.pipeline.use(sign_request(agent=replace(AGENT, capabilities=frozenset())))
+    assert refused.value.rule == "use-needs-capability"
+    _refused(made, "use-needs-capability")
+    assert made.sandbox.runs == 0
+    assert made.metrics.value("denied") == 1
+
+
+def test_what_no_rule_permits_is_refused_by_default() -> None:
+    made = world()
+    with pytest.raises(Forbidden):
+        made.pipeline.use(sign_request(agent=replace(AGENT, subsystem="stranger")))
+    _refused(made, "default-deny")
+    assert made.sandbox.runs == 0
+
+
+def test_policy_decides_on_what_the_module_filled_in() -> None:
+    made = world()
+    with pytest.raises(Forbidden):
+        made.pipeline.use(sign_request(method="DELETE"))
+    assert made.sandbox.runs == 1
+    _refused(made, "default-deny")
+
+
+def test_outside_of_the_ceiling_is_recorded_as_refused() -> None:
+    made = world(subject(region=("us-*",)))
+    with pytest.raises(Forbidden) as refused:
+        made.pipeline.use(sign_request())
+    assert refused.value.rule == "ceiling"
+    _refused(made, "ceiling")
+
+
+def test_a_hole_outside_of_its_type_is_bad_input_and_named() -> None:
+    made = world(filled={"region": "eu north"})
+    with pytest.raises(BadInput) as refused:
+        made.pipeline.use(sign_request())
+    assert refused.value.field == "holes.region"
+    assert not made.recorder.items
+
+
+def test_a_time_outside_of_the_skew_is_bad_input() -> None:
+    made = world(filled={"t": int(NOW.timestamp()) - 301})
+    with pytest.raises(BadInput) as refused:
+        made.pipeline.use(sign_request())
+    assert refused.value.field == "holes.t"
+
+
+@pytest.mark.parametrize(("disabled", "rule"), [(True, "credential-disabled"), (False, "credential-unknown")])
+def test_a_credential_that_is_not_there_or_disabled(disabled: bool, rule: str) -> None:
+    made = world(subject(disabled=disabled))
+    if not disabled:
+        made.catalog.subject = None
+    with pytest.raises(Forbidden) as refused:
+        made.pipeline.use(sign_request())
+    assert refused.value.rule == rule
+    _refused(made, rule)
+
+
+def test_an_operation_that_the_module_lacks() -> None:
+    with pytest.raises(NotFound):
+        world().pipeline.use(sign_request(operation="launch"))
+
+
+def test_what_is_stale_is_read_again_and_tried_once_more() -> None:
+    made = world(stale=1)
+    made.pipeline.use(sign_request())
+    assert (made.catalog.refreshed, len(made.recorder.items)) == (1, 2)
+
+
+def test_what_stays_stale_is_refused() -> None:
+    made = world(stale=5)
+    with pytest.raises(Forbidden) as refused:
+        made.pipeline.use(sign_request())
+    assert (refused.value.rule, made.catalog.refreshed, len(made.recorder.items)) == ("stale-policy", 1, 2)
+
+
+def test_a_refusal_that_cannot_be_recorded_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world()
+
+    def away(item: Item) -> Recorded:
+        raise Busy("the recorder is busy")
+
+    monkeypatch.setattr(made.recorder, "submit", away)
+    with pytest.raises(Busy):
+        made.pipeline.use(sign_request(agent=replace(AGENT, capabilities=frozenset())))
+
+
+def test_explain_shows_what_would_be_signed_and_signs_nothing() -> None:
+    made = world()
+    explained = made.pipeline.explain(sign_request())
+    assert not made.recorder.items
+    assert explained.bindings["scope"] == "20261121/eu-north-1/s3/aws4_request"
+    assert explained.bindings["creq"].startswith("GET\n/2026/11\nx=1\nhost:billing.s3")
+    assert not {"kdate", "key", "sig", "header.authorization"} & explained.bindings.keys()
+
+
+def test_explain_is_refused_like_a_use() -> None:
+    made = world()
+    with pytest.raises(Forbidden):
+        made.pipeline.explain(sign_request(method="PUT"))
+    _refused(made, "default-deny")
