@@ -3,7 +3,8 @@
 Rules:
 - Call it first thing after exec, before any secret is read: exec resets PR_SET_DUMPABLE, fork loses memory locks.
 - It reports what it could not do and raises nothing: the caller decides, `readyz` tells.
-- MCL_FUTURE is set only where locking is unlimited: under a limit, a later allocation would fail instead.
+- MCL_FUTURE is set only where locking is unlimited, also after root was given up: under a limit, a later allocation would fail
+  instead. So the limit is raised where that is allowed, and else only what is there now is locked.
 
 What it doesn't promise: anything against root or the kernel, or that copies inside CPython are wiped
 (`GLIBC_TUNABLES=glibc.malloc.perturb=165` in the environment overwrites freed blocks; see docs/security.md).
@@ -71,7 +72,15 @@ def _lock_memory(library: ctypes.CDLL, shortfalls: list[str]) -> bool:
             f"memory may be swapped out (RLIMIT_MEMLOCK is {limit_bytes} bytes; LimitMEMLOCK=infinity lets it be locked)"
         )
         return False
-    if library.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
+    flags = _MCL_CURRENT | _MCL_FUTURE
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (OSError, ValueError):  # no CAP_SYS_RESOURCE, as in many containers
+        shortfalls.append(
+            f"memory that is allocated later may be swapped out (RLIMIT_MEMLOCK is {limit_bytes} bytes and can't be raised)"
+        )
+        flags = _MCL_CURRENT
+    if library.mlockall(flags) != 0:
         shortfalls.append(f"memory may be swapped out (mlockall: {os.strerror(ctypes.get_errno())})")
         return False
     return True
