@@ -106,7 +106,8 @@ class Supervisor:
         """Wait for a role's first readiness while the earlier ones are kept running; False when told to stop."""
         running.start()
         self._write_status()
-        while running.state is not State.READY:
+        # Said once is enough: a role that ends right after it was ready is restarted as any other.
+        while not running.was_ready:
             if self._stop.received:
                 return False
             if running.state is not State.STARTING:
@@ -159,6 +160,7 @@ class _Running:
         self.restarts = 0
         self.last_exit: int | None = None
         self.ready_deadline = 0.0
+        self.was_ready = False
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd: int | None = None
         self._ready_fd: int | None = None
@@ -251,6 +253,7 @@ class _Running:
         self._ready_fd = None
         # An EOF without the byte: the role closed the pipe, and its end or the deadline will tell.
         if said == b"R":
+            self.was_ready = True
             self.state = State.READY
         return True
 

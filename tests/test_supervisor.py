@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ostiary import supervisor
 from ostiary.errors import Misconfigured
 from ostiary.supervisor import Role, RoleStatus, Supervisor, User, can_run_as
 
@@ -164,9 +165,25 @@ def test_a_role_that_keeps_ending_is_tried_ever_more_rarely(start: Start, tmp_pa
     running = start([role("short", program, str(tmp_path / "starts"))])
     time.sleep(3.0)
     starts = len((tmp_path / "starts").read_text())
+    assert not running.failure.exists()
     # 0.05 + 0.1 + 0.2 + 0.4 + 0.8 + 1.6 s: at most seven starts fit, a tight loop makes a hundred.
-    assert 2 <= starts <= 7
+    assert 3 <= starts <= 7
     running.stop()
+
+
+def test_a_role_that_was_ready_and_ended_before_anyone_looked_is_restarted(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = supervisor._Running.look
+
+    def look_late(running: supervisor._Running) -> bool:
+        time.sleep(0.3)
+        return look(running)
+
+    monkeypatch.setattr(supervisor._Running, "look", look_late)
+    running = start([role("short", READY)])
+    running.wait(lambda status: status["short"].restarts >= 1)
+    assert running.stop() == 0
 
 
 def test_a_role_that_is_never_ready_is_named(start: Start) -> None:
