@@ -23,7 +23,7 @@ from ca.front.own_certificate import Authority, OwnCertificate
 from ca.front.parts import FrontParts
 from ca.front.reader import StoreReader
 from ca.front.refusals import RefusalCounter
-from ca.home import CAHome, role_users
+from ca.home import CAHome
 from ca.profile import check_profile
 from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
@@ -39,10 +39,9 @@ _log = logging.getLogger("ostiary.ca.front")
 REFUSALS_EVERY_S: Final = 60.0
 
 
-def run(home: CAHome) -> None:
+def run(home: CAHome, place: Place) -> None:
     """Be the front until told to stop."""
     config = home.config()
-    place = Place(home=home.places, users=role_users(), database_url=config.database_url)
     metrics = Metrics(stages=STAGES, counters=(), processes=config.workers)
     worker = _Worker(home, place, config, metrics)
     run_front(

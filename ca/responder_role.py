@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from ca.front.reader import StoreReader
-from ca.home import CAHome, role_users
+from ca.home import CAHome
 from ca.profile import check_profile
 from ca.responder.answers import Answers, ResponderKey
 from ca.responder.loop import Certifier, ResponderLoop
@@ -26,12 +26,11 @@ START_S: Final = 20.0
 _RETRY_S: Final = 0.2
 
 
-def run(home: CAHome) -> None:
+def run(home: CAHome, place: Place) -> None:
     """Be the responder until told to stop."""
     for shortfall in harden_process().shortfalls:
         _log.warning("responder-less-protected", extra={"shortfall": shortfall})
     config = home.config()
-    place = Place(home=home.places, users=role_users(), database_url=config.database_url)
     clock = SystemClock()
     issuing = home.issuing()
     certifier = Certifier(

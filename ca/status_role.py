@@ -8,7 +8,7 @@ import falcon
 
 from ca.front.limits import Buckets, Limit
 from ca.front.reader import StoreReader
-from ca.home import CAHome, role_users
+from ca.home import CAHome
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
 from ostiary.edge.channel import Answer, Client
 from ostiary.edge.clock import SystemClock
@@ -24,10 +24,9 @@ _SOURCE: Final = Limit(rate_per_s=10_000, burst=20_000)
 _CRL_BYTES: Final = 64 * 1024
 
 
-def run(home: CAHome) -> None:
+def run(home: CAHome, place: Place) -> None:
     """Be the status front until told to stop."""
     config = home.config()
-    place = Place(home=home.places, users=role_users(), database_url=config.database_url)
     metrics = Metrics(stages=STAGES, counters=COUNTERS, processes=config.workers)
 
     def make_app() -> falcon.App[Any, Any]:
