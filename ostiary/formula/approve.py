@@ -7,7 +7,7 @@ The plan, `rule` by `rule`; all of it over expanded expressions, with holes as f
                  a hmac_key is the key of an hmac with nothing but literals beside it, a digest_input stands in a digest,
                  a kdf_password is pbkdf2's password; no join around, no xor between; a bearer is never released
  4 inner-value   no released value can equal a secret-bearing value inside any formula (SigV4's day key, SCRAM's ClientKey);
-                 an xor with something public, or with something released, releases its other side
+                 the sides of an xor are such values: one that is public or released would give the other away
  5 message-start a released MAC's message begins with a literal or a narrowly typed hole
  6 distinct      no released value of one operation can equal one of another operation (a MAC is good for one purpose)
  7 separable     what is signed can be read back into its holes in one way
@@ -44,7 +44,6 @@ from ostiary.formula.pattern import LINE_ENDS
 from ostiary.formula.secrecy import (
     Value,
     WayOut,
-    close_over_xor,
     inner_values,
     revealed,
     secrets_in,
@@ -103,7 +102,7 @@ def check_manifest(manifest: Manifest) -> Approval:
     ]
     if not findings:
         # The rest reasons about secrets that are used as they should be.
-        released = close_over_xor([value for line in lines for value in revealed(line)])
+        released = [value for line in lines for value in revealed(line)]
         findings = [
             *_inner_values(released, [value for line in lines for value in inner_values(line)]),
             *_message_starts(released),
@@ -187,8 +186,6 @@ def _misuse(declared: ConfidentialField, path: _Path) -> str:
             continue
         if node.function in ONE_WAY:
             return _misfit(declared.type, node, index)
-        if node.function == "xor":
-            return "is xor-ed before any one-way function"
     return "leaves without a one-way function above it"
 
 

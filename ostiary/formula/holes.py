@@ -79,19 +79,21 @@ def is_match(pattern: str, value: str) -> bool:
 
 
 def check_ceiling_names(manifest: Manifest, ceiling: Mapping[str, Sequence[str]]) -> None:
-    """That a ceiling to be sealed can hold: each name is a hole or context of every formula; BadInput(field="ceiling.<name>")."""
+    """That a ceiling to be sealed makes sense: each name is a hole or context of some formula; BadInput(field="ceiling.<name>").
+
+    A formula that lacks one of the names can't be held to it and is refused at each use: a ceiling narrows, never widens.
+    """
     for name, patterns in ceiling.items():
         if not patterns or not all(0 < len(pattern) <= MAX_PATTERN_CHARS for pattern in patterns):
             raise BadInput(
                 f"ceiling {name!r}: wanted patterns of 1 to {MAX_PATTERN_CHARS} characters",
                 field=f"ceiling.{name}",
             )
-        for formula in manifest.formulas.values():
-            if not _can_hold(formula, name):
-                raise BadInput(
-                    f"ceiling {name!r}: formula {formula.name!r} has no such hole or context",
-                    field=f"ceiling.{name}",
-                )
+        if not any(_can_hold(formula, name) for formula in manifest.formulas.values()):
+            raise BadInput(
+                f"ceiling {name!r}: module {manifest.name!r} has no such hole or context",
+                field=f"ceiling.{name}",
+            )
 
 
 def _can_hold(formula: Formula, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 Rules:
 - Encodings and concatenation hide nothing: what leaves is each one-way value below them.
-- An xor hides both sides while both are secret; with one side public or released, the other has left as well.
+- An xor hides both sides while both are secret, and then each is an inner value; with one side public, the other leaves.
 - Yes or no about a value (`equal`) is not the value.
 
 Leaves to others: what may leave (`approve.py`).
@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ostiary.formula.compare import may_equal
 from ostiary.formula.notation import Call, Confidential, Expression, Output, children, walk
 from ostiary.formula.shape import ONE_WAY, Atom, Shapes, bindings_of, expand
 
@@ -81,26 +80,6 @@ def _cores(expression: Expression) -> Iterator[Expression]:
     else:
         for child in children(expression):
             yield from _cores(child)
-
-
-def close_over_xor(revealed: list[Value]) -> list[Value]:
-    """Adds what falls out of an xor when its other side is revealed too, until nothing more does."""
-    known = list(revealed)
-    while True:
-        fallen = [side for value in known for side in _fallen(value, known) if side not in known]
-        if not fallen:
-            return known
-        known.append(fallen[0])
-
-
-def _fallen(value: Value, known: list[Value]) -> Iterator[Value]:
-    if not isinstance(value.expression, Call) or value.expression.function != "xor":
-        return
-    for index, side in enumerate(value.expression.arguments):
-        other = value.atoms[0].arguments[1 - index]
-        if any(may_equal(other, revealed.atoms) for revealed in known if revealed is not value):
-            atoms = value.atoms[0].arguments[index]
-            yield Value(formula=value.formula, line=value.line, expression=side, atoms=atoms)
 
 
 def inner_values(line: WayOut) -> Iterator[Value]:

@@ -132,6 +132,10 @@ def test_every_message_may_equal_itself(message: str) -> None:
         ("@id '1' @id", "@id @id", False),
         ("@id 'ab'", "@id $some", True),
         ("b64($octets) 'AB'", "b64($octets) 'AC'", False),
+        # Values of two widths are not aligned: b64('aab') is 'YWFi'.
+        ("b64($any) 'AB'", "b64($any) 'YWFiAB'", True),
+        # A mark that the hole before it can contain parts nothing.
+        ("$any 'ab|'", "'aab|'", True),
     ],
 )
 def test_known_pairs(left: str, right: str, may: bool) -> None:

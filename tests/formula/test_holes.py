@@ -150,6 +150,18 @@ def test_ceilings(ceiling: dict[str, list[str]], is_inside: bool) -> None:
     assert refused.value.rule == "ceiling"
 
 
+def test_a_formula_that_cannot_be_held_to_the_ceiling_is_refused() -> None:
+    two = build(
+        operation("one", "release x = hex(hmac(sha256, !key, 'a' $word))"),
+        operation("two", "release y = hex(hmac(sha256, !key, 'b'))"),
+    )
+    ceiling = {"word": ["abc"]}
+    check_ceiling_names(two, ceiling)
+    check_holes(two, "one", {"word": "abc"}, operation="one", now=None, ceiling=ceiling)
+    with pytest.raises(Forbidden):
+        check_holes(two, "two", {}, operation="two", now=None, ceiling=ceiling)
+
+
 def test_a_ceiling_that_cannot_hold_is_refused_when_it_is_made() -> None:
     check_ceiling_names(MANIFEST, {"word": ["a*"], "host": ["*"]})
     wrong: list[dict[str, list[str]]] = [
