@@ -110,8 +110,11 @@ def build_plain_runner(source: str) -> ModuleRunner:
     ) -> tuple[str, Mapping[str, object]]:
         scope: dict[str, Any] = dict(INJECTED)
         exec(code, scope)  # noqa: S102 - see the docstring
-        proposal = scope[operation](request, credential, clock)
-        return proposal["formula"], proposal["holes"]
+        try:
+            proposal = scope[operation](request, credential, clock)
+            return proposal["formula"], proposal["holes"]
+        except Exception as exc:
+            raise BadInput(f"the module failed: {type(exc).__name__}", field="module") from exc
 
     return call
 
@@ -155,6 +158,8 @@ def _propose(
 def _compare(expect: Expectation, outputs: Mapping[str, str], bindings: Mapping[str, str]) -> str:
     if expect.refused is not None:
         return f"wanted a refusal of {expect.refused}, got releases"
+    if not expect.outputs and not expect.bindings:
+        return "the case expects nothing"
     for kind, wanted, got in (("binding", expect.bindings, bindings), ("output", expect.outputs, outputs)):
         for name, value in wanted.items():
             if got.get(name) != value:
