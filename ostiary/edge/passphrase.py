@@ -99,3 +99,9 @@ def _parse(content: bytes) -> tuple[dict[str, str], bytes]:
         raise BadInput("the wrapped key has a salt, nonce or ciphertext that is not hex") from None
     ciphertext = bytes.fromhex(value.pop("ciphertext"))
     return value, ciphertext
+
+
+def wrapped_for(content: bytes) -> str:
+    """The application that a wrapped key belongs to; BadInput where the file isn't ours. Believed only once it opens."""
+    header, _ = _parse(content)
+    return header["application"]

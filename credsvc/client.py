@@ -1,0 +1,109 @@
+"""A small client of the credentials service, for agents in Python: ask for a signature, get it, never the secret.
+
+    client = SigningClient("https://credentials.nodes.shop.example:8444", context)
+    signed = client.use("billing-aws", "sign", {"method": "GET", "url": ..., "region": ..., "service": "s3"})
+    signed.release["header.authorization"]
+
+The TLS context carries the agent's key and certificate (`ostiary.edge.tls.client_context`, or certmgr's own client); it may be a
+function, asked at each new connection, so that a renewed certificate is used. Thread-safe: each thread has its own connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from ostiary.edge.client import HTTPClient, tls_connector
+from ostiary.errors import Misconfigured
+
+TIMEOUT_S: Final = 10.0
+_DEFAULT_PORT: Final = 443
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a formula released: text by sink (`header.authorization`, `query.sig`), and where its record is."""
+
+    release: dict[str, str]
+    formula: str
+    entry: int
+    rule: str
+
+    def headers(self) -> dict[str, str]:
+        """The released headers by name."""
+        return {
+            sink.removeprefix("header."): text
+            for sink, text in self.release.items()
+            if sink.startswith("header.")
+        }
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be signed."""
+
+    formula: str
+    holes: dict[str, Any]
+    bindings: dict[str, str]
+    rule: str
+
+
+class SigningClient:
+    """See the module's docstring; `address` (host, port) is connected to instead of the URL's, whose name is verified."""
+
+    def __init__(
+        self,
+        url: str,
+        context: ssl.SSLContext | Callable[[], ssl.SSLContext],
+        *,
+        address: tuple[str, int] | None = None,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" or not parts.hostname or parts.path.strip("/"):
+            raise Misconfigured(f"'{url}': wanted https://HOST:PORT")
+        self._host = parts.hostname
+        self._connect = tls_connector(
+            address or (parts.hostname, parts.port or _DEFAULT_PORT),
+            server_name=parts.hostname,
+            context=context if callable(context) else lambda: context,
+            timeout_s=TIMEOUT_S,
+        )
+        self._threads = threading.local()
+
+    def use(self, credential: str, operation: str, request: Mapping[str, Any]) -> Signed:
+        """Have an operation done; Forbidden names the rule, BadInput the field, Busy may be tried again."""
+        return self._http().call("POST", _path(credential, operation), {"request": request}, type_=Signed)
+
+    def explain(self, credential: str, operation: str, request: Mapping[str, Any]) -> Explanation:
+        """Ask what `use` would sign."""
+        path = f"{_path(credential, operation)}/explain"
+        return self._http().call("POST", path, {"request": request}, type_=Explanation)
+
+    def credentials(self) -> list[dict[str, Any]]:
+        """What this agent may use, in order of names."""
+        found: list[dict[str, Any]] = []
+        after = ""
+        while True:
+            path = f"/v1/credentials?after={quote(after, safe='')}"
+            page: dict[str, Any] = self._http().call("GET", path, type_=dict[str, Any])
+            found += page["credentials"]
+            after = page["next_after"] or ""
+            if not after:
+                return found
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._http().close()
+
+    def _http(self) -> HTTPClient:
+        client: HTTPClient | None = getattr(self._threads, "client", None)
+        if client is None:
+            client = self._threads.client = HTTPClient(self._connect, host=self._host)
+        return client
+
+
+def _path(credential: str, operation: str) -> str:
+    return f"/v1/credentials/{quote(credential, safe='')}/operations/{quote(operation, safe='')}"

@@ -1,0 +1,162 @@
+"""`ostiary credsvc`: make and run a credentials service.
+
+`init` wants to know the application, this node, the CA and the root certificate: from a bootstrap document of the CA, or one by one. It
+writes the approver key to a file that belongs elsewhere: whoever approves modules takes it away.
+`serve` reads the claim token of the service's own certificate once, and keeps it in a sealed memfd for its front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from ostiary.cli import output
+from ostiary.cli.invocation import home
+from ostiary.cli.secret_argument import SECRET, prompt_secret
+from ostiary.errors import Misconfigured
+from ostiary.secret import Secret
+
+_MAX_FILE_BYTES: Final = 256 * 1024
+
+
+class _CA(msgspec.Struct, frozen=True):
+    url: str
+
+
+class _Bootstrap(msgspec.Struct, frozen=True):
+    """The members of a bootstrap document that `init` needs; its tokens are not read."""
+
+    application: str
+    ca: _CA
+    root: str
+    node: str
+
+
+@click.group()
+def credsvc() -> None:
+    """The credentials service: agents use credentials here, and never see a secret."""
+
+
+@credsvc.command()
+@click.option(
+    "--ca-bootstrap", type=click.Path(path_type=Path), metavar="FILE", help="A bootstrap document of the CA."
+)
+@click.option("--application", metavar="NAME", help="The application, if without a bootstrap document.")
+@click.option("--node", metavar="FQDN", help="The node that the service runs on.")
+@click.option("--ca-url", metavar="URL", help="Where the CA is.")
+@click.option(
+    "--ca-address",
+    metavar="HOST:PORT",
+    default="",
+    help="Connect there instead; the name of the URL is verified.",
+)
+@click.option("--root", type=click.Path(path_type=Path), metavar="FILE", help="The root certificate, PEM.")
+@click.option(
+    "--manager-socket", metavar="PATH", required=True, help="The UNIX socket of the node's manager."
+)
+@click.option("--kek", default="file:kek", show_default=True, help="Where the key-encryption key is kept.")
+@click.option(
+    "--recovery", type=click.Path(path_type=Path), metavar="FILE", help="A wrapped copy of that key."
+)
+@click.option("--kek-passphrase", type=SECRET, help="For `--kek prompt` and --recovery; else asked for.")
+@click.option("--approver-key", type=click.Path(path_type=Path), metavar="FILE", required=True)
+@click.option("--passphrase", type=SECRET, help="Of the approver key; else asked for.")
+def init(
+    ca_bootstrap: Path | None,
+    root: Path | None,
+    approver_key: Path,
+    recovery: Path | None,
+    passphrase: Secret | None,
+    kek_passphrase: Secret | None,
+    **given: Any,
+) -> None:
+    """Make the service: keys, store, the approver key."""
+    from credsvc.config import Config
+    from credsvc.init import NewService, init_service
+    from ostiary.edge.home import ServiceHome
+    from ostiary.edge.kek import RecoveryCopy
+    from ostiary.names import parse_application, parse_node
+
+    told = _told(ca_bootstrap, root, given)
+    place = ServiceHome(home() / "credsvc")
+    config = Config(
+        application=parse_application(told.application),
+        node=parse_node(told.node),
+        kek=given["kek"],
+        ca_url=told.ca.url,
+        ca_address=given["ca_address"],
+        manager_socket=str(Path(given["manager_socket"]).absolute()),
+    )
+    ask_kek = _asker(kek_passphrase, "passphrase of the key-encryption key")
+    init_service(
+        place,
+        NewService(
+            config=config,
+            root_pem=told.root.encode("ascii"),
+            approver_file=approver_key.absolute(),
+            approver_passphrase=_asker(passphrase, "passphrase of the approver key"),
+            kek_passphrase=ask_kek,
+            recovery=RecoveryCopy(path=recovery.absolute(), ask=ask_kek) if recovery is not None else None,
+        ),
+    )
+    made = {
+        "home": str(place.path),
+        "origin": config.origin,
+        "vkey": (place.public / "ledger.vkey").read_text("ascii").strip(),
+        "approver_key": str(approver_key),
+    }
+    output.emit(made, human=f"a credentials service for {config.application}\nledger key: {made['vkey']}")
+    output.note(f"take '{approver_key}' away from here: it approves modules")
+
+
+def _told(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _Bootstrap:
+    """What a bootstrap document says; options win over it, and without one all of them are wanted."""
+    from ostiary.edge.files import read_limited
+
+    if bootstrap is not None:
+        try:
+            document = msgspec.json.decode(
+                read_limited(bootstrap, limit_bytes=_MAX_FILE_BYTES), type=_Bootstrap
+            )
+        except msgspec.MsgspecError as exc:
+            raise Misconfigured(f"'{bootstrap}' is not a bootstrap document: {exc}") from exc
+    else:
+        document = _Bootstrap(application="", ca=_CA(url=""), root="", node="")
+    told = _Bootstrap(
+        application=given["application"] or document.application,
+        ca=_CA(url=given["ca_url"] or document.ca.url),
+        root=read_limited(root, limit_bytes=_MAX_FILE_BYTES).decode("ascii") if root else document.root,
+        node=given["node"] or document.node,
+    )
+    wanted = {"--application": told.application, "--node": told.node, "--ca-url": told.ca.url}
+    missing = [name for name, value in {**wanted, "--root": told.root}.items() if not value]
+    if missing:
+        raise click.UsageError(f"without --ca-bootstrap also give {', '.join(missing)}")
+    return told
+
+
+def _asker(given: Secret | None, label: str) -> Callable[[], str]:
+    return lambda: (given or prompt_secret(label)).reveal().decode()
+
+
+@credsvc.command()
+@click.option("--listen", metavar="HOST:PORT", required=True)
+@click.option("--claim", type=SECRET, required=True, help="The claim token of the service's own certificate.")
+def serve(listen: str, claim: Secret) -> None:
+    """Run the service until SIGTERM."""
+    import credsvc.role
+    from ostiary.edge import log
+    from ostiary.edge.home import ServiceHome
+    from ostiary.edge.tls import sealed_memfd
+    from ostiary.roles import require_socket
+
+    place = ServiceHome(home() / "credsvc")
+    require_socket(place, "credsvc")
+    log.configure("credsvc-supervisor")
+    with sealed_memfd(claim.reveal()) as path:
+        # Close-on-exec: the supervisor hands it to the front alone, under the same number.
+        credsvc.role.serve(place.path, listen, int(Path(path).name))
