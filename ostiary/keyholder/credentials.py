@@ -92,6 +92,11 @@ class CredentialEvaluator:
             description.module,
         ) != recorded:
             raise Forbidden("the sealed credential is another one", rule="credential-differs")
+        if description.field_types != _field_types(approved.manifest):
+            raise Forbidden(
+                "the module now declares its secrets otherwise: put the credential anew",
+                rule="credential-fields",
+            )
         released = evaluate(
             approved.manifest,
             item.formula,
@@ -121,7 +126,7 @@ class CredentialEvaluator:
             owner=item.owner,
             ceiling=item.ceiling,
             shareable=item.shareable,
-            field_types={name: str(field.type.value) for name, field in manifest.confidential.items()},
+            field_types=_field_types(manifest),
         )
         # A name that was deleted begins again at version 1: keys derived from its old secret must not serve the new one.
         self._memos.pop((item.credential, item.version), None)
@@ -161,3 +166,7 @@ class CredentialEvaluator:
         if len(self._memos) > MAX_MEMOS:
             self._memos.popitem(last=False)
         return memo
+
+
+def _field_types(manifest: Manifest) -> dict[str, str]:
+    return {name: field.type.value for name, field in manifest.confidential.items()}

@@ -196,6 +196,20 @@ def test_a_use_outside_approval_credential_types_or_clock_is_refused(
     assert getattr(caught.value, "rule", caught.value.kind) == told
 
 
+def test_another_version_of_the_module_does_not_use_a_secret_that_was_put_for_another_purpose(
+    approved: CredentialEvaluator, sealed: bytes
+) -> None:
+    """Approval sees one manifest at a time: what a secret may be used as is sealed with it."""
+    other = MANIFEST.replace(b'type = "digest_input"', b'type = "hmac_key"').replace(
+        b"hex(md5(@api_key !shared_secret $t.epoch))", b"hex(hmac(md5, !shared_secret, $t.epoch))"
+    )
+    digest = hashlib.sha256(other).hexdigest()
+    approved.evaluate(approval(other), other, now=NOW)
+    with pytest.raises(Forbidden) as caught:
+        approved.evaluate(use(manifest_digest=digest), sealed, now=NOW)
+    assert caught.value.rule == "credential-fields"
+
+
 def test_the_clock_is_the_keyholders_own(approved: CredentialEvaluator, sealed: bytes) -> None:
     later = datetime.fromtimestamp(EPOCH + 600, UTC)
     with pytest.raises(BadInput):
