@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +37,6 @@ from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Activate, Refuse
 from ostiary.work.item import Item
 
-_log = logging.getLogger("ostiary.ca.front")
 _MAX_TARGET: Final = 64
 
 
@@ -106,7 +104,6 @@ class Doorkeeper:
         """Count the refusal of somebody without an identity; the caller raises."""
         self._strangers.take(source, now_ns=self._clock.monotonic_ns())
         self._refusals.add(source, reason)
-        _log.info("refused", extra={"source": source, "reason": reason})
 
     def identify(self, req: falcon.Request, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
         """Let in the holder of a client certificate that stands well enough; what is refused is recorded.
@@ -173,7 +170,6 @@ class Doorkeeper:
         except Forbidden as exc:
             if exc.rule != item.rule:  # a refusal is recorded as the denial that it is, and answered as one
                 raise
-        _log.info("refused", extra={"serial": serial, "act": item.act, "rule": item.rule})
 
 
 def _wait(wait_s: float) -> None:

@@ -1,0 +1,104 @@
+"""A manager asks for an agent of its own node, for a spawner that may start it; the agent gets no more than is left."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from ostiary.identity import identity_of
+from tests.ca.front.parts import CHILD, MANAGER, NODE, FrontForTests, Holder, csr_of, new_key
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> FrontForTests:
+    return FrontForTests(tmp_path)
+
+
+@pytest.fixture
+def manager(front: FrontForTests) -> Holder:
+    return front.holder("certificate-manager", MANAGER)
+
+
+def body(spawner: Holder, **changes: Any) -> dict[str, Any]:
+    return {
+        "subsystem": "component-harness",
+        "capabilities": ["credential:use"],
+        "endpoints": [],
+        "spawner": spawner.serial,
+        "csr": base64.b64encode(csr_of(new_key())).decode(),
+        "agent": CHILD,
+    } | changes
+
+
+def test_an_agent_gets_what_was_asked_and_its_parent_is_known(front: FrontForTests, manager: Holder) -> None:
+    spawner = front.holder()
+    result = front.post("/v1/agents", body(spawner), holder=manager)
+    assert result.status_code == 200, result.text
+    certificate = x509.load_pem_x509_certificate(result.json["certificate"].encode())
+    identity = identity_of(certificate)
+    assert (identity.subsystem, identity.node, identity.agent) == ("component-harness", NODE, CHILD)
+    assert identity.capabilities == {"credential:use"}
+    assert x509.load_pem_x509_certificate(result.json["chain"].encode()) == front.authority.issuing
+    row = front.reader.certificate(result.json["serial_number"])
+    assert row is not None
+    assert (row.parent, row.depth, row.ceiling) == (spawner.serial, 1, "credential:use")
+
+
+def test_what_policy_does_not_grant_is_left_out(front: FrontForTests, manager: Holder) -> None:
+    asked = body(front.holder(), capabilities=["credential:use", "ledger:read"])
+    result = front.post("/v1/agents", asked, holder=manager)
+    certificate = x509.load_pem_x509_certificate(result.json["certificate"].encode())
+    assert identity_of(certificate).capabilities == {"credential:use"}
+
+
+def test_only_who_holds_enroll_node_may_ask(front: FrontForTests) -> None:
+    spawner = front.holder()
+    result = front.post("/v1/agents", body(spawner), holder=spawner)
+    assert (result.status_code, result.json["rule"]) == (403, "capability-enroll:node")
+    assert front.recording.refusals() == [("spawn", "capability-enroll:node")]
+
+
+def test_a_spawner_of_another_node_is_no_spawner(front: FrontForTests, manager: Holder) -> None:
+    spawner = front.holder(node="n2.nodes.shop.example")
+    result = front.post("/v1/agents", body(spawner), holder=manager)
+    assert (result.status_code, result.json["rule"]) == (403, "spawn-spawner")
+
+
+def test_a_spawner_starts_what_its_certificate_says_only(front: FrontForTests, manager: Holder) -> None:
+    spawner = front.holder(capabilities=("ledger:read",))
+    result = front.post("/v1/agents", body(spawner), holder=manager)
+    assert (result.status_code, result.json["rule"]) == (403, "spawn-not-granted")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"subsystem": "Not A Name"}, "subsystem"),
+        ({"agent": "x"}, "agent"),
+        ({"capabilities": ["*"]}, "capabilities"),
+        ({"capabilities": "credential:use"}, "capabilities"),
+        ({"endpoints": ["http://elsewhere"]}, "endpoints"),
+        ({"spawner": "zz"}, "serial_number"),
+        ({"csr": "!!"}, "csr"),
+        ({"csr": 7}, "csr"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_bad_input_is_named_and_changes_nothing(
+    front: FrontForTests, manager: Holder, changes: dict[str, Any], named: str
+) -> None:
+    asked = body(front.holder()) | changes
+    before = len(front.recording.items)
+    result = front.post("/v1/agents", asked, holder=manager)
+    assert (result.status_code, result.json["field"]) == (400, named)
+    assert len(front.recording.items) == before
+
+
+def test_broken_json_is_said(front: FrontForTests, manager: Holder) -> None:
+    headers = {"Content-Type": "application/json"}
+    result = front.ask("POST", "/v1/agents", body=b'{"sub', headers=headers, holder=manager)
+    assert (result.status_code, result.json["detail"]) == (400, "the body is not JSON")

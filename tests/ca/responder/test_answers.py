@@ -1,0 +1,114 @@
+"""OCSP answers as pyca/cryptography reads them; good becomes revoked as soon as the feed moves, kept answers or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+
+from ca.crl import ReasonCode
+from ca.ocsp import CertStatus, Good, Revoked
+from ca.responder.answers import Answers, ResponderKey
+from tests.ca.builders import RESPONDER_KEY, AuthorityForTests
+from tests.ca.front.parts import ClockForTests
+from tests.ostiary.builders import NOW
+
+AUTHORITY = AuthorityForTests()
+LEAF = AUTHORITY.leaf()
+OTHER = AUTHORITY.leaf(AUTHORITY.plan(serial_number=0x7777))
+
+
+class StatusesForTests:
+    def __init__(self) -> None:
+        self.known: dict[str, CertStatus] = {_hex(LEAF): Good()}
+        self.newest = 0
+        self.reads = 0
+
+    def statuses(self, serials: Sequence[str]) -> Mapping[str, CertStatus]:
+        self.reads += 1
+        return {serial: self.known[serial] for serial in serials if serial in self.known}
+
+    def last_revocation(self) -> int:
+        return self.newest
+
+    def revoke(self, serial: str) -> None:
+        self.known[serial] = Revoked(revoked_at=NOW, reason=ReasonCode.keyCompromise)
+        self.newest += 1
+
+
+def _hex(certificate: x509.Certificate) -> str:
+    number = certificate.serial_number
+    return number.to_bytes((number.bit_length() + 7) // 8, "big").hex()
+
+
+@pytest.fixture
+def store() -> StatusesForTests:
+    return StatusesForTests()
+
+
+@pytest.fixture
+def answers(store: StatusesForTests) -> Answers:
+    key = ResponderKey(key=RESPONDER_KEY, certificate=AUTHORITY.responder())
+    answers = Answers(AUTHORITY.issuing, store, ClockForTests(), key)
+    answers.look()
+    return answers
+
+
+def request(
+    certificate: x509.Certificate, *, nonce: bytes | None = None, issuer: x509.Certificate = AUTHORITY.issuing
+) -> bytes:
+    builder = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1())  # noqa: S303 - what clients send
+    if nonce is not None:
+        builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
+    return builder.build().public_bytes(Encoding.DER)
+
+
+def test_good_with_nonce_and_a_signature_that_verifies(answers: Answers) -> None:
+    response = ocsp.load_der_ocsp_response(answers.answer(request(LEAF, nonce=b"n" * 16)))
+    assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
+    assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == b"n" * 16
+    RESPONDER_KEY.public_key().verify(
+        response.signature, response.tbs_response_bytes, ec.ECDSA(hashes.SHA256())
+    )
+    assert response.next_update_utc == NOW + timedelta(minutes=10)
+
+
+def test_what_was_never_issued_is_unknown_and_not_kept(answers: Answers, store: StatusesForTests) -> None:
+    asked = request(OTHER)
+    first = ocsp.load_der_ocsp_response(answers.answer(asked))
+    assert first.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
+    store.known[_hex(OTHER)] = Good()
+    second = ocsp.load_der_ocsp_response(answers.answer(asked))
+    assert second.certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+def test_a_kept_answer_is_forgotten_when_the_feed_moves(answers: Answers, store: StatusesForTests) -> None:
+    asked = request(LEAF)
+    assert answers.answer(asked) == answers.answer(asked)
+    assert store.reads == 1
+    store.revoke(_hex(LEAF))
+    answers.look()
+    response = ocsp.load_der_ocsp_response(answers.answer(asked))
+    assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
+    assert response.revocation_reason is x509.ReasonFlags.key_compromise
+
+
+def test_a_nonce_is_always_answered_afresh(answers: Answers, store: StatusesForTests) -> None:
+    asked = request(LEAF, nonce=b"n" * 16)
+    answers.answer(asked)
+    answers.answer(asked)
+    assert store.reads == 2
+
+
+def test_another_issuer_is_unauthorized_and_rubbish_malformed(answers: Answers) -> None:
+    foreign = AuthorityForTests()
+    answer = ocsp.load_der_ocsp_response(answers.answer(request(foreign.leaf(), issuer=foreign.issuing)))
+    assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
+    rubbish = ocsp.load_der_ocsp_response(answers.answer(b"\x30\x00"))
+    assert rubbish.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
