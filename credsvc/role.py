@@ -45,7 +45,7 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
     """Be the supervisor of the whole service; `claim_fd` is a sealed memfd with the claim token, for the front."""
     home = ServiceHome(home_path)
     config = config_file.load(home.config, Config)
-    users = choose_users(config.role_uid_base, "credsvc.role")
+    users = choose_users(config.role_uid_base, "credsvc.role", home_path)
     place = _place(config, home, users)
     os.environ[USERS_VARIABLE] = "" if users.base is None else str(users.base)
     supervise(

@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -22,7 +24,7 @@ from ostiary.admin.server import Verb, serve_verbs
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.hub import Hub
 from ostiary.edge.hygiene import harden_process
-from ostiary.edge.role import SUPERVISOR_VARIABLE, announce_ready, die_with_parent
+from ostiary.edge.role import SUPERVISOR_VARIABLE, StopSignal, announce_ready, die_with_parent
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
 from ostiary.keyholder.engine import Evaluator
@@ -39,6 +41,8 @@ from ostiary.recorder.service import Service
 from ostiary.supervisor import Role, Supervisor, User, can_run_as
 
 _log = logging.getLogger("ostiary.roles")
+# glibc overwrites what is freed (mallopt(3), M_PERTURB); read before main, so it is the supervisor's to say.
+_WIPES_FREED = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +100,13 @@ def run_recorder(
     )
     recorder = Recorder(engine=engine, service=service, ledger=ledger)
     loop = RecorderLoop(hub=hub, service=service, recorder=recorder, keyholder=link)
+    stop = StopSignal()
+    hub.watch(stop.fd, name="stop")
     announce_ready()
-    loop.run()
+    while not stop.received:
+        loop.step()
+    if recorder.unsettled:
+        recorder.flush()
 
 
 def _documents(engine: Engine, service: Service) -> list[Document]:
@@ -150,6 +159,7 @@ def supervise(
             name=role.name.lower(),
             argv=own_argv.get(role) or [*argv, role.name.lower(), "--home", os.fspath(place.home.path)],
             user=_user(place.users, role),
+            environment=_WIPES_FREED if role is RoleName.KEYHOLDER else {},
             inherited=inherited.get(role, ()),
         )
         for role in roles
@@ -164,18 +174,20 @@ def _user(users: RoleUsers, role: RoleName) -> User | None:
     return User(uid=users.uid(role), gid=users.gid(role), groups=(users.readers_gid(),))
 
 
-def choose_users(base: int, program: str) -> RoleUsers:
-    """A user for each role where this process is root and those users can run this Python; else one for all."""
+def choose_users(base: int, program: str, home: Path) -> RoleUsers:
+    """A user for each role where this process is root and those users can enter the home and run this Python; else one for all."""
     if os.getuid() != 0:
         return RoleUsers(base=None)
     users = RoleUsers(base=base)
     probe = User(uid=users.uid(RoleName.RECORDER), gid=users.gid(RoleName.RECORDER))
-    if can_run_as(probe, [program]):
+    closed = next((parent for parent in home.parents if not parent.stat().st_mode & stat.S_IXOTH), None)
+    if closed is not None:
+        reason = f"other users can't enter '{closed}': put the home where they can"
+    elif not can_run_as(probe, [program]):
+        reason = f"uid {probe.uid} can't run {sys.executable}: install it where all may read"
+    else:
         return users
-    _log.warning(
-        "roles-share-a-user",
-        extra={"reason": f"uid {probe.uid} can't run {sys.executable}: install it where all may read"},
-    )
+    _log.warning("roles-share-a-user", extra={"reason": reason})
     return RoleUsers(base=None)
 
 
