@@ -8,6 +8,8 @@ Rules:
 
 from __future__ import annotations
 
+import logging
+
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -20,6 +22,8 @@ from ostiary.errors import Misconfigured
 def upgrade(engine: Engine, *, migrations: str) -> None:
     """Bring the store to the newest revision; `migrations` is a package (`ca.migrations`)."""
     package, _, directory = migrations.partition(".")
+    # It tells each plugin that it loads; what matters comes as an error.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", f"{package}:{directory.replace('.', '/')}")
     with engine.begin() as connection:

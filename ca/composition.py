@@ -1,0 +1,29 @@
+"""Building a CA's recorder service from its home: settings and profile in, `CAService` out."""
+
+from __future__ import annotations
+
+from ca.crl import CRLIssuer
+from ca.home import CAHome
+from ca.profile import check_profile
+from ca.publishing import Publisher
+from ca.recording import CAService, CASettings
+
+
+def recorder_service(home: CAHome) -> CAService:
+    """The service that decides what this CA records."""
+    config = home.config()
+    profile = check_profile(config.profile(), home.issuing())
+    issuer = CRLIssuer(
+        subject_der=profile.issuer_subject_der,
+        key_identifier=profile.issuer_key_identifier,
+        signature_algorithm_der=profile.signature_algorithm_der,
+    )
+    settings = CASettings(
+        origin=config.origin,
+        node=config.node,
+        grants={str(name): frozenset(map(str, held)) for name, held in config.grants.items()},
+        signature_algorithm_der=profile.signature_algorithm_der,
+        max_lifetime_s=config.agent_lifetime_s,
+        max_node_lifetime_s=config.node_lifetime_s,
+    )
+    return CAService(settings, Publisher(issuer, crl_base_url=profile.crl_base_url))

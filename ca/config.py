@@ -1,0 +1,202 @@
+"""A CA's settings: config.toml (untrusted) -> Config (checked).
+
+Rules:
+- `grants` is policy: the most that an agent of each sub-system may hold. Who isn't named there holds nothing.
+- The URLs of the status services stand in every certificate and are sealed with the issuing key: changing them here does not change
+  what is signed; another URL means another issuing CA.
+- No secret is in here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ca.profile import MAX_LIFETIME, MIN_LIFETIME, ProfileConfig
+from ostiary.capabilities import Capabilities, parse_capabilities
+from ostiary.edge.config import load
+from ostiary.errors import BadInput, Misconfigured
+from ostiary.names import (
+    Application,
+    NodeName,
+    SubSystem,
+    is_within,
+    parse_application,
+    parse_node,
+    parse_subsystem,
+)
+from ostiary.recorder.database import sqlite_url
+
+DEFAULT_LISTEN: Final = "127.0.0.1:8443"
+DEFAULT_STATUS_LISTEN: Final = "127.0.0.1:8080"
+DEFAULT_ROLE_UID_BASE: Final = 61200
+DEFAULT_MANAGER_PORT: Final = 7443
+DEFAULT_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "node-controller": ("ledger:read", "spawn:component-harness"),
+    "certificate-manager": ("enroll:node",),
+    "component-harness": ("credential:use", "ledger:read", "spawn:component"),
+    "component": ("credential:use",),
+    "auditor": ("ledger:read",),
+}
+"""What a fresh installation grants: the parts of this product and the platform's usual two. Operators edit it."""
+
+
+class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Seconds that a certificate lives: of agents, and of node controllers, managers and services."""
+
+    agent_s: int = 7200
+    node_s: int = 86400
+
+
+class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What config.toml may say."""
+
+    application: str
+    node: str
+    node_domains: list[str]
+    status_url: str
+    kek: str
+    grants: dict[str, list[str]]
+    listen: str = DEFAULT_LISTEN
+    status_listen: str = DEFAULT_STATUS_LISTEN
+    url: str = ""
+    credentials_url: str = ""
+    database_url: str = ""
+    operator_group: str = ""
+    role_uid_base: int = DEFAULT_ROLE_UID_BASE
+    manager_port: int = DEFAULT_MANAGER_PORT
+    workers: int = 2
+    threads: int = 8
+    lifetimes: Lifetimes = Lifetimes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Checked settings of one CA; `url` is where clients reach its front, without a slash at the end."""
+
+    application: Application
+    node: NodeName
+    node_domains: tuple[NodeName, ...]
+    listen: Address
+    status_listen: Address
+    url: str
+    status_url: str
+    credentials_url: str
+    kek: str
+    database_url: str
+    operator_group: str
+    role_uid_base: int
+    manager_port: int
+    workers: int
+    threads: int
+    agent_lifetime_s: int
+    node_lifetime_s: int
+    grants: Mapping[SubSystem, Capabilities]
+
+    @property
+    def origin(self) -> str:
+        """The name of this CA's ledger."""
+        return f"{self.application}/ca"
+
+    def profile(self) -> ProfileConfig:
+        """What certificates say of the status services, for `ca.profile.check_profile`."""
+        return ProfileConfig(
+            ocsp_url=f"{self.status_url}/ocsp",
+            ca_issuers_url=f"{self.status_url}/ca/issuing.cer",
+            crl_base_url=f"{self.status_url}/crl/",
+            lifetime_s=self.agent_lifetime_s,
+            node_service_lifetime_s=self.node_lifetime_s,
+        )
+
+    def listening_at(self, listen: str) -> Config:
+        """The same with another place for the front; its URL follows unless the file names one."""
+        address = parse_listen(listen)
+        followed = self.url == _url(self.listen, self.node)
+        return replace(self, listen=address, url=_url(address, self.node) if followed else self.url)
+
+
+def load_config(path: Path, *, database: Path) -> Config:
+    """Read config.toml; Misconfigured names file and member. `database` is where the embedded store is."""
+    raw = load(path, ConfigFile)
+    try:
+        return check_config(raw, database=database)
+    except BadInput as exc:
+        raise Misconfigured(f"'{path}': {exc.message}", field=exc.field) from exc
+
+
+def check_config(raw: ConfigFile, *, database: Path) -> Config:
+    """Check what was read; BadInput names the member."""
+    application, node = parse_application(raw.application), parse_node(raw.node)
+    domains = tuple(parse_node(domain) for domain in raw.node_domains)
+    if not any(is_within(node, domain) for domain in (application, *domains)):
+        raise BadInput(f"node: '{node}' is neither in '{application}' nor in a node domain", field="node")
+    listen = parse_listen(raw.listen)
+    for name in ("status_url", "url", "credentials_url"):
+        if getattr(raw, name).endswith("/"):
+            raise BadInput(f"{name}: ends with a slash", field=name)
+    low, high = int(MIN_LIFETIME.total_seconds()), int(MAX_LIFETIME.total_seconds())
+    if not (low <= raw.lifetimes.agent_s <= high and low <= raw.lifetimes.node_s <= high):
+        raise BadInput(f"lifetimes: not between {low} and {high} s", field="lifetimes")
+    return Config(
+        application=application,
+        node=node,
+        node_domains=domains,
+        listen=listen,
+        status_listen=parse_listen(raw.status_listen),
+        url=raw.url or _url(listen, node),
+        status_url=raw.status_url,
+        credentials_url=raw.credentials_url,
+        kek=raw.kek,
+        database_url=raw.database_url or sqlite_url(database),
+        operator_group=raw.operator_group,
+        role_uid_base=raw.role_uid_base,
+        manager_port=raw.manager_port,
+        workers=raw.workers,
+        threads=raw.threads,
+        agent_lifetime_s=raw.lifetimes.agent_s,
+        node_lifetime_s=raw.lifetimes.node_s,
+        grants={parse_subsystem(name): parse_capabilities(names) for name, names in raw.grants.items()},
+    )
+
+
+def parse_listen(text: str) -> Address:
+    """`HOST:PORT` or `[HOST]:PORT`; BadInput names `listen`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or not 1 <= int(port) <= 65535:
+        raise BadInput(f"listen: {text[:128]!r} is not HOST:PORT", field="listen")
+    return Address(host=host.strip("[]"), port=int(port))
+
+
+def _url(listen: Address, node: NodeName) -> str:
+    """Where clients find a front: the address it listens on, or its node's name where that is any address."""
+    host = node if listen.host in {"0.0.0.0", "::"} else listen.host  # noqa: S104 - recognised, not bound
+    return f"https://{replace(listen, host=host)}"
+
+
+def write_config(raw: ConfigFile) -> bytes:
+    """The file as `ca init` writes it, with a word on what may be changed."""
+    lines = ["# Settings of this CA; read at start. `ostiary ca serve --listen` goes before `listen`.", ""]
+    tables = {"grants": raw.grants, "lifetimes": msgspec.structs.asdict(raw.lifetimes)}
+    plain = {name: value for name, value in msgspec.structs.asdict(raw).items() if name not in tables}
+    # JSON's strings, numbers and arrays of strings are TOML's.
+    lines += [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
+    lines += ["", "# The most that an agent of each sub-system may hold; who isn't named here holds nothing."]
+    for title, members in tables.items():
+        lines += [f"[{title}]", *(f"{json.dumps(n)} = {json.dumps(v)}" for n, v in members.items()), ""]
+    return "\n".join(lines).encode()

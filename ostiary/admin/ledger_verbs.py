@@ -1,0 +1,143 @@
+"""The operators' verbs over a ledger, the same for every service. Reading only; what is read is checked by whoever asked.
+
+    ledger.checkpoint                       {"origin", "size", "note"}
+    ledger.entries      first, count        [{"index", "entry"}], as many as fit into an answer
+    ledger.find         terms, first, count the same, for entries under any of the terms (`serial:...`, `agent:...`)
+    ledger.prove        index               {"index", "proof", "entry"}
+    ledger.consistency  old_size            {"note", "path"}
+    ledger.tile         level, index, width {"hashes"}
+
+Entries are texts (canonical JSON, to be hashed as they are), hashes lower-case hex, notes and proofs texts (C2SP).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+
+import msgspec
+from sqlalchemy import Engine
+
+from ostiary.admin.server import Verb, arguments_of
+from ostiary.ledger.checkpoint import read_checkpoint
+from ostiary.recorder.ledger_reader import MAX_ENTRIES, LedgerReader
+from ostiary.recorder.ledger_tables import LedgerTables
+from ostiary.work.item import Operator
+
+MAX_ANSWER_BYTES: Final = 256 * 1024
+"""Half of what a channel takes: entries are JSON within JSON."""
+
+Json = dict[str, Any]
+_Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class _Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    first: _Natural = 0
+    count: _Natural = MAX_ENTRIES
+
+
+class _Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    terms: list[str]
+    first: _Natural = 0
+    count: _Natural = MAX_ENTRIES
+
+
+class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: _Natural
+
+
+class _OldSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    old_size: _Natural
+
+
+class _Tile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    level: _Natural
+    index: _Natural
+    width: Annotated[int, msgspec.Meta(ge=1, le=256)]
+
+
+def ledger_verbs(engine: Engine, tables: LedgerTables, *, origin: str) -> Mapping[str, Verb]:
+    """The verbs; `engine` cannot write."""
+    verbs = _LedgerVerbs(engine, tables, origin)
+    table: dict[str, Callable[[Json], Any]] = {
+        "ledger.checkpoint": verbs.checkpoint,
+        "ledger.entries": verbs.entries,
+        "ledger.find": verbs.find,
+        "ledger.prove": verbs.prove,
+        "ledger.consistency": verbs.consistency,
+        "ledger.tile": verbs.tile,
+    }
+    return {name: _verb(answer) for name, answer in table.items()}
+
+
+def _verb(answer: Callable[[Json], Any]) -> Verb:
+    """Who reads is not asked again: the socket admitted an operator."""
+
+    def verb(_operator: Operator, arguments: Json) -> Any:
+        return answer(arguments)
+
+    return verb
+
+
+class _LedgerVerbs:
+    def __init__(self, engine: Engine, tables: LedgerTables, origin: str) -> None:
+        self._engine = engine
+        self._tables = tables
+        self._origin = origin
+
+    @contextmanager
+    def _reading(self) -> Iterator[LedgerReader]:
+        with self._engine.begin() as tx:
+            yield LedgerReader(tx, self._tables)
+
+    def checkpoint(self, arguments: Json) -> Json:
+        arguments_of(arguments, _Nothing)
+        with self._reading() as ledger:
+            note = ledger.note()
+        return {"origin": self._origin, "size": read_checkpoint(note).size, "note": note.decode()}
+
+    def entries(self, arguments: Json) -> list[Json]:
+        asked = arguments_of(arguments, _Range)
+        with self._reading() as ledger:
+            return _bounded(ledger.entries(asked.first, asked.count))
+
+    def find(self, arguments: Json) -> list[Json]:
+        asked = arguments_of(arguments, _Terms)
+        with self._reading() as ledger:
+            return _bounded(ledger.find(asked.terms, first=asked.first, count=asked.count))
+
+    def prove(self, arguments: Json) -> Json:
+        index = arguments_of(arguments, _Index).index
+        with self._reading() as ledger:
+            proof, entry = ledger.prove(index)
+        return {"index": index, "proof": proof.decode(), "entry": entry.decode()}
+
+    def consistency(self, arguments: Json) -> Json:
+        old_size = arguments_of(arguments, _OldSize).old_size
+        with self._reading() as ledger:
+            return {
+                "note": ledger.note().decode(),
+                "path": [node.hex() for node in ledger.consistency(old_size)],
+            }
+
+    def tile(self, arguments: Json) -> Json:
+        asked = arguments_of(arguments, _Tile)
+        with self._reading() as ledger:
+            return {"hashes": ledger.hashes.tile(asked.level, asked.index, asked.width).hex()}
+
+
+def _bounded(rows: Sequence[tuple[int, bytes]]) -> list[Json]:
+    """As many rows as fit into one answer, at least one."""
+    taken: list[Json] = []
+    size = 0
+    for index, entry in rows:
+        size += len(entry)
+        if taken and size > MAX_ANSWER_BYTES:
+            break
+        taken.append({"index": index, "entry": entry.decode()})
+    return taken
