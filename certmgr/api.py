@@ -1,0 +1,282 @@
+"""The manager's UNIX socket: HTTP and JSON, and a peer that the kernel vouches for.
+
+    POST /v1/agents                {"subsystem","capabilities","endpoints","uid"?,"pid"?} -> {"agent","claim_token"}
+    POST /v1/claim                 {"token"} (first), {"agent"} or both (again), "lease"? -> certificate, key and chain
+    POST /v1/upcall                root only: what the kernel's handler asks (keyutils/request_key_handler.py)
+    POST /v1/agents/{agent}/end    -> {"agent","state"}
+    GET  /v1/status
+
+Rules:
+- Anybody may connect; who it is, is told by SO_PEERCRED and SO_PEERPIDFD, never by the request.
+- An endpoint may leave out its host, which is the agent's own (`https+tcp://:8443`): the spawner can't know it before.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import os
+import re
+import socket
+import struct
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import falcon
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certmgr.agents import AgentRequest, Agents
+from certmgr.binding import Claim, Peer
+from certmgr.processes import LinuxProcesses, leader_of_thread, pinned
+from certmgr.record import Record, payload_of
+from certmgr.scopes import ProcessKey
+from ostiary.capabilities import parse_capabilities
+from ostiary.edge.clock import Clock
+from ostiary.edge.front import peer_credentials, peer_pidfd
+from ostiary.edge.http import create_app, read_json, write_json
+from ostiary.errors import (
+    BadInput,
+    Busy,
+    Conflict,
+    Forbidden,
+    NotFound,
+    OstiaryError,
+    Unauthenticated,
+)
+from ostiary.identity import parse_agent_id, parse_endpoint, parse_subsystem
+from ostiary.token import RANDOM_BYTES, Token, mint, parse_token
+
+CLAIM_WAIT_S: Final = 8.0
+UPCALL_WAIT_S: Final = 2.0  # the handler gives all managers together 3 s
+KEY_TIMEOUT_S: Final = 300
+_SO_PEERPIDFD: Final = 77
+_HOSTLESS: Final = re.compile(r"([a-z0-9.+-]{1,81}://)(:[0-9]{1,5})")
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    subsystem: str
+    capabilities: list[str] = []
+    endpoints: list[str] = []
+    uid: int | None = None
+    pid: int | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    token: str | None = None
+    agent: str | None = None
+    lease: bool = False
+
+
+class _Upcall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    agent: str
+    callout: str
+    requester_pid: int
+    requester_uid: int
+    requester_gid: int
+
+
+def build_api(
+    agents: Agents,
+    *,
+    view: LinuxProcesses,
+    root: x509.Certificate,
+    clock: Clock,
+    status: Callable[[], dict[str, Any]],
+) -> falcon.App[Any, Any]:
+    """Build the application; `status` is all that `GET /v1/status` shows."""
+    app = create_app(audience="operator")
+    app.add_route("/v1/agents", _AgentsResource(agents, view))
+    app.add_route("/v1/agents/{agent}/end", _End(agents, view))
+    app.add_route("/v1/claim", _ClaimResource(agents, view, root))
+    app.add_route("/v1/upcall", _UpcallResource(agents, view, root, clock))
+    app.add_route("/v1/status", _Status(status))
+    return app
+
+
+# --- who asks -----------------------------------------------------------------------------------------------------------------
+
+
+def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
+    """Tell who connected; Forbidden when that process has ended meanwhile."""
+    credentials = peer_credentials(req.env)
+    if credentials is None:
+        raise AssertionError("the manager serves UNIX sockets only")
+    pidfd = peer_pidfd(req.env)
+    if pidfd is None and kernel_has_peer_pidfd():
+        raise Forbidden("the process that connected has ended", rule="claim-scope")
+    return Peer(uid=credentials.uid, process=pinned(view, credentials.pid, pidfd))
+
+
+@functools.cache
+def kernel_has_peer_pidfd() -> bool:
+    """Whether this kernel gives pidfds of peers (Linux 6.5), so that having none means that the peer is gone."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with here, there:
+        try:
+            os.close(struct.unpack("i", here.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))[0])
+        except OSError:
+            return False
+    return True
+
+
+# --- resources ----------------------------------------------------------------------------------------------------------------
+
+
+class _AgentsResource:
+    def __init__(self, agents: Agents, view: LinuxProcesses) -> None:
+        self._agents = agents
+        self._view = view
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Answer at once; key and signature are made behind the answer."""
+        body = read_json(req, _Request)
+        peer = peer_of_request(req, self._view)
+        agent = parse_agent_id(str(uuid.uuid4()))
+        token = mint(os.urandom(RANDOM_BYTES))
+        request = AgentRequest(
+            subsystem=parse_subsystem(body.subsystem),
+            capabilities=parse_capabilities(body.capabilities),
+            endpoints=tuple(
+                parse_endpoint_of(f"{agent}.{self._agents.node.node}", url) for url in body.endpoints
+            ),
+            uid=_checked_uid(body.uid),
+            named=self._named(body.pid),
+        )
+        self._agents.spawn(peer, request, agent, token)
+        resp.status = falcon.HTTP_201
+        write_json(resp, {"agent": agent, "claim_token": token.reveal()})
+
+    def _named(self, pid: int | None) -> ProcessKey | None:
+        if pid is None:
+            return None
+        process = self._view.process(pid) if 0 < pid < 1 << 22 else None
+        if process is None:
+            raise BadInput(f"pid: there is no process {pid}", field="pid")
+        return process.key
+
+
+def parse_endpoint_of(host: str, url: str) -> str:
+    """Parse an endpoint of the agent with that DNS name; the host may be left out."""
+    return str(parse_endpoint(_HOSTLESS.sub(rf"\g<1>{host}\g<2>", url, count=1)))
+
+
+def _checked_uid(uid: int | None) -> int | None:
+    if uid is not None and not 0 <= uid < 1 << 32:
+        raise BadInput(f"uid: {uid} is no user", field="uid")
+    return uid
+
+
+class _ClaimResource:
+    def __init__(self, agents: Agents, view: LinuxProcesses, root: x509.Certificate) -> None:
+        self._agents = agents
+        self._view = view
+        self._root_pem = root.public_bytes(Encoding.PEM).decode("ascii")
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        body = read_json(req, _Claim)
+        if body.token is None and body.agent is None:
+            raise BadInput(
+                "token: missing, and no agent is named that you were bound to before", field="token"
+            )
+        token = parse_token(body.token) if body.token is not None else None
+        agent = parse_agent_id(body.agent) if body.agent is not None else None
+        claim = Claim(
+            peer=peer_of_request(req, self._view), has_token=token is not None, wants_lease=body.lease
+        )
+        record = self._agents.claim(claim, token=token, agent=agent, wait_s=CLAIM_WAIT_S)
+        write_json(resp, self._delivery(record))
+
+    def _delivery(self, record: Record) -> dict[str, Any]:
+        generation = record.current
+        if generation is None or generation.issued is None:
+            raise AssertionError("a claim returns what can be delivered")
+        issued = generation.issued
+        pems = [each.public_bytes(Encoding.PEM).decode("ascii") for each in issued.chain]
+        return {
+            "agent": record.agent,
+            "generation": generation.number,
+            "certificate": pems[0],
+            "key": generation.keys.private_key_pem.reveal().decode("ascii"),
+            "chain": "".join(pems),
+            "root": self._root_pem,
+            "not_before": int(issued.not_before.timestamp()),
+            "not_after": int(issued.not_after.timestamp()),
+        }
+
+
+class _UpcallResource:
+    def __init__(self, agents: Agents, view: LinuxProcesses, root: x509.Certificate, clock: Clock) -> None:
+        self._agents = agents
+        self._view = view
+        self._root = root
+        self._clock = clock
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        credentials = peer_credentials(req.env)
+        if credentials is None or credentials.uid != 0:
+            raise Forbidden("only the kernel's upcall, which is root, may ask here", rule="upcall-root")
+        body = read_json(req, _Upcall)
+        try:
+            record = self._claimed(body)
+        except OstiaryError as exc:
+            resp.status = falcon.HTTP_403
+            write_json(resp, {"errno": errno_name(exc), "negative_timeout_s": 1})
+            return
+        payload = base64.b64encode(payload_of(record, self._root)).decode("ascii")
+        write_json(resp, {"payload_b64": payload, "timeout_s": key_timeout_s(record, self._clock.now())})
+
+    def _claimed(self, body: _Upcall) -> Record:
+        """The requester waits in the kernel until the handler ends, so its pid can't come to mean another process."""
+        agent = parse_agent_id(body.agent)
+        if self._agents.get(agent) is None:
+            raise NotFound("not an agent of this manager")
+        token: Token | None = parse_token(body.callout) if body.callout else None
+        process = pinned(self._view, leader_of_thread(body.requester_pid), None)
+        peer = Peer(uid=body.requester_uid, process=process)
+        claim = Claim(peer=peer, has_token=token is not None, wants_lease=False)
+        return self._agents.claim(claim, token=token, agent=agent, wait_s=UPCALL_WAIT_S)
+
+
+def errno_name(exc: OstiaryError) -> str:
+    """Return the errno that request_key(2) shall return."""
+    match exc:
+        case NotFound():
+            return "ENOKEY"
+        case Conflict():
+            return "EKEYREVOKED"
+        case Busy():
+            return "EAGAIN"
+        case BadInput() | Unauthenticated() | Forbidden():
+            return "EKEYREJECTED"
+        case _:
+            return "EAGAIN"
+
+
+def key_timeout_s(record: Record, now: datetime) -> int:
+    """Return how long the kernel may hold what is delivered: it asks again well before the certificate ends."""
+    window = record.life.used
+    left_s = int((window[1] - now).total_seconds()) if window else 1
+    return max(1, min(KEY_TIMEOUT_S, left_s))
+
+
+class _End:
+    def __init__(self, agents: Agents, view: LinuxProcesses) -> None:
+        self._agents = agents
+        self._view = view
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
+        self._agents.end(peer_of_request(req, self._view), parse_agent_id(agent))
+        record = self._agents.get(agent)
+        write_json(resp, {"agent": agent, "state": record.life.state.value if record else "ended"})
+
+
+class _Status:
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        self._status = status
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, self._status())

@@ -1,0 +1,225 @@
+"""Does what the agents' lives ask for: one thread that watches the time, a few that talk to the certificate authority.
+
+Rules:
+- An answer of the authority becomes an event of `certmgr.lifecycle`; nothing else comes back from here.
+- What can be right later (no answer, busy, a failure over there) is `Unavailable`; what can't is `Refused`.
+- That the manager itself is not accepted any more says nothing about the agent it asks for: `Unavailable` too.
+- An unexpected exception is logged by its type and place, counts as `Unavailable`, and so backs off.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+from certmgr.agents import Agents
+from certmgr.est_client import SpawnRequest
+from certmgr.issued import Issued, Wanted
+from certmgr.lifecycle import (
+    Action,
+    Event,
+    Proven,
+    Refused,
+    Retired,
+    SignedActive,
+    SignedPending,
+    Unavailable,
+    delivers,
+)
+from certmgr.record import Generation, Record, serial_numbers
+from ostiary.edge.clock import Clock
+from ostiary.errors import (
+    BadInput,
+    Busy,
+    Conflict,
+    Forbidden,
+    InternalFault,
+    Misconfigured,
+    NotFound,
+    OstiaryError,
+    Unauthenticated,
+)
+from ostiary.token import Token
+
+WORKERS: Final = 8
+_LONGEST_SLEEP_S: Final = 30.0
+_FINAL_RULES: Final = frozenset(
+    {
+        "proof-late",
+        "lineage-stopped",
+        "certificate-revoked",
+        "certificate-superseded",
+        "certificate-expired",
+        "certificate-unknown",
+    }
+)
+_log = logging.getLogger("ostiary.certmgr")
+
+
+class Authority(Protocol):
+    """The certificate authority (`certmgr.est_client`). Thread-safe; each call ends within its own deadline."""
+
+    def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued: ...
+
+    def spawn(self, manager: bytes, request: SpawnRequest) -> Issued: ...
+
+    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued: ...
+
+    def prove(self, identity: bytes, serial_number: str) -> str: ...
+
+    def status(self, identity: bytes) -> str: ...
+
+    def retire(self, manager: bytes, serial_number: str) -> None: ...
+
+
+class Conductor:
+    """Runs until `stop`; `tokens` are those of the agents that bootstrap."""
+
+    def __init__(
+        self, agents: Agents, authority: Authority, *, tokens: Mapping[str, Token], clock: Clock
+    ) -> None:
+        self._agents = agents
+        self._authority = authority
+        self._tokens = tokens
+        self._clock = clock
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="authority")
+        self._handlers: dict[Action, Callable[[Record], Event | tuple[Event, Issued]]] = {
+            Action.ASK: self._ask,
+            Action.PROVE: self._prove,
+            Action.RENEW: self._renew,
+            Action.USE: self._use,
+            Action.RETIRE: self._retire,
+        }
+
+    def run(self) -> None:
+        """Hand out what is due, sleep until the next is; call in a thread of its own."""
+        while not self._stopped.is_set():
+            self._agents.wake.clear()
+            for agent, actions in self._agents.take_due():
+                for action in actions:
+                    self._pool.submit(self.perform, agent, action)
+            due = self._agents.next_due()
+            left_s = (due - self._clock.now()).total_seconds() if due else _LONGEST_SLEEP_S
+            self._agents.wake.wait(min(max(left_s, 0.0), _LONGEST_SLEEP_S))
+
+    def stop(self) -> None:
+        """End `run`; calls under way are not waited for."""
+        self._stopped.set()
+        self._agents.wake.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def perform(self, agent: str, action: Action) -> None:
+        """Do one thing for one agent and tell its life what came of it."""
+        record = self._agents.with_key(agent) if action in {Action.ASK, Action.RENEW} else None
+        record = record or self._agents.get(agent)
+        if record is None:
+            return
+        issued: Issued | None = None
+        try:
+            outcome = self._handlers[action](record)
+            event, issued = outcome if isinstance(outcome, tuple) else (outcome, None)
+        except OstiaryError as exc:
+            event = _event_of(exc, action)
+            _log.warning(
+                "the authority did not do it",
+                extra={"agent": agent, "action": action.value, "kind": exc.kind, "problem": exc.message},
+            )
+        except Exception:  # noqa: BLE001 - a fault of ours must not leave the agent without an outcome
+            _log.exception("unexpected", extra={"agent": agent, "action": action.value})
+            event = Unavailable()
+        self._agents.apply(agent, event, issued=issued)
+
+    # --- one for each action ---
+
+    def _ask(self, record: Record) -> tuple[Event, Issued]:
+        generation = _upcoming(record)
+        wanted = _wanted(record, generation)
+        if record.spawn is None:
+            issued = self._authority.redeem(self._tokens[record.agent], generation.keys.csr_der, wanted)
+            return SignedPending(not_before=issued.not_before, not_after=issued.not_after), issued
+        request = SpawnRequest(
+            wanted=wanted, csr_der=generation.keys.csr_der, spawner=self._spawner_serial(record)
+        )
+        issued = self._authority.spawn(self._manager(), request)
+        return SignedActive(not_before=issued.not_before, not_after=issued.not_after), issued
+
+    def _spawner_serial(self, record: Record) -> str:
+        """The spawner's certificate now: it may have been renewed since it asked."""
+        if record.spawn is None:
+            raise AssertionError("a bootstrap agent has no spawner")
+        spawner = self._agents.get(record.spawn.spawner)
+        issued = spawner.current.issued if spawner and spawner.current else None
+        return issued.serial_number if issued else record.spawn.serial_number
+
+    def _renew(self, record: Record) -> tuple[Event, Issued]:
+        if record.current is None:
+            raise AssertionError("there is nothing to renew")
+        generation = _upcoming(record)
+        issued = self._authority.renew(
+            record.current.identity_pem, generation.keys.csr_der, _wanted(record, generation)
+        )
+        return SignedPending(not_before=issued.not_before, not_after=issued.not_after), issued
+
+    def _prove(self, record: Record) -> Event:
+        generation = _upcoming(record)
+        if generation.issued is None:
+            raise AssertionError("there is nothing to prove")
+        identity = generation.identity_pem
+        status = self._authority.status(identity)
+        if status != "active":  # else an operator has confirmed it
+            status = self._authority.prove(identity, generation.issued.serial_number)
+        return Proven() if status == "active" else Unavailable()
+
+    def _use(self, record: Record) -> Event:
+        status = self._authority.status(_upcoming(record).identity_pem)
+        return Proven() if status == "active" else Unavailable()
+
+    def _retire(self, record: Record) -> Event:
+        for serial_number in serial_numbers(record):
+            try:
+                self._authority.retire(self._manager(), serial_number)
+            except (Conflict, NotFound):  # revoked already, or gone
+                continue
+        return Retired()
+
+    def _manager(self) -> bytes:
+        """Key and chain of the manager itself; Busy until it has its capabilities."""
+        record = self._agents.get(self._agents.node.manager)
+        if record is None or record.current is None or not delivers(record.life):
+            raise Busy("the manager itself has no certificate yet")
+        return record.current.identity_pem
+
+
+def _upcoming(record: Record) -> Generation:
+    if record.upcoming is None:
+        raise AssertionError("there is no key for the next generation")
+    return record.upcoming
+
+
+def _wanted(record: Record, generation: Generation) -> Wanted:
+    return Wanted(
+        names=record.names,
+        spki_der=generation.keys.spki_der,
+        endpoints=record.endpoints,
+        capabilities=record.capabilities,
+    )
+
+
+def _event_of(exc: OstiaryError, action: Action) -> Event:
+    match exc:
+        case Busy() | InternalFault() | Misconfigured():
+            return Unavailable()
+        case Forbidden(rule="server-certificate" | "validity" | "unknown"):
+            return Unavailable()
+        case Forbidden(rule=rule) if action in {Action.PROVE, Action.USE}:
+            return Refused() if rule in _FINAL_RULES else Unavailable()
+        case Unauthenticated() if action is Action.RETIRE:
+            return Unavailable()
+        case Unauthenticated() | Forbidden() | NotFound() | Conflict() | BadInput():
+            return Refused()
+        case _:
+            return Unavailable()

@@ -1,0 +1,267 @@
+"""The certificate authority as a manager sees it: EST for enrolling, our own endpoints for the rest, over TLS.
+
+Rules:
+- The server is known by its certificate: signed under the pinned root, sub-system `certificate-authority` of our application.
+  The address in the bootstrap document is only where to find it.
+- Every call is one exchange with a deadline; whether to try again is the caller's affair (`certmgr.lifecycle`).
+- What comes back is checked (`certmgr.issued`) before it is returned.
+
+Standard: RFC 7030 sections 4.1.3, 4.2 (base64 of DER, certs-only PKCS#7), RFC 8951.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
+
+from certmgr.bootstrap import Address
+from certmgr.issued import Issued, Wanted, check_issued
+from ostiary.edge.client import Connector, HTTPClient
+from ostiary.edge.clock import Clock
+from ostiary.edge.tls import client_context
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault
+from ostiary.identity import Application, identity_of
+from ostiary.subsystems import CERTIFICATE_AUTHORITY
+from ostiary.token import Token
+
+TIMEOUT_S: Final = 10.0
+_EST: Final = "/.well-known/est/"
+_CSR_TYPE: Final = "application/pkcs10"
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_KEPT_CONNECTIONS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnRequest:
+    """What a manager asks for on behalf of a spawner; `spawner` is the serial number of its certificate."""
+
+    wanted: Wanted
+    csr_der: bytes
+    spawner: str
+
+
+class _Spawned(msgspec.Struct, frozen=True, kw_only=True):
+    certificate: str
+    chain: str
+
+
+class _Status(msgspec.Struct, frozen=True, kw_only=True):
+    status: str = ""
+
+
+class _Revoked(msgspec.Struct, frozen=True, kw_only=True):
+    serial_number: str
+
+
+class _Feed(msgspec.Struct, frozen=True, kw_only=True):
+    next: int
+    revoked: list[_Revoked]
+
+
+class ESTClient:
+    """All that is asked of the authority. Thread-safe: connections of the manager itself are kept, others made anew."""
+
+    def __init__(
+        self,
+        *,
+        address: Address,
+        application: Application,
+        root: x509.Certificate,
+        root_pem: bytes,
+        clock: Clock,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._address = address
+        self._application = application
+        self._root = root
+        self._root_pem = root_pem
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._kept: dict[bytes, list[HTTPClient]] = {}
+        self._authorities: list[x509.Certificate] = []
+
+    # --- enrolling ---
+
+    def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued:
+        """Spend an enrollment token (simpleenroll); the same token with the same request may be asked again."""
+        secret = base64.b64encode(f"{token.id}:{token.reveal()}".encode()).decode()
+        with self._connection(None) as client:
+            return self._enroll(client, "simpleenroll", csr_der, wanted, {"Authorization": f"Basic {secret}"})
+
+    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
+        """Get the next generation (simplereenroll) with the key of the one before."""
+        with self._connection(identity) as client:
+            return self._enroll(client, "simplereenroll", csr_der, wanted, {})
+
+    def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
+        """Get an agent's first certificate, as its node's manager; asking again with the same request is safe."""
+        wanted = request.wanted
+        body = {
+            "agent": wanted.names.agent,
+            "subsystem": wanted.names.subsystem,
+            "capabilities": sorted(wanted.capabilities or ()),
+            "endpoints": list(wanted.endpoints or ()),
+            "spawner": request.spawner,
+            "csr": base64.b64encode(request.csr_der).decode(),
+        }
+        with self._connection(manager, keep=True) as client:
+            answer = client.call("POST", "/v1/agents", body, type_=_Spawned)
+        try:
+            found = x509.load_pem_x509_certificates(f"{answer.certificate}\n{answer.chain}".encode())
+        except ValueError as exc:
+            raise InternalFault("the authority's answer holds no certificates") from exc
+        return check_issued(found, root=self._root, wanted=wanted, now=self._clock.now())
+
+    def _enroll(
+        self, client: HTTPClient, verb: str, csr_der: bytes, wanted: Wanted, headers: dict[str, str]
+    ) -> Issued:
+        response = client.request(
+            "POST", _EST + verb, body=base64.encodebytes(csr_der), content_type=_CSR_TYPE, headers=headers
+        )
+        if response.status != 200:  # 202: RFC 7030 section 4.2.3, "ask again later"
+            raise Busy("the authority has not decided yet")
+        found = parse_certificates(response.body)
+        if len(found) > 1:
+            return check_issued(found, root=self._root, wanted=wanted, now=self._clock.now())
+        # The chain is not in the answer; the authority's certificates change once in years.
+        try:
+            return check_issued(
+                [*found, *self._authorities], root=self._root, wanted=wanted, now=self._clock.now()
+            )
+        except InternalFault:
+            self._authorities = parse_certificates(client.request("GET", _EST + "cacerts").body)
+        return check_issued(
+            [*found, *self._authorities], root=self._root, wanted=wanted, now=self._clock.now()
+        )
+
+    # --- a certificate's own affairs ---
+
+    def prove(self, identity: bytes, serial_number: str) -> str:
+        """Ask to be dialled back, with the pending certificate; return the status that it has then."""
+        with self._connection(identity) as client:
+            return client.call("POST", f"/v1/certificates/{serial_number}/prove", type_=_Status).status
+
+    def status(self, identity: bytes) -> str:
+        """Return the status of a certificate; of a renewed one this is the use that makes it active."""
+        with self._connection(identity) as client:
+            return client.call("GET", "/v1/whoami", type_=_Status).status
+
+    def retire(self, manager: bytes, serial_number: str) -> None:
+        """Revoke a certificate of this node whose program has ended."""
+        with self._connection(manager, keep=True) as client:
+            reason = {"reason": "cessationOfOperation"}
+            path = f"/v1/certificates/{serial_number}/revoke"
+            client.request("POST", path, body=msgspec.json.encode(reason), content_type="application/json")
+
+    # --- what is public ---
+
+    def revocations(self, identity: bytes, since: int, *, wait_s: int) -> tuple[int, list[str]]:
+        """Return where the feed goes on, and the serial numbers revoked since; waits for the first one."""
+        with self._connection(identity, timeout_s=wait_s + self._timeout_s) as client:
+            feed = client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=_Feed)
+        return feed.next, [each.serial_number for each in feed.revoked]
+
+    def ledger(self, identity: bytes, path: str) -> bytes:
+        """Return a checkpoint (`checkpoint`) or a tile (`tile/0/000.p/7`) of the authority's ledger."""
+        with self._connection(identity) as client:
+            return client.request("GET", f"/v1/ledger/{path}").body
+
+    # --- connections ---
+
+    @contextmanager
+    def _connection(
+        self, identity: bytes | None, *, keep: bool = False, timeout_s: float | None = None
+    ) -> Iterator[HTTPClient]:
+        client = self._kept_connection(identity) if keep and identity else None
+        if client is None:
+            connect = self._connector(identity, timeout_s or self._timeout_s)
+            host = f"{self._address.host}:{self._address.port}"
+            client = HTTPClient(connect, host=host, limit_bytes=_MAX_ANSWER_BYTES)
+        try:
+            yield client
+        except BaseException:
+            client.close()
+            raise
+        if keep and identity:
+            self._keep(identity, client)
+        else:
+            client.close()
+
+    def _kept_connection(self, identity: bytes) -> HTTPClient | None:
+        with self._lock:
+            kept = self._kept.get(identity)
+            return kept.pop() if kept else None
+
+    def _keep(self, identity: bytes, client: HTTPClient) -> None:
+        with self._lock:
+            for old in [each for each in self._kept if each != identity]:  # a renewed manager's former self
+                for each in self._kept.pop(old):
+                    each.close()
+            kept = self._kept.setdefault(identity, [])
+            if len(kept) < _KEPT_CONNECTIONS:
+                kept.append(client)
+            else:
+                client.close()
+
+    def _connector(self, identity: bytes | None, timeout_s: float) -> Connector:
+        def context() -> ssl.SSLContext:
+            made = client_context(self._root_pem, identity)
+            made.check_hostname = False  # names are checked below: by identity, not by address
+            return made
+
+        return authority_connector(self._address, self._application, context, timeout_s=timeout_s)
+
+
+def authority_connector(
+    address: Address, application: Application, context: Callable[[], ssl.SSLContext], *, timeout_s: float
+) -> Connector:
+    """Connect to `address` and make sure that it is our application's certificate authority that answers."""
+
+    def connect() -> socket.socket:
+        sock = socket.create_connection((address.host, address.port), timeout=timeout_s)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wrapped = context().wrap_socket(sock)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            _check_authority(wrapped.getpeercert(True), application)
+        except BaseException:
+            wrapped.close()
+            raise
+        return wrapped
+
+    return connect
+
+
+def _check_authority(certificate_der: bytes | None, application: Application) -> None:
+    try:
+        identity = identity_of(x509.load_der_x509_certificate(certificate_der or b""))
+    except (BadInput, ValueError) as exc:
+        raise Forbidden("who answers there has no identity of ours", rule="server-certificate") from exc
+    if (identity.application, identity.subsystem) != (application, CERTIFICATE_AUTHORITY):
+        raise Forbidden(
+            f"who answers there is '{identity.subsystem}' of '{identity.application}', no authority of ours",
+            rule="server-certificate",
+        )
+
+
+def parse_certificates(body: bytes) -> list[x509.Certificate]:
+    """Read a certs-only PKCS#7 (base64 of DER, RFC 7030 section 4.1.3); InternalFault for anything else."""
+    try:
+        return load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
+    except (ValueError, binascii.Error) as exc:
+        raise InternalFault("the authority's answer is no certs-only PKCS#7") from exc

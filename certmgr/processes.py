@@ -1,0 +1,125 @@
+"""/proc and the cgroup file system, as `certmgr.scopes.ProcessView` wants them.
+
+Rules:
+- A zombie has ended. A thread's id is turned into its process's.
+- A pidfd pins a process while its files are read: if it has not ended afterwards, what was read was its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from pathlib import Path
+from typing import Final
+
+from certmgr.scopes import Cgroup, Process, ProcessKey
+from ostiary.errors import Forbidden
+
+_PROC: Final = Path("/proc")
+_CGROUP_MOUNTS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
+
+
+class LinuxProcesses:
+    """The running kernel."""
+
+    def __init__(self) -> None:
+        self._cgroups = next((path for path in _CGROUP_MOUNTS if (path / "cgroup.procs").exists()), None)
+
+    def process(self, pid: int) -> Process | None:
+        """Read one process; None when it has ended."""
+        try:
+            stat = (_PROC / str(pid) / "stat").read_bytes()
+            groups = (_PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape")
+        except (OSError, ValueError):
+            return None
+        # proc_pid_stat(5): pid (comm) state ppid pgrp session ... starttime is field 22; comm may hold anything.
+        fields = stat.rpartition(b")")[2].split()
+        if fields[0] in {b"Z", b"X"}:
+            return None
+        cgroup = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
+        return Process(
+            key=ProcessKey(pid, int(fields[19])),
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            cgroup=cgroup if self._cgroups else "",
+        )
+
+    def cgroup(self, path: str) -> Cgroup | None:
+        """Read one cgroup; None when it is gone."""
+        if self._cgroups is None or not path.startswith("/") or ".." in path.split("/"):
+            return None
+        directory = self._cgroups / path[1:]
+        try:
+            events = (directory / "cgroup.events").read_text()
+            inode = directory.stat().st_ino
+            is_leaf = not any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(directory))
+        except OSError:
+            return None
+        return Cgroup(path=path, inode=inode, is_leaf=is_leaf, populated="populated 1" in events)
+
+    def children(self, keys: frozenset[ProcessKey]) -> frozenset[ProcessKey]:
+        """Return the living descendants of these processes, as far as they are linked now."""
+        found: set[ProcessKey] = set()
+        waiting = list(keys)
+        while waiting:
+            for pid in self._children_of(waiting.pop().pid):
+                process = self.process(pid)
+                if process is not None and process.key not in found:
+                    found.add(process.key)
+                    waiting.append(process.key)
+        return frozenset(found)
+
+    @staticmethod
+    def _children_of(pid: int) -> list[int]:
+        children: list[int] = []
+        # proc_tid_children(5): children belong to the thread that forked them.
+        with contextlib.suppress(OSError):
+            for task in os.scandir(_PROC / str(pid) / "task"):
+                with contextlib.suppress(OSError):
+                    children += map(int, Path(task.path, "children").read_text().split())
+        return children
+
+
+def leader_of_thread(thread_id: int) -> int:
+    """Return the process that a thread belongs to; Forbidden when it has ended."""
+    with contextlib.suppress(OSError):
+        for line in (_PROC / str(thread_id) / "status").read_text("utf-8", "replace").splitlines():
+            if line.startswith("Tgid:"):
+                return int(line.split()[1])
+    raise Forbidden("the process that asks has ended", rule="scope")
+
+
+def pinned(view: LinuxProcesses, pid: int, pidfd: int | None) -> Process:
+    """Read the process behind a pidfd (closed here), or of a pid where the kernel gives none; Forbidden when it has ended."""
+    try:
+        descriptor = pidfd if pidfd is not None else os.pidfd_open(pid)
+    except OSError as exc:
+        raise Forbidden("the process that asks has ended", rule="scope") from exc
+    try:
+        process = view.process(pid)
+        if process is None or has_ended(descriptor):
+            raise Forbidden("the process that asks has ended", rule="scope")
+        return process
+    finally:
+        os.close(descriptor)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether the process behind a pidfd has ended: it polls as readable (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def open_process(key: ProcessKey, view: LinuxProcesses) -> int | None:
+    """Return a pidfd of exactly that process, None when it has ended."""
+    try:
+        descriptor = os.pidfd_open(key.pid)
+    except OSError:
+        return None
+    process = view.process(key.pid)
+    if process is None or process.key != key:
+        os.close(descriptor)
+        return None
+    return descriptor

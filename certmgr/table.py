@@ -1,0 +1,138 @@
+"""The records of all agents, indexed, and kept where they outlive this process.
+
+Rules:
+- Not thread-safe by itself: `certmgr.agents` owns it and its lock.
+- What is alive is in the vault as it is here; what has died is dropped there at once and remembered here for a while.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+from certmgr.lifecycle import DEAD, delivers
+from certmgr.record import Record, describe_scope, serial_numbers
+from certmgr.record_form import decode_record, encode_record
+from ostiary.edge.clock import Clock
+from ostiary.errors import NotFound, OstiaryError
+
+_VAULT_PREFIX: Final = "agent:"
+_UNSIGNED: Final = timedelta(days=1)
+_log = logging.getLogger("ostiary.certmgr")
+
+
+class Keeping(Protocol):
+    """Where records outlive this process (`certmgr.vault`). Thread-safe; `save` says whether it will."""
+
+    lacks: str | None
+
+    def save(self, name: str, content: bytes, *, timeout_s: int) -> bool: ...
+
+    def drop(self, name: str) -> None: ...
+
+    def load(self) -> dict[str, bytes]: ...
+
+
+class Table:
+    """Records by agent and by the digest of their claim token."""
+
+    def __init__(self, vault: Keeping, clock: Clock) -> None:
+        self._vault = vault
+        self._clock = clock
+        self._records: dict[str, Record] = {}
+        self._by_digest: dict[bytes, str] = {}
+        self._died: dict[str, datetime] = {}
+        self._fleeting: set[str] = set()
+
+    @property
+    def lacks(self) -> str | None:
+        """Why not everything here survives a restart; None where it does."""
+        return self._vault.lacks
+
+    def get(self, agent: str) -> Record | None:
+        return self._records.get(agent)
+
+    def require(self, agent: str) -> Record:
+        """Return a record; NotFound when it was forgotten meanwhile."""
+        record = self._records.get(agent)
+        if record is None:
+            raise NotFound(f"this manager has no agent {agent[:64]!r}", field="agent")
+        return record
+
+    def by_digest(self, digest: bytes) -> Record | None:
+        """Return whose claim token has this SHA-256."""
+        return self._records.get(self._by_digest.get(digest, ""))
+
+    def all(self) -> list[Record]:
+        return list(self._records.values())
+
+    def live(self) -> list[Record]:
+        """All that are not dead."""
+        return [record for record in self._records.values() if record.life.state not in DEAD]
+
+    def put(self, record: Record) -> None:
+        """Add or replace a record."""
+        self._records[record.agent] = record
+        self._by_digest[record.claim_digest] = record.agent
+        if record.life.state in DEAD:
+            self._died.setdefault(record.agent, self._clock.now())
+            self._vault.drop(_VAULT_PREFIX + record.agent)
+        else:
+            self._died.pop(record.agent, None)
+            self._save(record)
+
+    def _save(self, record: Record) -> None:
+        now = self._clock.now()
+        ends = [window[1] for window in (record.life.used, record.life.signed) if window]
+        timeout_s = int((max(ends, default=now + _UNSIGNED) - now).total_seconds())
+        kept = self._vault.save(_VAULT_PREFIX + record.agent, encode_record(record), timeout_s=timeout_s)
+        (self._fleeting.discard if kept else self._fleeting.add)(record.agent)
+
+    def forget_dead(self, before: datetime) -> None:
+        """Forget who died before that time."""
+        for agent in [agent for agent, died in self._died.items() if died < before]:
+            del self._died[agent]
+            record = self._records.pop(agent)
+            self._by_digest.pop(record.claim_digest, None)
+            self._fleeting.discard(agent)
+
+    def restore(self, jitter: Callable[[], float]) -> None:
+        """Read what an earlier manager of this node left."""
+        now = self._clock.now()
+        for name, content in self._vault.load().items():
+            if not name.startswith(_VAULT_PREFIX):
+                continue
+            try:
+                record = decode_record(content, now=now, jitter=jitter())
+            except OstiaryError:
+                _log.exception("a record of an earlier manager can't be read", extra={"agent": name})
+                continue
+            self._records[record.agent] = record
+            self._by_digest[record.claim_digest] = record.agent
+        if self._records:
+            _log.info("agents of an earlier manager", extra={"count": len(self._records)})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what `certmgr status` shows of each; no secret."""
+        return [self._row(record) for record in self._records.values()]
+
+    def _row(self, record: Record) -> dict[str, Any]:
+        issued = record.current.issued if record.current else None
+        return {
+            "agent": record.agent,
+            "subsystem": record.names.subsystem,
+            "state": record.life.state.value,
+            "delivered": delivers(record.life),
+            "generation": record.current.number if record.current else 0,
+            "serial_number": issued.serial_number if issued else None,
+            "not_after": issued.not_after.isoformat() if issued else None,
+            "capabilities": sorted(issued.identity.capabilities) if issued else [],
+            "uid": record.binding.uid if record.binding else record.uid,
+            "scope": describe_scope(record.binding.scope) if record.binding else None,
+            "attempts": record.life.attempts,
+            "pending_serial_number": next(iter(serial_numbers(replace(record, current=None))), None),
+            "survives_restart": record.agent not in self._fleeting,
+        }
