@@ -1,0 +1,269 @@
+"""`ostiary audit`: list, prove, verify and export a ledger. The service is asked for entries and hashes; what it says is checked here.
+
+Rules:
+- The public key is that of the home's `public/ledger.vkey` (or --vkey), never one that the service sends.
+- `list` reads; only `prove` and `verify` prove. Both exit 1 where something is not as it was signed.
+- Entries stream in pages, so that a long ledger costs no memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import click
+
+from ostiary.admin.client import AdminClient
+from ostiary.cli import output
+from ostiary.cli.invocation import home
+from ostiary.edge.home import ServiceHome
+from ostiary.errors import BadInput, Misconfigured, NotFound
+from ostiary.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse_verifier_key
+from ostiary.ledger.tlog_proof import open_proof
+from ostiary.ledger.tree import HASH_BYTES
+from ostiary.ledger.verify import Since, verify_log
+
+_HOMES: Final = {"ca": "ca", "credentials": "credsvc"}
+_PAGE: Final = 1000
+_COLUMNS: Final = ("index", "time", "kind", "decision", "who", "what", "rule")
+_TERMS: Final = ("serial", "agent", "token", "credential", "module")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """One service's ledger, as far as its admin process shows it."""
+
+    client: AdminClient
+    verifier: VerifierKey
+
+    def checkpoint(self) -> tuple[bytes, Checkpoint]:
+        """The newest signed note, and what it says once its signature was checked."""
+        note = self.client.call("ledger.checkpoint")["note"].encode()
+        return note, open_note(note, [self.verifier])
+
+    def entries(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """The entries first..end-1, in order, as far as the service gives them."""
+        while first < end:
+            page = self.client.call("ledger.entries", first=first, count=min(_PAGE, end - first))
+            if not page:
+                return
+            yield from ((row["index"], row["entry"].encode()) for row in page)
+            first = page[-1]["index"] + 1
+
+    def tile(self, level: int, index: int, width: int) -> bytes:
+        """A tile of hashes, unproven (`HashReader`)."""
+        hashes = bytes.fromhex(
+            self.client.call("ledger.tile", level=level, index=index, width=width)["hashes"]
+        )
+        if len(hashes) != width * HASH_BYTES:
+            raise NotFound(f"no tile {level}/{index} of width {width}")
+        return hashes
+
+
+def _ledger(service: str, vkey: Path | None) -> Ledger:
+    places = ServiceHome(home() / _HOMES[service])
+    path = vkey or places.public / "ledger.vkey"
+    try:
+        verifier = parse_verifier_key(path.read_text("ascii").strip())
+    except OSError as exc:
+        raise Misconfigured(f"can't read the ledger's public key '{path}': {exc.strerror}") from exc
+    return Ledger(
+        client=AdminClient(places.operator_socket, service=_HOMES[service]),
+        verifier=verifier,
+    )
+
+
+_SERVICE = click.option("--service", type=click.Choice(list(_HOMES)), default="ca", show_default=True)
+_VKEY = click.option(
+    "--vkey", type=click.Path(path_type=Path, dir_okay=False), help="The ledger's public key [the home's]."
+)
+
+
+@click.group()
+def audit() -> None:
+    """List, prove and verify the ledger."""
+
+
+@audit.command("list")
+@_SERVICE
+@click.option("--serial", help="About this certificate.")
+@click.option("--agent", help="About this agent.")
+@click.option("--token", help="About the token with this id.")
+@click.option("--credential", help="About this credential.")
+@click.option("--module", help="About this credential module.")
+@click.option("--kind", help="Acts of this kind (redeem, renew, use, ...).")
+@click.option("--decision", type=click.Choice(["authorized", "denied"]))
+@click.option("--since", type=click.IntRange(0), default=None, metavar="SEQ", help="From this entry on.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
+def list_entries(
+    service: str, kind: str | None, decision: str | None, since: int | None, limit: int, **terms: str | None
+) -> None:
+    """What was recorded: the newest entries, or those that match."""
+    ledger = _ledger(service, None)
+    wanted = [f"{name}:{terms[name]}" for name in _TERMS if terms[name]]
+    matching = (
+        row
+        for row in (_found(ledger, wanted, since or 0) if wanted else _newest_first(ledger, since or 0))
+        if _matches(row[1], kind, decision)
+    )
+    rows = []
+    for index, entry in matching:
+        rows.append({"index": index, **entry})
+        if len(rows) == limit:
+            break
+    rows.sort(key=lambda row: row["index"])
+    output.emit(rows, human=output.table([_line(row) for row in rows], _COLUMNS))
+
+
+def _found(ledger: Ledger, terms: list[str], first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    while page := ledger.client.call("ledger.find", terms=terms, first=first, count=_PAGE):
+        yield from ((row["index"], json.loads(row["entry"])) for row in page)
+        first = page[-1]["index"] + 1
+
+
+def _newest_first(ledger: Ledger, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    _, checkpoint = ledger.checkpoint()
+    end = checkpoint.size
+    while end > since:
+        start = max(since, end - 200)
+        page = list(ledger.entries(start, end))
+        yield from ((index, json.loads(entry)) for index, entry in reversed(page))
+        end = start
+
+
+def _matches(entry: dict[str, Any], kind: str | None, decision: str | None) -> bool:
+    return kind in {None, entry["kind"]} and decision in {None, entry["decision"]}
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """An entry as one line: who asked, about what."""
+    from datetime import UTC, datetime
+
+    by, certificate = row.get("by", {}), row.get("certificate", {})
+    about = [
+        row.get(name)
+        for name in ("credential", "operation", "token", "serial", "previous", "module", "alarm", "shard")
+    ]
+    about += [certificate.get(name) for name in ("serial", "subsystem", "node")]
+    return {
+        "index": row["index"],
+        "time": datetime.fromtimestamp(row["at"] / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+        "kind": row["kind"],
+        "decision": row["decision"],
+        "who": by.get("operator") or " ".join(filter(None, (by.get("subsystem"), by.get("node")))),
+        "what": " ".join(str(part) for part in about if part is not None),
+        "rule": row.get("rule", ""),
+    }
+
+
+@audit.command()
+@_SERVICE
+@_VKEY
+@click.argument("which", metavar="SERIAL|SEQ")
+def prove(service: str, vkey: Path | None, which: str) -> None:
+    """Prove that an entry, or the issue of a certificate, is in the signed ledger."""
+    ledger = _ledger(service, vkey)
+    answer = ledger.client.call("ledger.prove", index=_index_of(ledger, which))
+    proof, entry = answer["proof"].encode(), answer["entry"].encode()
+    checkpoint, index = open_proof(proof, entry=entry, keys=[ledger.verifier])
+    if index != answer["index"]:
+        raise BadInput(f"the service proved entry {index}, not {answer['index']}")
+    output.emit(
+        {
+            "index": index,
+            "entry": json.loads(entry),
+            "proof": proof.decode(),
+            "origin": checkpoint.origin,
+            "tree_size": checkpoint.size,
+        },
+        human=proof.decode().rstrip("\n"),
+    )
+    output.note(
+        f"entry {index} is in the tree of {checkpoint.size} entries that {checkpoint.origin} signed: {entry.decode()}"
+    )
+
+
+def _index_of(ledger: Ledger, which: str) -> int:
+    """The index itself, or that of the entry by which a certificate was issued."""
+    # A serial number of 159 bits is longer than any index.
+    if which.isascii() and which.isdecimal() and len(which) < 19:
+        return int(which)
+    found = list(_found(ledger, [f"serial:{which}"], 0))
+    for index, entry in found:
+        if entry["decision"] == "authorized" and entry.get("certificate", {}).get("serial") == which:
+            return index
+    if not found:
+        raise NotFound(f"no entry is about certificate {which[:64]!r}", field="which")
+    return found[0][0]
+
+
+@audit.command()
+@_SERVICE
+@_VKEY
+@click.option(
+    "--since", type=click.File("rb"), metavar="CHECKPOINT", help="A signed checkpoint proven before."
+)
+@click.option("--file", "exported", type=click.File("rb"), help="Verify an export instead of the service.")
+@click.option("--save", type=click.Path(path_type=Path), help="Keep the checkpoint, for --since next time.")
+def verify(
+    service: str, vkey: Path | None, since: IO[bytes] | None, exported: IO[bytes] | None, save: Path | None
+) -> None:
+    """Verify every entry against the signed tree; with --since only what came after, and that nothing before changed.
+
+    Starting from a proven tree and arriving at the new root proves that the one extends the other.
+    """
+    ledger = _ledger(service, vkey)
+    earlier = open_note(since.read(), [ledger.verifier]) if since else None
+    if exported is not None:
+        if earlier is not None:
+            raise click.UsageError("an export holds every entry; --since is for a running service")
+        note, checkpoint, entries = _from_export(exported, ledger.verifier)
+        start = None
+    else:
+        note, checkpoint = ledger.checkpoint()
+        start = Since.read(earlier, ledger) if earlier else None
+        entries = (entry for _, entry in ledger.entries(earlier.size if earlier else 0, checkpoint.size))
+    first = earlier.size if earlier else 0
+    tracked = output.track(entries, description="verifying", total=checkpoint.size - first)
+    hashes = None if exported else ledger
+    verify_log(tracked, checkpoint, since=start, hashes=hashes, waypoints=())
+    if save is not None:
+        save.write_bytes(note)
+    output.emit(
+        {
+            "verified": True,
+            "origin": checkpoint.origin,
+            "tree_size": checkpoint.size,
+            "root_hash": checkpoint.root.hex(),
+            "entries": checkpoint.size - first,
+        },
+        human=f"{checkpoint.origin}: the tree of {checkpoint.size} entries is as it was signed, "
+        f"{checkpoint.size - first} of them read now",
+    )
+
+
+@audit.command()
+@_SERVICE
+@_VKEY
+@click.argument("file", type=click.File("wb"), default="-")
+def export(service: str, vkey: Path | None, file: IO[bytes]) -> None:
+    """Write the ledger as JSON lines: the checkpoint first, then every entry as it was hashed."""
+    ledger = _ledger(service, vkey)
+    note, checkpoint = ledger.checkpoint()
+    head = {"checkpoint": note.decode(), "ostiary_export": 1, "vkey": str(ledger.verifier)}
+    file.write(json.dumps(head, sort_keys=True).encode() + b"\n")
+    rows = output.track(ledger.entries(0, checkpoint.size), description="exporting", total=checkpoint.size)
+    for _, entry in rows:
+        file.write(entry + b"\n")
+
+
+def _from_export(file: IO[bytes], verifier: VerifierKey) -> tuple[bytes, Checkpoint, Iterable[bytes]]:
+    try:
+        head = json.loads(file.readline())
+        note = head["checkpoint"].encode()
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise BadInput("the file does not begin as an export does", field="file") from exc
+    return note, open_note(note, [verifier]), (line.removesuffix(b"\n") for line in file)
