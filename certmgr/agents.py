@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from certmgr.binding import Claim, Here, Peer, agent_of, bind
+from certmgr.binding import Claim, Here, Peer, agents_of, bind
 from certmgr.issued import Issued
 from certmgr.keys import Names, generate
 from certmgr.lifecycle import (
@@ -102,9 +102,10 @@ class Agents:
     # --- making agents ---
 
     def introduce(self, names: Names, token: Token) -> None:
-        """Know one of the two agents that bootstrap; nothing happens if it is known already."""
+        """Know one of the two agents that bootstrap; nothing happens if it is known already by the same token."""
         with self._lock:
-            if self._table.get(names.agent) is not None:
+            known = self._table.get(names.agent)
+            if known is not None and known.claim_digest == token.digest and known.names == names:
                 return
             self._put(
                 Record(
@@ -123,10 +124,7 @@ class Agents:
     def spawn(self, peer: Peer, request: AgentRequest, agent: AgentID, token: Token) -> None:
         """Take on a new agent for a peer whose certificate says that it may; Forbidden(rule=spawn-...) or Busy."""
         with self._lock:
-            spawner = agent_of(self._table.live(), peer, self._view)
-            self._check_spawner(spawner, request.subsystem)
-            if spawner is None or spawner.current is None or spawner.current.issued is None:
-                raise AssertionError("checked before")
+            spawner, serial_number = self._spawner(peer, request.subsystem)
             requested = sum(record.life.state is State.REQUESTED for record in self._table.all())
             if len(self._table.all()) >= MAX_AGENTS or requested >= MAX_REQUESTED:
                 raise Busy("this manager has as many agents under way as it takes", retry_after_s=5)
@@ -147,7 +145,7 @@ class Agents:
                     claim_by=now + CLAIM_WITHIN,
                     spawn=Spawn(
                         spawner=spawner.agent,
-                        serial_number=spawner.current.issued.serial_number,
+                        serial_number=serial_number,
                         process=peer.process.key,
                     ),
                     uid=request.uid,
@@ -156,20 +154,23 @@ class Agents:
             )
         self.wake.set()
 
-    @staticmethod
-    def _check_spawner(spawner: Record | None, subsystem: SubSystem) -> None:
-        if spawner is None or spawner.current is None or not delivers(spawner.life):
+    def _spawner(self, peer: Peer, subsystem: SubSystem) -> tuple[Record, str]:
+        """Return who the peer is and the serial number of its certificate, which carries `spawn:<subsystem>`."""
+        asking = [each for each in agents_of(self._table.live(), peer, self._view) if delivers(each.life)]
+        for record in asking:
+            issued = record.current.issued if record.current else None
+            if issued is not None and subsystem in spawnable(issued.identity.capabilities):
+                return record, issued.serial_number
+        if not asking:
             raise Forbidden(
                 "you are no agent of this manager: claim a certificate that may spawn first",
                 rule="spawn-agent",
             )
-        issued = spawner.current.issued
-        if issued is None or subsystem not in spawnable(issued.identity.capabilities):
-            raise Forbidden(
-                f"the certificate of '{spawner.names.subsystem}' does not carry 'spawn:{subsystem}'",
-                rule="spawn-capability",
-                field="subsystem",
-            )
+        raise Forbidden(
+            f"the certificate of '{asking[0].names.subsystem}' does not carry 'spawn:{subsystem}'",
+            rule="spawn-capability",
+            field="subsystem",
+        )
 
     # --- claiming ---
 
@@ -243,9 +244,9 @@ class Agents:
         """End an agent for itself, its spawner, or an administrator (root, the manager's user)."""
         with self._lock:
             record = self._find(None, agent)
-            asker = agent_of(self._table.live(), peer, self._view)
+            askers = {each.agent for each in agents_of(self._table.live(), peer, self._view)}
             may = {record.agent, record.spawn.spawner if record.spawn else ""}
-            if peer.uid not in {0, self.node.here.uid} and (asker is None or asker.agent not in may):
+            if peer.uid not in {0, self.node.here.uid} and not askers & may:
                 raise Forbidden("only an agent, its spawner or an administrator may end it", rule="end-agent")
             if record.agent == self.node.manager:
                 raise BadInput("the manager itself is ended by its certificate authority", field="agent")

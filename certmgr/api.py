@@ -54,7 +54,7 @@ CLAIM_WAIT_S: Final = 8.0
 UPCALL_WAIT_S: Final = 2.0  # the handler gives all managers together 3 s
 KEY_TIMEOUT_S: Final = 300
 _SO_PEERPIDFD: Final = 77
-_HOSTLESS: Final = re.compile(r"([a-z0-9.+-]{1,81}://)(:[0-9]{1,5})")
+_HOSTLESS: Final = re.compile(r"(?<=://)(?=:[0-9])")
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -160,8 +160,15 @@ class _AgentsResource:
 
 
 def parse_endpoint_of(host: str, url: str) -> str:
-    """Parse an endpoint of the agent with that DNS name; the host may be left out."""
-    return str(parse_endpoint(_HOSTLESS.sub(rf"\g<1>{host}\g<2>", url, count=1)))
+    """Parse an endpoint of the agent with that DNS name; its host may be left out, or be the node."""
+    node = host.partition(".")[2]
+    placed = _HOSTLESS.sub(host, url, count=1).replace(f"://{node}:", f"://{host}:", 1)
+    endpoint = parse_endpoint(placed)
+    if endpoint.host != host:
+        raise BadInput(
+            f"endpoints: the host of '{endpoint}' is not the new agent's; leave it out", field="endpoints"
+        )
+    return str(endpoint)
 
 
 def _checked_uid(uid: int | None) -> int | None:

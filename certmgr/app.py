@@ -47,7 +47,6 @@ from ostiary.errors import Misconfigured
 from ostiary.token import Token
 
 THREADS: Final = 16
-DIAL_BACK_PORT: Final = 8444
 _STACK_BYTES: Final = 512 << 10
 _log = logging.getLogger("ostiary.certmgr")
 

@@ -104,14 +104,15 @@ def _check_inside(scope: Scope, process: Process, others: Iterable[Scope], view:
             raise Forbidden(f"process {process.key.pid} is another agent", rule="claim-scope")
 
 
-def agent_of(records: Iterable[Record], peer: Peer, view: ProcessView) -> Record | None:
-    """Return the agent that a peer is: its user's, the one whose scope it is deepest in; None for nobody's."""
+def agents_of(records: Iterable[Record], peer: Peer, view: ProcessView) -> list[Record]:
+    """Return the agents that a peer is: those of its user whose scope it is deepest in; usually one, [] for nobody."""
     line = list(lineage(view, peer.process))
     found = [
-        (depth, record.agent, record)
+        (depth, record)
         for record in records
         if record.binding is not None
         and record.binding.uid == peer.uid
         and (depth := distance(view, record.binding.scope, line)) is not None
     ]
-    return min(found)[2] if found else None
+    deepest = min((depth for depth, _ in found), default=0)
+    return [record for depth, record in found if depth == deepest]

@@ -33,7 +33,7 @@ from ostiary.identity import (
     parse_application,
     parse_node,
 )
-from ostiary.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse_verifier_key
+from ostiary.ledger.checkpoint import VerifierKey, open_note, parse_verifier_key
 from ostiary.subsystems import CERTIFICATE_MANAGER, NODE_CONTROLLER
 from ostiary.token import Token, parse_token
 
@@ -59,11 +59,10 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLedger:
-    """A ledger's key and the first checkpoint that this node was told; `note` is the signed text of `checkpoint`."""
+    """A ledger's key and the first checkpoint that this node was told (signed note); b"" where none was known yet."""
 
     origin: str
     key: VerifierKey
-    checkpoint: Checkpoint
     note: bytes
 
 
@@ -202,9 +201,9 @@ def _ledger(given: _Ledger, *, application: str, field: str) -> KnownLedger:
     try:
         key = parse_verifier_key(given.vkey)
         note = given.checkpoint.encode()
-        checkpoint = open_note(note, [key])
+        origin = open_note(note, [key]).origin if note else key.name
     except BadInput as exc:
         raise BadInput(f"{field}: {exc.message}", field=f"{field}.{exc.field or 'checkpoint'}") from exc
-    if checkpoint.origin != given.origin or not given.origin.startswith(f"{application}/"):
-        raise BadInput(f"{field}: checkpoint is not of '{given.origin}'", field=f"{field}.origin")
-    return KnownLedger(origin=given.origin, key=key, checkpoint=checkpoint, note=note)
+    if origin != given.origin or not given.origin.startswith(f"{application}/"):
+        raise BadInput(f"{field}: key or checkpoint is not of '{given.origin}'", field=f"{field}.origin")
+    return KnownLedger(origin=given.origin, key=key, note=note)

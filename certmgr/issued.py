@@ -126,8 +126,8 @@ def _check_identity(identity: Identity, wanted: Wanted) -> None:
         found, asked = getattr(identity, name), getattr(names, name)
         if found != asked:
             raise InternalFault(f"the authority certified {name} '{found}', asked was '{asked}'")
-    endpoints = tuple(map(str, identity.endpoints))
-    if wanted.endpoints is not None and endpoints != wanted.endpoints:
+    endpoints = sorted(map(str, identity.endpoints))
+    if wanted.endpoints is not None and endpoints != sorted(wanted.endpoints):
         raise InternalFault("the authority certified other endpoints than were asked for")
     if wanted.capabilities is not None and not identity.capabilities <= wanted.capabilities:
         raise InternalFault("the authority certified capabilities that nobody asked for")

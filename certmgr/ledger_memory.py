@@ -33,7 +33,7 @@ _log = logging.getLogger("ostiary.certmgr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The last good checkpoint (signed note), and the one that contradicts it, if any ever did."""
+    """The last good checkpoint (signed note, b"" before the first), and the one that contradicts it, if any ever did."""
 
     note: bytes
     contradiction: bytes = b""
@@ -63,6 +63,8 @@ def advance(memory: Memory, note: bytes, ledger: KnownLedger, fetch: Callable[[s
     seen = open_note(note, [ledger.key])
     if seen.origin != ledger.origin:
         raise BadInput(f"the checkpoint is of '{seen.origin}', not '{ledger.origin}'", field="checkpoint")
+    if not memory.note:
+        return replace(memory, note=note)
     last = open_note(memory.note, [ledger.key])
     try:
         _check_grown(last, seen, fetch)
@@ -119,8 +121,8 @@ class LedgerMemory:
         memory = self._memory
         return {
             "origin": self._ledger.origin,
-            "size": open_note(memory.note, [self._ledger.key]).size,
+            "size": open_note(memory.note, [self._ledger.key]).size if memory.note else None,
             "alarm": bool(memory.contradiction),
-            "checkpoint": memory.note.decode(),
+            "checkpoint": memory.note.decode() or None,
             "contradiction": memory.contradiction.decode() or None,
         }

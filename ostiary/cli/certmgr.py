@@ -30,7 +30,7 @@ def certmgr() -> None:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    default="0.0.0.0:8444",
+    default="0.0.0.0:7443",
     show_default=True,
     help="Where the authority dials back to.",
 )

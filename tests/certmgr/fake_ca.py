@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -50,12 +51,11 @@ from tests.ostiary.builders import IDENTITY
 ORIGIN: Final = "shop.example/ca"
 MANAGER_CAPABILITIES: Final = parse_capabilities(["enroll:node"])
 CONTROLLER_CAPABILITIES: Final = parse_capabilities(["spawn:component-harness", "credential:use"])
-_agent_numbers = itertools.count(1)
 
 
 def agent_id() -> str:
-    """A new agent's name, like no other of this test run."""
-    return str(parse_agent_id(f"00000000-0000-4000-8000-{next(_agent_numbers):012x}"))
+    """A new agent's name, like no other of this machine."""
+    return str(uuid.uuid4())
 
 
 @dataclass(kw_only=True)
