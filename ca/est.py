@@ -1,7 +1,8 @@
 """EST on the wire: what its bodies and headers look like. Who may enroll is decided elsewhere.
 
 Rules:
-- Bodies are base64 of DER in lines, without PEM lines; certificates travel as a certs-only PKCS#7.
+- Bodies are base64 of DER without PEM lines; certificates travel as a certs-only PKCS#7. We write one line, because strongSwan's
+  client (5.9.8) stops at the first line break; we read any number of lines.
 - HTTP Basic: user is the token's id, password the whole token; the two must agree. Nothing of them is ever repeated.
 - What csrattrs asks for is advice: any key that `accept` takes is taken.
 
@@ -35,11 +36,11 @@ _MAX_HEADER: Final = 512
 
 
 def certs_only(certificates: Sequence[x509.Certificate]) -> bytes:
-    """Return the body of an answer with certificates: base64 lines of a certs-only PKCS#7 (DER).
+    """Return the body of an answer with certificates: base64 of a certs-only PKCS#7 (DER).
 
     They are a SET there, so their order says nothing: clients build the chain themselves.
     """
-    return base64.encodebytes(serialize_certificates(list(certificates), Encoding.DER))
+    return base64.b64encode(serialize_certificates(list(certificates), Encoding.DER))
 
 
 def csr_attributes() -> bytes:
@@ -48,7 +49,7 @@ def csr_attributes() -> bytes:
     CsrAttrs ::= SEQUENCE OF AttrOrOID; the key is Attribute { id-ecPublicKey, SET { secp256r1 } }.
     """
     key = der.sequence(der.oid(_EC_PUBLIC_KEY), der.set_of_one(der.oid(_P256)))
-    return base64.encodebytes(der.sequence(key, der.oid(_ECDSA_SHA256)))
+    return base64.b64encode(der.sequence(key, der.oid(_ECDSA_SHA256)))
 
 
 def is_csr_type(content_type: str | None) -> bool:

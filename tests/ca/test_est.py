@@ -25,7 +25,7 @@ def basic(user: str, password: str) -> str:
 
 def test_certificates_travel_as_base64_of_certs_only_pkcs7(tmp_path: Path) -> None:
     body = certs_only([CA.issuing, CA.root])
-    assert all(len(line) <= 76 for line in body.splitlines())
+    assert b"\n" not in body  # strongSwan 5.9.8 stops there
     encoded = base64.b64decode(body)
     assert set(pkcs7.load_der_pkcs7_certificates(encoded)) == {CA.issuing, CA.root}
     (tmp_path / "certs.p7").write_bytes(encoded)
