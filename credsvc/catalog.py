@@ -1,8 +1,8 @@
 """What the front knows of the store: credentials in clear, active modules ready to run, the active policies ready to judge.
 
 Rules:
-- Read only, and at most `FRESH_S` old; whoever is late is told so by the recorder (`stale-*`), calls `refresh` and tries again. A front
-  that knows too little can be slow; it can't be wrong.
+- Read only, and at most `FRESH_S` old. A use that was decided on something older is denied by the recorder (`stale-*`), and a refusal
+  looks again first (`has_moved`): a front that knows too little can be slow; it can't be wrong.
 - Modules and policies are parsed once per version: between versions a look costs one small query a second.
 - Secrets are not read: the column `sealed` is never selected here.
 
@@ -30,6 +30,8 @@ from ostiary.policy.cedar import CredentialEntity, PolicySet
 from ostiary.policy.schema import build_schema
 
 FRESH_S: Final = 1.0
+JUST_NOW_S: Final = 0.05
+"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a second, not one each."""
 MAX_KEPT: Final = 10_000
 """Credentials kept in memory; the one unused for longest goes first."""
 _log = logging.getLogger("ostiary.front")
@@ -115,12 +117,15 @@ class Catalog:
             if each.entity.module in known.modules
         ]
 
-    def refresh(self, credential: str) -> None:
-        """Read again what a denial called stale."""
-        with self._kept_lock:
-            self._kept.pop(credential, None)
-        with self._reading:
-            self._known = self._read(self._known)
+    def has_moved(self, credential: str, seen: Subject | None) -> bool:
+        """Look again, unless somebody just did; whether what is known now differs from what a request was decided on."""
+        known = self._known
+        if known is None or self._monotonic_s() - known.read_at_s > JUST_NOW_S:
+            with self._kept_lock:
+                self._kept.pop(credential, None)
+            with self._reading:
+                self._known = self._read(self._known)
+        return _versions_of(self.find(credential)) != _versions_of(seen)
 
     def _current(self) -> _Known:
         known = self._known
@@ -177,6 +182,14 @@ class Catalog:
         with self._kept_lock:
             self._kept.clear()
         return _Known(versions=versions, modules=modules, judge=judge, read_at_s=read_at_s)
+
+
+def _versions_of(subject: Subject | None) -> tuple[object, ...]:
+    if subject is None:
+        return ()
+    credential, module = subject.credential, subject.module
+    digests = (module.code.digest, module.manifest.digest, subject.judge.digest)
+    return (credential.version, credential.disabled, *digests)
 
 
 def _read_versions(tx: Connection) -> tuple[tuple[str, ...], str]:

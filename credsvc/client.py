@@ -72,6 +72,7 @@ class SigningClient:
             timeout_s=TIMEOUT_S,
         )
         self._threads = threading.local()
+        self._clients: list[HTTPClient] = []
 
     def use(self, credential: str, operation: str, request: Mapping[str, Any]) -> Signed:
         """Have an operation done; Forbidden names the rule, BadInput the field, Busy may be tried again."""
@@ -95,13 +96,15 @@ class SigningClient:
                 return found
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        self._http().close()
+        """Close all connections; no thread may be in a call. The next call makes a new one."""
+        for client in self._clients:
+            client.close()
 
     def _http(self) -> HTTPClient:
         client: HTTPClient | None = getattr(self._threads, "client", None)
         if client is None:
             client = self._threads.client = HTTPClient(self._connect, host=self._host)
+            self._clients.append(client)
         return client
 
 

@@ -2,15 +2,14 @@
 
 Each stage gives a value of a type of its own, which only the next one takes; no stage calls an earlier one.
 
-- A refusal is recorded before the caller hears of it.
-- What a recorder calls stale was replaced between two looks at the store: read again, try once more.
+- A refusal is recorded before the caller hears of it, and is never made on what was replaced meanwhile: what has moved since it was
+  read is read again, and the request tried once more. `Moved` a second time is Busy.
 """
 
 from __future__ import annotations
 
 from credsvc.requests import SignRequest
-from credsvc.stages import Explained, Released, Stages
-from ostiary.errors import Forbidden
+from credsvc.stages import Explained, Moved, Released, Stages
 
 
 class Pipeline:
@@ -23,11 +22,8 @@ class Pipeline:
         """Sign: Forbidden names the rule, BadInput the hole or member, Busy says that nothing was released."""
         try:
             return self._use(request)
-        except Forbidden as refusal:
-            if not refusal.rule.startswith("stale-"):
-                raise
-        self._stages.refresh(request)
-        return self._use(request)
+        except Moved:
+            return self._use(request)
 
     def _use(self, request: SignRequest) -> Released:
         attempt = self._stages.attempt(request)  # 3. the first decision: could policy allow this at all?
@@ -39,5 +35,11 @@ class Pipeline:
 
     def explain(self, request: SignRequest) -> Explained:
         """Steps 3 to 5: what would be signed; nothing is, and only a refusal is recorded."""
+        try:
+            return self._explain(request)
+        except Moved:
+            return self._explain(request)
+
+    def _explain(self, request: SignRequest) -> Explained:
         proposal = self._stages.propose(self._stages.attempt(request))
         return self._stages.explain(self._stages.decide(self._stages.check(proposal)))

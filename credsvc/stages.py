@@ -4,6 +4,7 @@
 
 Rules:
 - A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's ceiling.
+- Nobody is refused on what was replaced meanwhile: before a refusal the catalog looks again (`Moved`).
 - The clock is asked once per stage that needs it; the keyholder asks its own again.
 - The times of policy, sandbox and recorder (which includes the keyholder) are measured here.
 """
@@ -22,7 +23,7 @@ from credsvc.sandbox.decode import HoleProposal
 from credsvc.sandbox.pool import LoadedModule
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
-from ostiary.errors import Forbidden, InternalFault, NotFound
+from ostiary.errors import Busy, Forbidden, InternalFault, NotFound
 from ostiary.formula.evaluate import explain
 from ostiary.formula.holes import FilledHoles, check_holes
 from ostiary.formula.injected import build_clock
@@ -44,7 +45,7 @@ class CatalogPort(Protocol):
     """What is known of the store; at most a second old."""
 
     def find(self, credential: str) -> Subject | None: ...
-    def refresh(self, credential: str) -> None: ...
+    def has_moved(self, credential: str, seen: Subject | None) -> bool: ...
 
 
 class SandboxPort(Protocol):
@@ -115,6 +116,10 @@ class RecordedUse:
     outputs: bytes
 
 
+class Moved(Busy):
+    """What the request was decided on was replaced meanwhile; now the new is known. Told to nobody unless it happens twice."""
+
+
 class Released(msgspec.Struct, frozen=True, kw_only=True):
     """The answer: text for each sink, and where its record is."""
 
@@ -139,17 +144,17 @@ class Stages:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
 
-    def refresh(self, request: SignRequest) -> None:
-        """Read again what a denial called stale."""
-        self._ports.catalog.refresh(request.credential)
-
     def attempt(self, request: SignRequest) -> Attempt:
         """Find what the request is about; refuse what no context could allow."""
         subject = self._ports.catalog.find(request.credential)
         if subject is None:
-            self._refuse(request, "credential-unknown", f"there is no credential '{request.credential}'")
+            self._refuse(
+                request, None, "credential-unknown", f"there is no credential '{request.credential}'"
+            )
         if subject.credential.disabled:
-            self._refuse(request, "credential-disabled", f"the credential '{request.credential}' is disabled")
+            self._refuse(
+                request, subject, "credential-disabled", f"the credential '{request.credential}' is disabled"
+            )
         manifest = subject.module.manifest
         if request.operation not in manifest.operations:
             raise NotFound(f"module '{manifest.name}' has no operation '{request.operation}'")
@@ -157,7 +162,7 @@ class Stages:
         with self._ports.metrics.stage("policy"):
             decision = subject.judge.preview(request.agent, action, subject.credential.entity)
         if isinstance(decision, Denial):
-            self._refuse(request, decision.rule, decision.reason)
+            self._refuse(request, subject, decision.rule, decision.reason)
         return Attempt(request=request, subject=subject, action=action)
 
     def propose(self, attempt: Attempt) -> Proposal:
@@ -186,7 +191,7 @@ class Stages:
                 ceiling=attempt.subject.credential.ceiling,
             )
         except Forbidden as refusal:
-            self._refuse(attempt.request, refusal.rule, refusal.message)
+            self._refuse(attempt.request, attempt.subject, refusal.rule, refusal.message)
         return Filled(proposal=proposal, holes=holes)
 
     def decide(self, filled: Filled) -> Granted:
@@ -198,7 +203,7 @@ class Stages:
                 attempt.request.agent, attempt.action, credential, filled.holes.context
             )
         if isinstance(decision, Denial):
-            self._refuse(attempt.request, decision.rule, decision.reason)
+            self._refuse(attempt.request, attempt.subject, decision.rule, decision.reason)
         return Granted(filled=filled, rule=decision.rule)
 
     def record(self, granted: Granted) -> RecordedUse:
@@ -219,8 +224,15 @@ class Stages:
             rule=granted.rule,
             policy_digest=subject.judge.digest,
         )
-        with self._ports.metrics.stage("recorder"):
-            recorded = self._ports.recorder.submit(item)
+        try:
+            with self._ports.metrics.stage("recorder"):
+                recorded = self._ports.recorder.submit(item)
+        except Forbidden as refusal:
+            if refusal.rule.startswith("stale-") and self._ports.catalog.has_moved(
+                request.credential, subject
+            ):
+                raise Moved(refusal.message) from refusal
+            raise
         return RecordedUse(granted=granted, index=recorded.index, outputs=recorded.output)
 
     def release(self, recorded: RecordedUse) -> Released:
@@ -246,8 +258,10 @@ class Stages:
             rule=granted.rule,
         )
 
-    def _refuse(self, request: SignRequest, rule: str, reason: str) -> NoReturn:
+    def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
         """Record a refusal; the recorder's answer to it is the caller's (Forbidden, or Busy where it can't be recorded)."""
+        if self._ports.catalog.has_moved(request.credential, seen):
+            raise Moved("credential, module or policies were replaced meanwhile: try again")
         self._ports.metrics.count("denied")
         target = f"{request.credential}/{request.operation}"
         self._ports.recorder.submit(

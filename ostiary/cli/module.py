@@ -50,9 +50,14 @@ def new(folder: Path) -> None:
 
 @module.command()
 @click.argument("folder", type=_FOLDER)
-def load(folder: Path) -> None:
+@click.option("--without", multiple=True, hidden=True, help="Leave a layer of the sandbox out.")
+def load(folder: Path, without: Sequence[str]) -> None:
     """Propose a module to the service; nothing uses it before its approval."""
+    from credsvc.sandbox.private import private_sandbox
+
     manifest, source = _read(folder)
+    with private_sandbox(without=tuple(without)) as pool:
+        pool.check_source(source.decode())
     done = call("module.propose", manifest=manifest, source=source)
     output.emit(done, human=f"{done['name']}: proposed, recorded as entry {done['entry']}")
     output.note(f"next: ostiary module approve {done['name']} --key FILE")

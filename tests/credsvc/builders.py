@@ -107,14 +107,18 @@ class FixedClock:
 
 @dataclass
 class MemoryCatalog:
+    """`successor` is what the next look finds in the store."""
+
     subject: Subject | None
-    refreshed: int = 0
+    successor: Subject | None = None
 
     def find(self, credential: str) -> Subject | None:
         return self.subject if credential == "billing-aws" else None
 
-    def refresh(self, credential: str) -> None:
-        self.refreshed += 1
+    def has_moved(self, credential: str, seen: Subject | None) -> bool:
+        moved = self.successor is not None
+        self.subject, self.successor = self.successor or self.subject, None
+        return moved
 
 
 @dataclass

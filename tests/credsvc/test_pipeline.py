@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from credsvc.catalog import Subject
 from ostiary.errors import BadInput, Busy, Forbidden, NotFound
 from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Refuse
@@ -102,17 +103,39 @@ def test_an_operation_that_the_module_lacks() -> None:
         world().pipeline.use(sign_request(operation="launch"))
 
 
-def test_what_is_stale_is_read_again_and_tried_once_more() -> None:
+def test_a_use_that_came_too_late_is_tried_once_more() -> None:
     made = world(stale=1)
+    made.catalog.successor = subject()
     made.pipeline.use(sign_request())
-    assert (made.catalog.refreshed, len(made.recorder.items)) == (1, 2)
+    assert len(made.recorder.items) == 2
 
 
-def test_what_stays_stale_is_refused() -> None:
+def test_what_moves_again_and_again_is_busy() -> None:
+    made = world(stale=5)
+
+    def always(credential: str, seen: Subject | None) -> bool:
+        return True
+
+    made.catalog.has_moved = always  # type: ignore[method-assign]
+    with pytest.raises(Busy):
+        made.pipeline.use(sign_request())
+    assert len(made.recorder.items) == 2
+
+
+def test_what_is_called_stale_and_has_not_moved_is_refused() -> None:
     made = world(stale=5)
     with pytest.raises(Forbidden) as refused:
         made.pipeline.use(sign_request())
-    assert (refused.value.rule, made.catalog.refreshed, len(made.recorder.items)) == ("stale-policy", 1, 2)
+    assert (refused.value.rule, len(made.recorder.items)) == ("stale-policy", 1)
+
+
+def test_nobody_is_refused_on_what_was_replaced() -> None:
+    made = world(subject(policy=""))
+    made.catalog.successor = subject()
+    assert made.pipeline.use(sign_request()).rule == "components-read-billing"
+    made.catalog.subject, made.catalog.successor = None, subject()
+    made.pipeline.use(sign_request())
+    assert not any(isinstance(item, Refuse) for item in made.recorder.items)
 
 
 def test_a_refusal_that_cannot_be_recorded_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,143 @@
+"""Who is let in: each reason not to be, and what is recorded or counted of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from credsvc.peers import Gate, PeerCertificate, read_peer
+from credsvc.refusals import MAX_SOURCES, RefusalCounter
+from ostiary.errors import Busy, Forbidden, Unauthenticated
+from ostiary.names import parse_application
+from ostiary.work.ca_items import Refusals, Refuse
+from tests.credsvc.builders import FixedClock, MemoryRecorder
+from tests.integration.identities import Authority
+
+AUTHORITY = Authority()
+
+
+@dataclass
+class MemoryRevocations:
+    age: int | None = 3
+    revoked: set[int] = field(default_factory=set)
+
+    def is_revoked(self, serial_number: int) -> bool:
+        return serial_number in self.revoked
+
+    def age_s(self) -> int | None:
+        return self.age
+
+
+@dataclass
+class Door:
+    """A gate with its ports in hand; `certificate` is what the connection showed."""
+
+    certificate: PeerCertificate | None
+    revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
+    recorder: MemoryRecorder = field(default_factory=MemoryRecorder)
+    refusals: RefusalCounter = field(default_factory=RefusalCounter)
+
+    def knock(self) -> object:
+        gate = Gate(
+            application=parse_application("shop.example"),
+            revocations=self.revocations,
+            recorder=self.recorder,
+            refusals=self.refusals,
+            clock=FixedClock(),
+            read=lambda _: self.certificate,
+        )
+        return gate.admit({"REMOTE_ADDR": "192.0.2.1"}, act="use", target="aws/sign").agent
+
+
+def shown(
+    authority: Authority = AUTHORITY, *, capabilities: tuple[str, ...] = ("credential:use",)
+) -> PeerCertificate:
+    agent = authority.agent("component", capabilities=capabilities)
+    read = read_peer(agent.certificate.public_bytes(Encoding.DER))
+    assert read is not None
+    return read
+
+
+def test_policy_sees_what_the_certificate_says() -> None:
+    certificate = shown()
+    agent = Door(certificate).knock()
+    assert vars_of(agent) == {
+        "agent": certificate.identity.agent,
+        "subsystem": "component",
+        "node": "n1.nodes.shop.example",
+        "capabilities": frozenset({"credential:use"}),
+        "active": True,
+        "revocation_age_s": 3,
+    }
+
+
+def vars_of(value: object) -> dict[str, object]:
+    return {name: getattr(value, name) for name in value.__slots__}  # type: ignore[attr-defined]
+
+
+def test_without_capabilities_it_is_not_active() -> None:
+    assert not vars_of(Door(shown(capabilities=())).knock())["active"]
+
+
+def test_nobody_is_counted_by_source() -> None:
+    door = Door(None)
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            door.knock()
+    assert door.refusals.take() == [Refusals(source="192.0.2.1", reason="identity", count=3)]
+    assert not door.recorder.items
+
+
+def test_another_application_is_nobody() -> None:
+    with pytest.raises(Unauthenticated):
+        Door(shown(Authority("other.example"))).knock()
+
+
+@pytest.mark.parametrize("shift_s", [-1e9, 1e9])
+def test_outside_of_its_validity_it_is_nobody(shift_s: float) -> None:
+    certificate = shown()
+    moved = PeerCertificate(
+        identity=certificate.identity,
+        peer=certificate.peer,
+        serial_number=certificate.serial_number,
+        not_before_s=certificate.not_before_s + shift_s,
+        not_after_s=certificate.not_before_s + shift_s + 3600,
+    )
+    door = Door(moved)
+    with pytest.raises(Unauthenticated):
+        door.knock()
+    assert door.refusals.take()[0].reason == "validity"
+
+
+def test_before_the_ca_was_heard_nobody_is_served() -> None:
+    with pytest.raises(Busy):
+        Door(shown(), MemoryRevocations(age=None)).knock()
+
+
+def test_revoked_is_recorded_with_who_and_what() -> None:
+    certificate = shown()
+    door = Door(certificate, MemoryRevocations(revoked={certificate.serial_number}))
+    with pytest.raises(Forbidden) as refused:
+        door.knock()
+    assert refused.value.rule == "certificate-revoked"
+    (item,) = door.recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.by, item.act, item.target) == (certificate.peer, "use", "aws/sign")
+
+
+def test_names_that_do_not_map_are_no_identity() -> None:
+    agent = AUTHORITY.agent("component", common_name="root")
+    assert read_peer(agent.certificate.public_bytes(Encoding.DER)) is None
+
+
+def test_a_flood_of_sources_is_a_bounded_number_of_entries() -> None:
+    counter = RefusalCounter()
+    for number in range(2 * MAX_SOURCES):
+        counter.count(source=f"2001:db8::{number:x}", reason="identity")
+    taken = counter.take()
+    assert len(taken) == MAX_SOURCES + 1
+    assert sum(item.count for item in taken) == 2 * MAX_SOURCES
+    assert {item.source for item in taken if item.count > 1} == {"others"}
+    assert counter.take() == []

@@ -1,0 +1,359 @@
+"""A credentials service in real processes: what it signs, whom it refuses and how, and that no bad request stops it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from credsvc.client import SigningClient
+from ostiary.admin.client import AdminClient
+from ostiary.edge.client import HTTPClient
+from ostiary.edge.home import ServiceHome
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, NotFound, OstiaryError, Unauthenticated
+from ostiary.ledger.checkpoint import read_checkpoint
+from tests.integration.credential_service import AWS_SECRET, CommandFailed, Service, running
+from tests.integration.identities import Agent, Authority
+
+pytestmark = pytest.mark.slow
+
+REQUEST: dict[str, Any] = {
+    "method": "GET",
+    "url": "https://billing.s3.eu-north-1.amazonaws.com/2026/11?x=1",
+    "region": "eu-north-1",
+    "service": "s3",
+}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running() as service:
+        yield service
+
+
+@pytest.fixture
+def agent(service: Service) -> Agent:
+    return service.authority.agent("component", capabilities=["credential:use"])
+
+
+@pytest.fixture
+def client(service: Service, agent: Agent) -> SigningClient:
+    return service.client(agent)
+
+
+def _http(client: SigningClient) -> HTTPClient:
+    return client._http()
+
+
+def _auditor(service: Service) -> HTTPClient:
+    return _http(service.client(service.authority.agent("auditor", capabilities=["ledger:read"])))
+
+
+def _size(service: Service) -> int:
+    return read_checkpoint(_auditor(service).request("GET", "/v1/ledger/checkpoint").body).size
+
+
+def _entries(service: Service) -> list[dict[str, Any]]:
+    """Every entry that the newest checkpoint covers (the test's ledger is less than a tile)."""
+    size = _size(service)
+    assert size < 256
+    body = _auditor(service).request("GET", f"/v1/ledger/tile/entries/000.p/{size}").body
+    entries = []
+    while body:
+        length = int.from_bytes(body[:2], "big")
+        entries.append(json.loads(body[2 : 2 + length]))
+        body = body[2 + length :]
+    return entries
+
+
+def _hmac(key: bytes, text: str) -> bytes:
+    return hmac.new(key, text.encode(), hashlib.sha256).digest()
+
+
+def test_the_signature_is_what_hmac_says(client: SigningClient) -> None:
+    signed = client.use("billing-aws", "sign", REQUEST)
+    stamp = signed.release["header.x-amz-date"]
+    date = stamp[:8]
+    payload = hashlib.sha256(b"").hexdigest()
+    names = "host;x-amz-content-sha256;x-amz-date"
+    creq = (
+        "GET\n/2026/11\nx=1\nhost:billing.s3.eu-north-1.amazonaws.com\n"
+        f"x-amz-content-sha256:{payload}\nx-amz-date:{stamp}\n\n{names}\n{payload}"
+    )
+    key = _hmac(f"AWS4{AWS_SECRET}".encode(), date)
+    for part in ("eu-north-1", "s3", "aws4_request"):
+        key = _hmac(key, part)
+    scope = f"{date}/eu-north-1/s3/aws4_request"
+    digest = hashlib.sha256(creq.encode()).hexdigest()
+    signature = _hmac(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}").hex()
+    assert signed.release["header.authorization"] == (
+        f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={names}, Signature={signature}"
+    )
+
+
+def test_a_use_is_in_the_ledger_with_what_decided(
+    service: Service, client: SigningClient, agent: Agent
+) -> None:
+    signed = client.use("billing-aws", "sign", REQUEST)
+    entry = _entries(service)[signed.entry]
+    assert (entry["kind"], entry["decision"], entry["rule"]) == ("use", "authorized", "components-sign-aws")
+    assert entry["by"]["serial"] == agent.serial
+    assert (entry["credential"], entry["operation"], entry["formula"]) == (
+        "billing-aws",
+        "sign",
+        "s3_headers",
+    )
+    assert "eu-north-1" not in json.dumps(entry)
+
+
+def test_an_agent_sees_what_it_may_use(service: Service, client: SigningClient) -> None:
+    assert [each["name"] for each in client.credentials()] == ["billing-aws", "grid"]
+    stranger = service.client(service.authority.agent("stranger", capabilities=["credential:use"]))
+    assert stranger.credentials() == []
+
+
+@pytest.mark.parametrize(
+    ("subsystem", "capabilities", "rule"),
+    [
+        ("component", (), "use-needs-capability"),
+        ("stranger", ("credential:use",), "default-deny"),
+    ],
+)
+def test_who_may_not_is_refused_by_a_named_rule_and_recorded(
+    service: Service, subsystem: str, capabilities: tuple[str, ...], rule: str
+) -> None:
+    agent = service.authority.agent(subsystem, capabilities=capabilities)
+    with pytest.raises(Forbidden) as refused:
+        service.client(agent).use("billing-aws", "sign", REQUEST)
+    assert refused.value.rule == rule
+    last = _entries(service)[-1]
+    assert (last["decision"], last["rule"], last["by"]["serial"]) == ("denied", rule, agent.serial)
+    assert last["target"] == "billing-aws/sign"
+
+
+def test_a_revoked_agent_is_refused_within_a_second_also_on_open_connections(
+    service: Service, client: SigningClient, agent: Agent
+) -> None:
+    client.use("grid", "sign", {})
+    service.ca.revoke(agent.serial)
+    revoked_at = time.monotonic()
+    with pytest.raises(OstiaryError) as refused:
+        while True:
+            client.use("grid", "sign", {})
+            assert time.monotonic() - revoked_at < 1
+    assert time.monotonic() - revoked_at < 1
+    # Each worker follows the feed by itself; after the second, none of them serves.
+    time.sleep(max(0.0, 1 - (time.monotonic() - revoked_at)))
+    for _ in range(4):
+        client.close()
+        with pytest.raises(Forbidden) as refused_again:
+            client.use("grid", "sign", {})
+        assert refused_again.value.rule == "certificate-revoked"
+    assert isinstance(refused.value, Busy | Forbidden)
+    assert _entries(service)[-1]["rule"] == "certificate-revoked"
+
+
+# --- must be shown 4: at run time ---
+
+
+def test_a_hole_outside_of_its_type_is_named(client: SigningClient) -> None:
+    with pytest.raises(BadInput) as refused:
+        client.use("billing-aws", "sign", {**REQUEST, "region": "eu\nnorth"})
+    assert refused.value.field == "holes.region"
+
+
+def test_a_hole_outside_of_its_ceiling_is_refused(client: SigningClient) -> None:
+    with pytest.raises(Forbidden) as refused:
+        client.use("billing-aws", "sign", {**REQUEST, "region": "us-east-1"})
+    assert (refused.value.rule, refused.value.field) == ("ceiling", None)
+
+
+def test_a_time_outside_of_the_clock_is_refused(client: SigningClient) -> None:
+    stamp = (dt.datetime.now(dt.UTC) - dt.timedelta(seconds=310)).strftime("%Y%m%dT%H%M%SZ")
+    with pytest.raises(BadInput) as refused:
+        client.use("billing-aws", "sign", {**REQUEST, "headers": {"X-Amz-Date": stamp}})
+    assert refused.value.field == "holes.t"
+
+
+HOSTILE = {
+    "opens-a-file": ('open("/etc/passwd").read()', BadInput),
+    "asks-for-import": ('__import__("socket").socket()', InternalFault),
+    "imports": ("0\n    import socket", InternalFault),
+    "never-ends": ("0\n    while True:\n        pass", Busy),
+    "eats-memory": ('"x" * 10**12', OstiaryError),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_module_is_stopped_and_others_are_served(
+    service: Service, client: SigningClient, tmp_path: Path, name: str
+) -> None:
+    code, error = HOSTILE[name]
+    credential = _put_hostile(service, tmp_path, name, code)
+    outcomes: list[BaseException | None] = []
+
+    def attack() -> None:
+        try:
+            service.client(service.authority.agent("component", capabilities=["credential:use"])).use(
+                credential, "sign", {"method": "GET", "url": "https://x.example/"}
+            )
+            outcomes.append(None)
+        except OstiaryError as exc:
+            outcomes.append(exc)
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    slowest_s = 0.0
+    while attacker.is_alive():
+        begun = time.monotonic()
+        assert client.use("grid", "sign", {}).release["query.api_key"] == "foo"
+        slowest_s = max(slowest_s, time.monotonic() - begun)
+    attacker.join()
+    assert isinstance(outcomes[0], error)
+    assert slowest_s < 1
+
+
+def _put_hostile(service: Service, tmp_path: Path, name: str, code: str) -> str:
+    """Approve a module whose code is bad, as a careless approver would: the command line would not even propose some."""
+    folder = tmp_path / f"hostile-{name}"
+    service.command("module", "new", str(folder))
+    source = f"def sign(request, credential, clock):\n    x = {code}\n    return x\n"
+    admin = AdminClient(ServiceHome(service.home / "credsvc").operator_socket, service="credsvc")
+    admin.call("module.propose", manifest=(folder / "manifest.toml").read_bytes(), source=source.encode())
+    service.command(
+        *("module", "approve", folder.name, "--key", str(service.folder / "approver")),
+        *("--passphrase", "fd:{}"),
+        secrets=["correct horse battery staple"],
+    )
+    service.put(folder.name, folder.name, fields={"key_id": "x"}, secret=("secret_key", "a" * 32))
+    admin.call(
+        "policy.set",
+        policy=admin.call("policy.show")["policy"]
+        + f'\n@id("{folder.name}") permit(principal, action == Action::"{folder.name}/sign", resource);',
+    )
+    return folder.name
+
+
+def test_a_source_that_is_not_in_the_language_is_not_proposed(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "importer"
+    service.command("module", "new", str(folder))
+    (folder / "module.py").write_text("import os\n")
+    with pytest.raises(CommandFailed, match="source is refused"):
+        service.command("module", "load", str(folder))
+
+
+# --- must be shown 9: bad input ---
+
+SIGN = "/v1/credentials/billing-aws/operations/sign"
+BAD_BODIES: dict[str, tuple[bytes, str | None]] = {
+    "broken": (b'{"request": ', None),
+    "not-an-object": (b"[]", None),
+    "unknown-member": (b'{"request": {}, "sudo": true}', "sudo"),
+    "missing-member": (b"{}", "request"),
+    "wrong-type": (b'{"request": "GET"}', "request"),
+    "not-utf-8": (b'{"request": {"method": "\xff"}}', None),
+    "deep": (b'{"request": {"a": ' + b"[" * 40 + b"]" * 40 + b"}}", "request"),
+    "very-deep": (b'{"request": {"a": ' + b"[" * 20000 + b"]" * 20000 + b"}}", None),
+    "huge-number": (b'{"request": {"n": 1' + b"0" * 30 + b"}}", None),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_a_bad_body_is_a_problem_that_names_it(service: Service, client: SigningClient, name: str) -> None:
+    body, field = BAD_BODIES[name]
+    before = _size(service)
+    with pytest.raises(BadInput) as refused:
+        _http(client).request("POST", SIGN, body=body, content_type="application/json")
+    assert field is None or refused.value.field == field
+    assert refused.value.message
+    assert _size(service) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content_type", "size", "status"),
+    [
+        ("POST", SIGN, "text/plain", 2, 415),
+        ("POST", SIGN, "application/json", 300_000, 413),
+        ("GET", SIGN, None, 0, 405),
+        ("GET", "/v1/nothing", None, 0, 404),
+        ("POST", "/v1/credentials/BAD%20NAME/operations/sign", "application/json", 0, 400),
+    ],
+)
+def test_other_bad_requests(
+    client: SigningClient, method: str, path: str, content_type: str | None, size: int, status: int
+) -> None:
+    body = (b'{"request": {}}' + b" " * size) if content_type else None
+    connection = _http(client)
+    response = connection._exchange(
+        method, path, body, {"Content-Type": content_type} if content_type else {}
+    )
+    assert response.status == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert json.loads(response.body)["status"] == status
+
+
+def test_a_module_that_refuses_the_request(client: SigningClient) -> None:
+    with pytest.raises(BadInput):
+        client.use("billing-aws", "sign", {"nothing": "of use"})
+
+
+def test_an_operation_that_is_not_there(client: SigningClient) -> None:
+    with pytest.raises(NotFound):
+        client.use("billing-aws", "launch", {})
+
+
+def test_a_certificate_of_a_foreign_authority_ends_at_tls(service: Service) -> None:
+    foreign = Authority().agent("component", capabilities=["credential:use"])
+    with pytest.raises(Unauthenticated):
+        service.client(foreign).use("grid", "sign", {})
+
+
+def test_a_certificate_without_our_names_is_nobody(service: Service) -> None:
+    nameless = service.authority.agent("component", capabilities=["credential:use"], common_name="admin")
+    with pytest.raises(Unauthenticated):
+        service.client(nameless).use("grid", "sign", {})
+
+
+def test_entries_are_for_those_who_may_read_the_ledger(service: Service, client: SigningClient) -> None:
+    for path in ("/v1/ledger/tile/entries/000.p/1", "/v1/ledger/entries/000.p/1", "/metrics"):
+        with pytest.raises(Forbidden) as refused:
+            _http(client).request("GET", path)
+        assert refused.value.rule == "read-needs-capability"
+    assert b'stage="sandbox"' in _auditor(service).request("GET", "/metrics").body
+
+
+def test_a_rotated_credential_signs_with_the_new_secret(service: Service, client: SigningClient) -> None:
+    service.put("rotating", "gogrid", fields={"api_key": "foo"}, secret=("shared_secret", "one"))
+    client.use("rotating", "sign", {})
+    service.command("credential", "rotate", "rotating", "--secret", "shared_secret=fd:{}", secrets=["two"])
+    # At once: what the front knew is stale, and it reads again.
+    before = int(time.time())
+    released = client.use("rotating", "sign", {}).release["query.sig"]
+    candidates = {
+        hashlib.md5(f"footwo{epoch}".encode()).hexdigest()  # noqa: S324 - GoGrid's own
+        for epoch in range(before - 1, int(time.time()) + 2)
+    }
+    assert released in candidates
+
+
+def test_disabled_and_deleted_credentials_are_refused(service: Service, client: SigningClient) -> None:
+    service.put("ending", "gogrid", fields={"api_key": "foo"}, secret=("shared_secret", "one"))
+    client.use("ending", "sign", {})
+    for verb, rule in (("disable", "credential-disabled"), ("delete", "credential-unknown")):
+        service.command("credential", verb, "ending")
+        with pytest.raises(Forbidden) as refused:
+            client.use("ending", "sign", {})
+        assert refused.value.rule == rule
+
+
+def test_the_log_tells_no_secret(service: Service) -> None:
+    for secret in (AWS_SECRET, "correct horse", "PRIVATE KEY"):
+        assert secret not in service.log
