@@ -1,0 +1,39 @@
+"""`ostiary demo`: the main job with all parts, as separate processes on this machine, each step told and checked."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from ostiary.cli import output
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Keep the directory with homes and logs.")
+def demo(*, keep: bool) -> None:
+    """Start everything on loopback, use it, revoke it, audit it; exit code 0 only if each check was true."""
+    from ostiary.demo.account import Account
+    from ostiary.demo.processes import Processes
+    from ostiary.demo.scenario import play
+    from ostiary.demo.story import Story
+
+    # Short: UNIX socket paths have 107 bytes. Readable: the roles run as other users.
+    directory = Path(tempfile.mkdtemp(prefix="ostiary-demo-"))
+    directory.chmod(0o755)
+    account = Account(Console(highlight=False, soft_wrap=True))
+    story = Story(directory=directory, account=account, processes=Processes(directory))
+    finished = False
+    try:
+        play(story)
+        account.finish()
+        finished = True
+    finally:
+        story.close()
+        if keep or not finished:
+            output.note(f"kept: {directory}")
+        else:
+            shutil.rmtree(directory)

@@ -1,0 +1,359 @@
+"""The demonstration's story, step by step: from a one-time token to a signed provider request, and to a revoked agent.
+
+Everything runs as separate processes on loopback, through the commands and wires that everybody else uses. Each step checks what it
+says; the first check that fails ends the story.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from keyutils.install import InstallRefused, install
+from ostiary.demo import provider
+from ostiary.demo.processes import Dialogue, free_port, ostiary_argv
+from ostiary.demo.story import Story, ready_roles, wait_for_roles
+from ostiary.errors import OstiaryError
+from ostiary.shipped import module_library
+
+APPLICATION = "shop.example"
+DOMAIN = "nodes.shop.example"
+NODE = f"n1.{DOMAIN}"
+BUCKET = "invoices"
+SIGNED = 5
+"""How many signatures the story asks for."""
+POLICY = """\
+@id("components-use-billing")
+permit(principal in SubSystem::"component", action in Action::"use", resource in Label::"billing");
+"""
+_REFUSED = frozenset({"forbidden", "unauthenticated"})
+GRANTS = """
+[grants]
+node-controller = ["spawn:component", "spawn:credentials-service", "spawn:reporter"]
+certificate-manager = ["enroll:node"]
+credentials-service = ["ledger:read"]
+component = ["credential:use"]
+reporter = ["credential:use"]
+"""
+
+
+def start_ca(story: Story) -> None:
+    """A CA: root sealed and offline, issuing CA with name constraints, six processes."""
+    account = story.account
+    for name in ("ca", "status", "manager", "credentials", "provider"):
+        story.ports[name] = free_port()
+    listen, status = (f"127.0.0.1:{story.ports[name]}" for name in ("ca", "status"))
+    init = ["ca", "init", "--application", APPLICATION, "--node-domain", DOMAIN, "--listen", listen]
+    story.ostiary(*init, "--status-listen", status)
+    config = story.home / "ca" / "config.toml"
+    config.write_text(_with_grants(config.read_text("utf-8")), "utf-8")
+    story.serve("ca", "ca", "serve")
+    wait_for_roles(story, "ca")
+    account.check(
+        len(ready_roles(story, "ca")) == 6,
+        "six processes run: keyholder, recorder, responder, admin, front, status",
+    )
+    separate = len({_uid_of(role["pid"]) for role in ready_roles(story, "ca")}) == 6
+    account.tell(
+        "each as a user of its own" if separate else "all as one user (start as root to separate them)"
+    )
+
+
+def start_node(story: Story) -> None:
+    """A node: bootstrap document, pending certificates, dial-back, capabilities."""
+    account = story.account
+    address = f"127.0.0.1:{story.ports['manager']}"
+    story.bootstrap = story.ostiary("ca", "bootstrap", "--node", NODE, "--address", address)
+    document = json.dumps(story.bootstrap).encode()
+    argv = ostiary_argv("--home", str(story.home), "certmgr", "serve", "--bootstrap", "-")
+    socket_path = str(story.manager_socket)
+    story.processes.start(
+        "certmgr", [*argv, "--socket", socket_path, "--listen", address], secret_input=document
+    )
+    story.processes.wait_until(
+        lambda: _active(story, "certificate-manager"), "the manager's enrollment", within_s=20
+    )
+    account.check(
+        _active(story, "certificate-manager"),
+        "the certificate manager proved itself: the CA dialled back to it",
+    )
+    story.processes.wait_until(
+        lambda: _active(story, "node-controller"), "the controller's enrollment", within_s=20
+    )
+    account.check(_active(story, "node-controller"), "so did the node controller, by the same listener")
+    _register_handler(story)
+    process = story.processes.start(
+        "node-controller", [sys.executable, "-m", "ostiary.demo.node_controller"], piped=True
+    )
+    story.controller = Dialogue(process)
+    token = story.bootstrap["tokens"]["node-controller"]
+    claimed = story.ask_controller(do="claim", socket=socket_path, token=token["token"])
+    account.check(
+        claimed.get("agent") == token["agent"], "the node controller claimed its certificate from the manager"
+    )
+
+
+def start_credentials_service(story: Story) -> None:
+    """The credentials service: an agent like others, spawned with a claim token."""
+    account = story.account
+    document = story.directory / "bootstrap-public.json"
+    public = {name: value for name, value in story.bootstrap.items() if name != "tokens"}
+    document.write_text(json.dumps(public | {"tokens": {}}), "utf-8")
+    approver = str(story.directory / "approver.key")
+    init = ["credsvc", "init", "--ca-bootstrap", str(document), "--manager-socket", str(story.manager_socket)]
+    # On loopback the CA is reached by address; what it must prove is its name.
+    ca_port = story.ports["ca"]
+    named = ["--ca-url", f"https://ca.{APPLICATION}:{ca_port}", "--ca-address", f"127.0.0.1:{ca_port}"]
+    story.ostiary(
+        *init, *named, "--approver-key", approver, "--passphrase", "-", secret_input=story.passphrase
+    )
+    listen = f"127.0.0.1:{story.ports['credentials']}"
+    serve = [
+        "-m",
+        "ostiary.cli",
+        "--home",
+        str(story.home),
+        "credsvc",
+        "serve",
+        "--listen",
+        listen,
+        "--claim",
+        "-",
+    ]
+    spawned = story.ask_controller(
+        do="spawn",
+        subsystem="credentials-service",
+        capabilities=["ledger:read"],
+        endpoints=[f"https+tcp://:{story.ports['credentials']}"],
+        argv=serve,
+        piped=False,
+    )
+    account.check(
+        "pid" in spawned,
+        f"the node controller spawned it as an agent ({spawned.get('error', 'claim token at once')})",
+    )
+    wait_for_roles(story, "credsvc")
+    account.check(
+        len(ready_roles(story, "credsvc")) == 5,
+        "five processes run: sandbox, keyholder, recorder, admin, front",
+    )
+
+
+def put_credentials(story: Story) -> None:
+    """Modules approved by the approver key; credentials encrypted to the keyholder; a policy."""
+    account = story.account
+    approver = str(story.directory / "approver.key")
+    for module in ("aws-sigv4", "gogrid"):
+        story.ostiary("module", "load", str(module_library() / module))
+        approve = ["module", "approve", module, "--key", approver, "--passphrase", "-"]
+        story.ostiary(*approve, secret_input=story.passphrase)
+    active = {row["name"] for row in story.ostiary("module", "list") if row["state"] == "active"}
+    account.check(
+        active == {"aws-sigv4", "gogrid"}, "two credential modules are active, approved by the approver key"
+    )
+    story.processes.start("provider", provider.provider_argv(story.ports["provider"]))
+    story.processes.wait_until(lambda: provider.is_up(story.ports["provider"]), "the provider", within_s=20)
+    story.cloud = provider.open_account(story.ports["provider"])
+    put = [
+        "credential",
+        "put",
+        "billing-aws",
+        "--module",
+        "aws-sigv4",
+        "--owner",
+        "component",
+        "--label",
+        "billing",
+    ]
+    public = ["--field", f"access_key_id={story.cloud.access_key_id}", "--ceiling", "service=s3"]
+    story.ostiary(*put, *public, "--secret", "secret_key=-", secret_input=story.cloud.secret_key)
+    put = [
+        "credential",
+        "put",
+        "billing-grid",
+        "--module",
+        "gogrid",
+        "--owner",
+        "component",
+        "--label",
+        "billing",
+    ]
+    secret = ["--field", "api_key=demo", "--secret", "shared_secret=-"]
+    story.ostiary(*put, *secret, secret_input=story.gogrid_secret)
+    names = {row["name"] for row in story.ostiary("credential", "list")}
+    account.check(names == {"billing-aws", "billing-grid"}, "two credentials are sealed: AWS and GoGrid")
+    policy = story.directory / "policy.cedar"
+    policy.write_text(POLICY, "utf-8")
+    story.ostiary("policy", "set", str(policy))
+    account.tell("policy: components may use credentials labelled billing")
+
+
+def spawn_agents(story: Story) -> None:
+    """Two agents; one may use credentials by policy, the other has the capability but no rule."""
+    for name in ("component", "reporter"):
+        spawned = story.ask_controller(
+            do="spawn",
+            subsystem=name,
+            capabilities=["credential:use"],
+            endpoints=[],
+            argv=["-m", "ostiary.demo.agent"],
+            piped=True,
+        )
+        story.account.check(
+            "agent" in spawned, f"{name} spawned: {spawned.get('error', 'it got a claim token')}"
+        )
+        story.agents[name] = spawned["agent"]
+        claimed = story.ask_agent(name, do="claim", socket=str(story.manager_socket))
+        wanted = "request_key" if story.handler else "socket"
+        came = (claimed.get("agent"), claimed.get("via"))
+        story.account.check(
+            came == (spawned["agent"], wanted), f"it got key and certificate by {claimed.get('via', claimed)}"
+        )
+        address = ["127.0.0.1", story.ports["credentials"]]
+        url = f"https://{NODE}:{story.ports['credentials']}"
+        story.ask_agent(name, do="service", url=url, address=address, credential="billing-aws")
+
+
+def use_credentials(story: Story) -> None:
+    """The agent signs real requests and sends them to a provider that verifies them."""
+    account = story.account
+    bucket = f"{story.provider_url}/{BUCKET}"
+    for method, url, body in (
+        ("PUT", bucket, ""),
+        ("PUT", f"{bucket}/a.txt", "42 EUR"),
+        ("GET", f"{bucket}/a.txt", ""),
+    ):
+        answer = story.ask_agent("component", do="send", method=method, url=url, body=body)
+        account.check(answer.get("status") == 200, f"the provider accepted {method} {url} ({answer})")
+    signed = story.ask_agent("component", do="sign", operation="sign", request=_a_request(story))
+    account.check(
+        "header.authorization" in signed.get("release", {}),
+        "the agent sees the signature it asked for, and no secret",
+    )
+    now_s = int(time.time())
+    token = story.ask_agent("component", do="use", credential="billing-grid", operation="sign", request={})
+    release = token.get("release", {})
+    expected = {_gogrid_signature(story, now_s + drift_s) for drift_s in range(-1, 5)}
+    account.check(
+        release.get("query.sig") in expected, "GoGrid's token is the MD5 that its documentation asks for"
+    )
+    denied = story.ask_agent("reporter", do="sign", operation="sign", request=_a_request(story))
+    account.check(denied.get("kind") == "forbidden", "the other agent is refused")
+    account.check(bool(denied.get("rule")), f"the refusal names its rule: {denied.get('rule')}")
+
+
+def revoke_agent(story: Story) -> None:
+    """The agent is revoked and refused within a second."""
+    account = story.account
+    rows = story.ostiary("ca", "certificate", "list", "--agent", story.agents["component"])
+    serial = next(row["serial_number"] for row in rows if row["status"] == "active")
+    story.ostiary("ca", "certificate", "revoke", serial, "--reason", "keyCompromise")
+    revoked_s = time.monotonic()
+    answer: dict[str, Any] = {}
+    # A connection that was open is cut; the next one is refused with a reason.
+    while answer.get("kind") not in _REFUSED and time.monotonic() - revoked_s < 2.0:
+        answer = story.ask_agent("component", do="sign", operation="sign", request=_a_request(story))
+    elapsed_s = time.monotonic() - revoked_s
+    account.check(
+        answer.get("kind") in _REFUSED, f"its next request is refused: {answer.get('error', answer)}"
+    )
+    account.check(elapsed_s < 1.0, f"{elapsed_s:.2f} s after the revocation")
+    rows = story.ostiary("ca", "certificate", "list", "--agent", story.agents["component"])
+    account.check(all(row["status"] == "revoked" for row in rows), "the CA lists it as revoked")
+
+
+def audit(story: Story) -> None:
+    """The ledgers show all of it, and prove it."""
+    account = story.account
+    for service, kinds in (
+        ("ca", {"mint-token", "redeem", "activate", "renew", "spawn", "revoke", "publish-crl"}),
+        (
+            "credentials",
+            {"propose-module", "approve-module", "put-credential", "set-policy", "use", "refuse"},
+        ),
+    ):
+        entries = story.ostiary("audit", "list", "--service", service, "--limit", "1000")
+        found = {entry["kind"] for entry in entries}
+        account.check(kinds <= found, f"the ledger of {service} shows {', '.join(sorted(kinds))}")
+        verified = story.ostiary("audit", "verify", "--service", service)
+        account.check(
+            verified["tree_size"] >= len(entries),
+            f"and verifies: {verified['tree_size']} entries under a signed checkpoint",
+        )
+    uses = story.ostiary("audit", "list", "--service", "credentials", "--limit", "1000", "--kind", "use")
+    account.check(
+        len(uses) >= SIGNED, f"each of the {SIGNED} signatures is there, with the rule that allowed it"
+    )
+    proof = story.ostiary("audit", "prove", str(uses[0]["index"]), "--service", "credentials")
+    account.check(
+        "tlog-proof" in proof["proof"],
+        "any of them can be proven to somebody who has only the ledger's public key",
+    )
+
+
+STEPS: tuple[tuple[str, Callable[[Story], None]], ...] = (
+    ("A certificate authority starts", start_ca),
+    ("A node is bootstrapped, and its certificate manager starts", start_node),
+    ("The node controller spawns the credentials service", start_credentials_service),
+    ("Modules are approved, credentials put, a policy set", put_credentials),
+    ("Agents are spawned and get their keys", spawn_agents),
+    ("The agent uses a credential it never sees", use_credentials),
+    ("The agent is revoked", revoke_agent),
+    ("The ledgers show and prove all of it", audit),
+)
+
+
+def play(story: Story) -> None:
+    """All steps in order."""
+    for title, step in STEPS:
+        with story.account.step(title):
+            step(story)
+
+
+def _gogrid_signature(story: Story, epoch_s: int) -> str:
+    """What GoGrid computes itself: the demonstration knows the secret, because it made it."""
+    return hashlib.md5(f"demo{story.gogrid_secret}{epoch_s}".encode(), usedforsecurity=False).hexdigest()
+
+
+def _a_request(story: Story) -> dict[str, Any]:
+    return {
+        "method": "GET",
+        "url": f"{story.provider_url}/{BUCKET}",
+        "headers": {},
+        "region": provider.REGION,
+        "service": "s3",
+    }
+
+
+def _with_grants(config: str) -> str:
+    """The configuration with this story's grants instead of the default ones."""
+    head, _, tail = config.partition("[grants]")
+    rest = tail.split("\n[", 1)
+    return head + GRANTS.lstrip() + (f"\n[{rest[1]}" if len(rest) == 2 else "")
+
+
+def _uid_of(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def _active(story: Story, subsystem: str) -> bool:
+    rows = story.ostiary("ca", "certificate", "list", "--subsystem", subsystem)
+    return any(row["status"] == "active" and row.get("generation", 1) > 1 for row in rows)
+
+
+def _register_handler(story: Story) -> None:
+    """Have the kernel's upcall ask this story's manager, where that may be installed."""
+    name = f"demo-{os.getpid()}"
+    try:
+        install(name, story.manager_socket, uid=story.manager_socket.stat().st_uid, is_lasting=False)
+    except (InstallRefused, OstiaryError) as exc:
+        story.account.tell(f"agents will use the socket: {exc}")
+        return
+    story.handler = name
+    story.account.tell("the kernel's request-key upcall asks this manager from now on")

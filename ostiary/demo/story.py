@@ -1,0 +1,91 @@
+"""What the demonstration's steps share: where it plays, what runs, what one step leaves for the next."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyutils.install import uninstall
+from ostiary.demo import provider
+from ostiary.demo.account import Account
+from ostiary.demo.processes import Dialogue, Processes, ostiary_argv
+
+GOGRID_SECRET_BYTES = 12
+ROLES = {"ca": 6, "credsvc": 5}
+"""How many processes each service consists of."""
+
+
+@dataclass(slots=True)
+class Story:
+    """What one step leaves for the next."""
+
+    directory: Path
+    account: Account
+    processes: Processes
+    passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    gogrid_secret: str = field(default_factory=lambda: secrets.token_hex(GOGRID_SECRET_BYTES), repr=False)
+    ports: dict[str, int] = field(default_factory=dict)
+    bootstrap: dict[str, Any] = field(default_factory=dict, repr=False)
+    controller: Dialogue | None = None
+    agents: dict[str, str] = field(default_factory=dict)
+    cloud: provider.Account | None = field(default=None, repr=False)
+    handler: str = ""
+
+    @property
+    def home(self) -> Path:
+        """The services' home."""
+        return self.directory / "home"
+
+    @property
+    def manager_socket(self) -> Path:
+        """The manager's UNIX socket."""
+        return self.directory / "certmgr.sock"
+
+    @property
+    def provider_url(self) -> str:
+        """Where the provider listens."""
+        return f"http://127.0.0.1:{self.ports['provider']}"
+
+    def ostiary(self, *arguments: str, secret_input: str = "") -> Any:
+        """An `ostiary` command in this story's home."""
+        return self.processes.run("--home", str(self.home), *arguments, secret_input=secret_input)
+
+    def serve(self, name: str, *arguments: str, secret_input: bytes | None = None) -> None:
+        """Start a service and leave it running."""
+        argv = ostiary_argv("--home", str(self.home), *arguments)
+        self.processes.start(name, argv, secret_input=secret_input)
+
+    def ask_controller(self, **question: Any) -> Any:
+        """One question to the node controller."""
+        if self.controller is None:
+            raise AssertionError("the node controller comes first")
+        return self.controller.ask(**question)
+
+    def ask_agent(self, name: str, **question: Any) -> Any:
+        """One question to an agent, through its spawner."""
+        return self.ask_controller(do="tell", agent=self.agents[name], question=question)
+
+    def close(self) -> None:
+        """Stop all processes and take back what was installed."""
+        self.processes.stop()
+        if self.handler:
+            uninstall(self.handler, is_lasting=False)
+
+
+def ready_roles(story: Story, service: str) -> list[dict[str, Any]]:
+    """The rows of the supervisor's status that say ready."""
+    path = story.home / service / "run" / "roles.json"
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return [role for role in found if role["state"] == "ready"]
+
+
+def wait_for_roles(story: Story, service: str) -> None:
+    wanted = ROLES[service]
+    story.processes.wait_until(
+        lambda: len(ready_roles(story, service)) == wanted, f"the start of {service}", within_s=40
+    )
