@@ -3,6 +3,7 @@
 Rules:
 - Join a session before threads start; the key then is this process's and its children's, nobody else's.
 - The claim token goes as callout and only the first time; afterwards b"": the manager knows the requester by then.
+- `prefix` is for a private layout (`keyutils.layout`); agents' keys always begin with PREFIX.
 - A key has a timeout: asking again after it simply starts the next upcall.
 - EKEYREJECTED: a bad or spent token. EKEYREVOKED: the agent is revoked. EAGAIN: no manager answered, try again.
 """
@@ -27,9 +28,9 @@ def join_session() -> KeySerial:
     return serial
 
 
-def request(agent: str, callout: bytes = b"") -> bytes:
+def request(agent: str, callout: bytes = b"", *, prefix: str = PREFIX) -> bytes:
     """Return the agent's payload, from the session or by an upcall; raises KeyringError (see above)."""
-    return keyring.read(keyring.request_key(TYPE, PREFIX + agent, callout))
+    return keyring.read(keyring.request_key(TYPE, prefix + agent, callout))
 
 
 def request_into(agent: str, callout: bytes, buffer: bytearray) -> int:
@@ -37,16 +38,16 @@ def request_into(agent: str, callout: bytes, buffer: bytearray) -> int:
     return keyring.read_into(keyring.request_key(TYPE, PREFIX + agent, callout), buffer)
 
 
-def find(agent: str) -> KeySerial | None:
+def find(agent: str, *, prefix: str = PREFIX) -> KeySerial | None:
     """Return the key that is held already, without an upcall."""
     try:
-        return keyring.request_key(TYPE, PREFIX + agent, None)
+        return keyring.request_key(TYPE, prefix + agent, None)
     except (keyring.NoSuchKey, keyring.KeyExpired, keyring.KeyRevoked, keyring.KeyRejected):
         return None
 
 
-def forget(agent: str) -> None:
+def forget(agent: str, *, prefix: str = PREFIX) -> None:
     """Drop the held key, so that the next request gets a new one."""
-    serial = find(agent)
+    serial = find(agent, prefix=prefix)
     if serial is not None:
         keyring.invalidate(serial)

@@ -7,9 +7,12 @@
     /run/ostiary-managers/NAME          a passing one (demo, test): socket path, uid, pid, that process's start time
 
 Rules:
-- One conf line and one handler serve all managers of the machine, so a test never takes a real manager's place:
+- One conf line and one handler serve all managers of the machine, so a demo never takes a real manager's place:
   lasting ones are asked first, each answers for its own agents, a dead socket costs nothing.
-- A passing install never replaces a handler that a lasting one relies on; the last to leave removes both files.
+- A handler that nobody relies on (what a killed run left) is replaced, whatever its release. One that another live manager
+  relies on stays: a passing install of the same wire version works with it, one of another is refused; a lasting install,
+  an operator's act, replaces it. The last to leave removes everything.
+- Tests have a layout of their own (`keyutils.layout`); what dead owners of such layouts left goes with the next install.
 - Only root installs; everything is root's alone, for the kernel runs it as root. Files appear whole or not at all.
 - Refusals say exactly what is missing. A conf file or handler that isn't ours is never touched.
 
@@ -22,6 +25,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -30,22 +34,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyutils import keyring, request_key_handler
+from keyutils.layout import MACHINE, Layout, start_time, waste
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INTERPRETERS: Final = (Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
 MAX_SOCKET_PATH_BYTES: Final = 107  # sockaddr_un.sun_path without its NUL
-_CONF: Final = "# Made by ostiary (keyutils.install)\ncreate user ostiary:* * {handler} %k\n"
+_CONF: Final = "# Made by ostiary (keyutils.install)\ncreate user {prefix}* * {handler} %k\n"
 _PROGRAM: Final = """\
 #!{interpreter} -ISE
 # Made by ostiary (keyutils.install)
 import sys
 sys.path.insert(0, {directory!r})
 import request_key_handler
-request_key_handler.main(sys.argv)
+request_key_handler.main(sys.argv, {prefix!r}, {managers!r})
 """
 _MARK: Final = "Made by ostiary"
+_TEMPORARY: Final = ".ostiary-"
 _COMPILE: Final = (
     "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, "
     "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)"
@@ -62,22 +68,6 @@ class InstallRefused(OSError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Where things lie; the default is the only place the kernel looks, others are for tests."""
-
-    request_key: Path = Path("/sbin/request-key")
-    conf: Path = Path("/etc/request-key.d/ostiary.conf")
-    handler: Path = Path("/usr/libexec/ostiary/request-key")
-    lasting: Path = Path(request_key_handler.MANAGER_DIRECTORIES[0])
-    passing: Path = Path(request_key_handler.MANAGER_DIRECTORIES[1])
-
-    @property
-    def module(self) -> Path:
-        """The handler's module, beside its program."""
-        return self.handler.with_name("request_key_handler.py")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """What is there: `missing` stands in the way of an install, `absent` is what an install would bring."""
 
@@ -91,13 +81,13 @@ class Status:
         return not self.absent and bool(self.managers)
 
 
-def probe(layout: Layout = Layout()) -> Status:
+def probe(layout: Layout = MACHINE) -> Status:
     """Look at this machine, changing nothing; works for any user."""
     managers = tuple(p.name for d in (layout.lasting, layout.passing) for p in _registrations(d))
     return Status(missing=tuple(_missing(layout)), absent=tuple(_absent(layout)), managers=managers)
 
 
-def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout: Layout = Layout()) -> Status:
+def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout: Layout = MACHINE) -> Status:
     """Register the manager that user `uid` runs at `socket_path`, and put conf and handler in place if need be.
 
     Raises InstallRefused (nothing changed) where this machine or user lacks something; ValueError for a bad name
@@ -108,24 +98,24 @@ def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout:
     if missing:
         raise InstallRefused(missing)
     with _locked(layout):
-        _drop_dead(layout.passing)
+        _sweep(layout)
         for directory in (layout.handler.parent, layout.lasting.parent, layout.lasting, layout.passing):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _put_handler(layout, is_lasting=is_lasting)
-        if not layout.conf.exists():
-            _write(layout.conf, _CONF.format(handler=layout.handler), 0o644)
+        is_relied_on = bool(_others(layout, name, is_lasting=is_lasting)) and not is_lasting
+        _put_handler(layout, is_relied_on=is_relied_on)
+        _put_conf(layout)
         _write((layout.lasting if is_lasting else layout.passing) / name, registration, 0o644)
     return probe(layout)
 
 
-def uninstall(name: str, *, is_lasting: bool, layout: Layout = Layout()) -> Status:
+def uninstall(name: str, *, is_lasting: bool, layout: Layout = MACHINE) -> Status:
     """Take a manager's registration away, and with the last one everything else."""
     _checked_name(name)
     if os.geteuid() != 0:
         raise InstallRefused((f"needs root (this is uid {os.geteuid()})",))
     with _locked(layout):
         ((layout.lasting if is_lasting else layout.passing) / name).unlink(missing_ok=True)
-        _drop_dead(layout.passing)
+        _sweep(layout)
         if not _registrations(layout.lasting) and not _registrations(layout.passing):
             _remove_all(layout)
     return probe(layout)
@@ -169,7 +159,7 @@ def _missing(layout: Layout) -> Iterator[str]:
 def _absent(layout: Layout) -> Iterator[str]:
     if not layout.conf.exists():
         yield f"{layout.conf} is not there"
-    elif f" {layout.handler} %k" not in layout.conf.read_text(encoding="utf-8"):
+    elif f" {layout.prefix}* * {layout.handler} %k" not in layout.conf.read_text(encoding="utf-8"):
         yield f"{layout.conf} does not run {layout.handler}"
     if not os.access(layout.handler, os.X_OK):
         yield f"{layout.handler} is not there"
@@ -188,23 +178,37 @@ def _wire_version(module: Path) -> int | None:
     return int(found[1]) if found else 0
 
 
-def _put_handler(layout: Layout, *, is_lasting: bool) -> None:
+def _put_handler(layout: Layout, *, is_relied_on: bool) -> None:
     interpreter = find_interpreter()
     if interpreter is None:
         raise AssertionError("checked before")
-    program = _PROGRAM.format(interpreter=interpreter, directory=str(layout.handler.parent))
-    source = Path(request_key_handler.__file__).read_text(encoding="utf-8")
+    program = _PROGRAM.format(
+        interpreter=interpreter,
+        directory=str(layout.handler.parent),
+        prefix=layout.prefix.encode(),
+        managers=(str(layout.lasting), str(layout.passing)),
+    )
     present = layout.handler.read_text(encoding="utf-8") if layout.handler.exists() else None
     if present is not None and _MARK not in present:
         raise InstallRefused((f"{layout.handler} is not ours; move it away",))
-    is_same = (
-        present == program and layout.module.exists() and layout.module.read_text(encoding="utf-8") == source
-    )
-    if is_same or (present is not None and not is_lasting and _registrations(layout.lasting)):
+    wire = _wire_version(layout.module)
+    if is_relied_on and present is not None and wire is not None:
+        if wire == request_key_handler.WIRE_VERSION:
+            return
+        raise InstallRefused((f"a live manager's handler speaks version {wire}; stop that manager first",))
+    source = Path(request_key_handler.__file__).read_text(encoding="utf-8")
+    if present == program and wire is not None and layout.module.read_text(encoding="utf-8") == source:
         return
     _write(layout.module, source, 0o644)
     subprocess.run([interpreter, "-ISE", "-c", _COMPILE, layout.module], check=True, capture_output=True)
     _write(layout.handler, program, 0o755)
+
+
+def _put_conf(layout: Layout) -> None:
+    wanted = _CONF.format(prefix=layout.prefix, handler=layout.handler)
+    present = layout.conf.read_text(encoding="utf-8") if layout.conf.exists() else _MARK
+    if _MARK in present and present != wanted:
+        _write(layout.conf, wanted, 0o644)
 
 
 def _remove_all(layout: Layout) -> None:
@@ -231,7 +235,7 @@ def _registration(name: str, socket_path: Path, uid: int, *, is_lasting: bool) -
     text = str(socket_path)
     if not socket_path.is_absolute() or "\n" in text or len(os.fsencode(text)) > MAX_SOCKET_PATH_BYTES:
         raise ValueError(f"socket path {text!r} is not absolute or longer than {MAX_SOCKET_PATH_BYTES} bytes")
-    owner = "" if is_lasting else f"{os.getpid()}\n{_start_time(os.getpid())}\n"
+    owner = "" if is_lasting else f"{os.getpid()}\n{start_time(os.getpid())}\n"
     return f"{text}\n{uid}\n{owner}"
 
 
@@ -246,19 +250,25 @@ def _registrations(directory: Path) -> list[Path]:
     return []
 
 
-def _drop_dead(directory: Path) -> None:
-    """Take away what killed demos and tests left: the process that registered is gone."""
-    for path in _registrations(directory):
+def _others(layout: Layout, name: str, *, is_lasting: bool) -> list[Path]:
+    """The registrations beside the one that is being made, whose own earlier life doesn't count."""
+    own = (layout.lasting if is_lasting else layout.passing) / name
+    return [p for d in (layout.lasting, layout.passing) for p in _registrations(d) if p != own]
+
+
+def _sweep(layout: Layout) -> None:
+    """Take away what killed demos and tests left: the process that wrote or registered it, or whose layout it was, is gone."""
+    for directory in (layout.conf.parent, layout.handler.parent, layout.lasting, layout.passing):
+        for path in directory.glob(f"{_TEMPORARY}*"):  # files are written under the lock, which we have
+            path.unlink()
+    for path in _registrations(layout.passing):
         lines = path.read_text(encoding="utf-8").split("\n")
-        if len(lines) < 4 or not lines[2].isdigit() or _start_time(int(lines[2])) != lines[3]:
+        if len(lines) < 4 or not lines[2].isdigit() or start_time(int(lines[2])) != lines[3]:
             path.unlink(missing_ok=True)
-
-
-def _start_time(pid: int) -> str | None:
-    """Return a process's start time in clock ticks, which tells it from a later one of the same number."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    return None
+    for dead in waste(layout):
+        dead.conf.unlink(missing_ok=True)
+        for directory in (dead.handler.parent, dead.lasting, dead.passing):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -273,7 +283,7 @@ def _locked(layout: Layout) -> Iterator[None]:
 
 
 def _write(path: Path, text: str, mode: int) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=".ostiary-", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

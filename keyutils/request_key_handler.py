@@ -1,7 +1,7 @@
 """The program behind the kernel's upcall: ask a certificate manager for an agent's key and instantiate it.
 
 request_key(2) misses -> kernel runs /sbin/request-key -> conf line `create user ostiary:* * HANDLER %k` -> here.
-This file is installed as a copy (`keyutils.install`) that stands alone, beside a program of three lines that
+This file is installed as a copy (`keyutils.install`) that stands alone, beside a program of four lines that
 imports it: importing keeps the compiled form, 1.7 ms less than compiling each time. Rules:
 - Only modules that load in a millisecond: every cold request of an agent waits for this interpreter.
 - Bounded: 3 s for all managers together, and a timer that ends us at 4 s: the requester can't be killed meanwhile.
@@ -79,17 +79,17 @@ class _Function(_ctypes.CFuncPtr):
     _restype_ = _Long
 
 
-def main(argv: list) -> None:  # type: ignore[type-arg]
-    """Serve one upcall and end the process: argv[1] is the serial of the key to make."""
+def main(argv: list, prefix: bytes = PREFIX, directories: tuple = MANAGER_DIRECTORIES) -> None:  # type: ignore[type-arg]
+    """Serve one upcall and end the process: argv[1] is the serial of the key to make, `prefix` what its name begins with."""
     _signal.setitimer(_signal.ITIMER_REAL, KILL_S)
     c_function("prctl")(_Long(PR_SET_DUMPABLE), _Long(0))
     key = int(argv[1])
     try:
-        agent, uid, gid = parse_description(read_text(DESCRIBE, key))
+        agent, uid, gid = parse_description(read_text(DESCRIBE, key), prefix)
         callout = read_text(READ, AUTHORITY)
         pid = requester_pid(read_listing(), keyctl(GET_KEYRING_ID, AUTHORITY, 0), key)
         request = build_request(agent, callout, pid, uid, gid)
-        payload, timeout_s = ask_managers(request, load_managers(MANAGER_DIRECTORIES))
+        payload, timeout_s = ask_managers(request, load_managers(directories))
         instantiate(key, payload, timeout_s)
     except Refused as refusal:
         keyctl(REJECT, key, refusal.negative_s, refusal.code, 0)
@@ -136,11 +136,11 @@ def read_text(operation: int, serial: int) -> bytes:
     return bytes(buffer)[:length]
 
 
-def parse_description(text: bytes) -> tuple[bytes, int, int]:
+def parse_description(text: bytes, prefix: bytes = PREFIX) -> tuple[bytes, int, int]:
     """Split `user;UID;GID;MASK;ostiary:AGENT` and its final NUL into agent, uid and gid."""
     _, uid, gid, _, description = text[:-1].split(b";", 4)
-    agent = description[len(PREFIX) :]
-    if not description.startswith(PREFIX) or not agent.isascii() or not 1 <= len(agent) <= 64:
+    agent = description[len(prefix) :]
+    if not description.startswith(prefix) or not agent.isascii() or not 1 <= len(agent) <= 64:
         raise Refused(errno.EKEYREJECTED)
     return agent, int(uid), int(gid)
 

@@ -1,7 +1,8 @@
 """Try the whole upcall once: does a request made here reach a manager that listens here, and come back as a key?
 
 Rules:
-- Everything is passing: a registration for this process, a session keyring of a thread that ends with the test.
+- Everything is passing: a layout and a registration of this process, a session keyring of a thread that ends with the test.
+  So it neither disturbs the machine's handler nor is disturbed by it; `keyutils.install.probe` tells about that one.
 - What files and rights can't tell shows here: a container whose upcalls run on the host, a seccomp filter, SELinux.
 """
 
@@ -16,6 +17,7 @@ import uuid
 from pathlib import Path
 
 from keyutils import client, install, keyring
+from keyutils.layout import Layout, private_layout
 
 _TIMEOUT_S = 5.0
 _ANSWER = b'{"payload_b64":"c2VsZnRlc3Q=","timeout_s":10}'
@@ -24,7 +26,8 @@ _PAYLOAD = b"selftest"
 
 def selftest() -> str | None:
     """Return None where the upcall works, else a sentence that says what failed; needs root."""
-    missing = install.probe().missing
+    layout = private_layout()
+    missing = install.probe(layout).missing
     if missing:
         return "; ".join(missing)
     name = f"selftest-{os.getpid()}-{secrets.token_hex(4)}"
@@ -37,19 +40,19 @@ def selftest() -> str | None:
         listener.listen(4)
         listener.settimeout(_TIMEOUT_S)
         try:
-            install.install(name, path, uid=os.geteuid(), is_lasting=False)
-            return _run(listener)
+            install.install(name, path, uid=os.geteuid(), is_lasting=False, layout=layout)
+            return _run(listener, layout)
         except (OSError, install.InstallRefused) as exc:
             return str(exc)
         finally:
-            install.uninstall(name, is_lasting=False)
+            install.uninstall(name, is_lasting=False, layout=layout)
 
 
-def _run(listener: socket.socket) -> str | None:
+def _run(listener: socket.socket, layout: Layout) -> str | None:
     """Request a key in one thread (its session ends with it) while this one is the manager."""
     agent = str(uuid.uuid4())
     outcome: list[str | None] = ["the request did not come back"]
-    requester = threading.Thread(target=_request, args=(agent, outcome), daemon=True)
+    requester = threading.Thread(target=_request, args=(agent, layout, outcome), daemon=True)
     requester.start()
     while requester.is_alive():
         try:
@@ -68,10 +71,14 @@ def _run(listener: socket.socket) -> str | None:
     return outcome[0]
 
 
-def _request(agent: str, outcome: list[str | None]) -> None:
+def _request(agent: str, layout: Layout, outcome: list[str | None]) -> None:
     try:
         client.join_session()
-        outcome[0] = None if client.request(agent) == _PAYLOAD else "the key holds something else"
+        outcome[0] = (
+            None
+            if client.request(agent, prefix=layout.prefix) == _PAYLOAD
+            else "the key holds something else"
+        )
     except keyring.KeyringError as exc:
         outcome[0] = (
             f"the upcall does not reach this process ({exc.name}: conf, handler or namespaces of this machine)"

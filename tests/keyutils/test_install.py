@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from keyutils import install, request_key_handler
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> install.Layout:
-    if os.geteuid() != 0:
-        pytest.skip(f"needs root (this is uid {os.geteuid()})")
-    (tmp_path / "request-key.d").mkdir()
-    made = install.Layout(
-        request_key=Path("/bin/true"),
-        conf=tmp_path / "request-key.d/ostiary.conf",
-        handler=tmp_path / "libexec/ostiary/request-key",
-        lasting=tmp_path / "etc/ostiary/managers.d",
-        passing=tmp_path / "run/ostiary-managers",
-    )
-    missing = install.probe(made).missing
-    if missing:
-        pytest.skip("; ".join(missing))
-    return made
-
+from keyutils.layout import Layout
 
 SOCKET = Path("/run/ostiary/certmgr.sock")
 
 
-def test_install_writes_conf_handler_and_registration(layout: install.Layout) -> None:
+def test_install_writes_conf_handler_and_registration(layout: Layout) -> None:
     assert not install.probe(layout).is_usable
     status = install.install("main", SOCKET, uid=7, is_lasting=True, layout=layout)
     assert status == install.Status(missing=(), absent=(), managers=("main",))
@@ -48,20 +28,20 @@ def test_install_writes_conf_handler_and_registration(layout: install.Layout) ->
     assert stat.S_IMODE(layout.conf.stat().st_mode) == 0o644
 
 
-def test_handler_reads_what_install_wrote(layout: install.Layout) -> None:
+def test_handler_reads_what_install_wrote(layout: Layout) -> None:
     install.install("b-test", SOCKET, uid=7, is_lasting=False, layout=layout)
     install.install("z-real", SOCKET, uid=8, is_lasting=True, layout=layout)
     found = request_key_handler.load_managers((str(layout.lasting), str(layout.passing)))
     assert found == [(str(SOCKET), 8), (str(SOCKET), 7)]
 
 
-def test_directory_that_others_may_write_is_passed_over(layout: install.Layout) -> None:
+def test_directory_that_others_may_write_is_passed_over(layout: Layout) -> None:
     install.install("main", SOCKET, uid=7, is_lasting=True, layout=layout)
     layout.lasting.chmod(0o777)
     assert request_key_handler.load_managers((str(layout.lasting),)) == []
 
 
-def test_last_to_leave_removes_everything(layout: install.Layout, tmp_path: Path) -> None:
+def test_last_to_leave_removes_everything(layout: Layout, tmp_path: Path) -> None:
     install.install("one", SOCKET, uid=0, is_lasting=True, layout=layout)
     install.install("two", SOCKET, uid=0, is_lasting=False, layout=layout)
     install.uninstall("one", is_lasting=True, layout=layout)
@@ -73,7 +53,7 @@ def test_last_to_leave_removes_everything(layout: install.Layout, tmp_path: Path
     assert layout.conf.parent.is_dir()
 
 
-def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: install.Layout) -> None:
+def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: Layout) -> None:
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
     older = layout.module.read_text() + "# an older release\n"
     layout.module.write_text(older)
@@ -83,7 +63,7 @@ def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: install.Lay
     assert layout.module.read_text() != older
 
 
-def test_handler_of_another_wire_version_is_told(layout: install.Layout) -> None:
+def test_handler_of_another_wire_version_is_told(layout: Layout) -> None:
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
     layout.module.write_text(layout.module.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
     status = install.probe(layout)
@@ -91,17 +71,7 @@ def test_handler_of_another_wire_version_is_told(layout: install.Layout) -> None
     assert "speaks version 9" in status.absent[0]
 
 
-def test_registration_of_a_dead_process_is_dropped(layout: install.Layout) -> None:
-    install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout)
-    child = subprocess.Popen(["true"])
-    child.wait()
-    (layout.passing / "dead").write_text(f"{SOCKET}\n0\n{child.pid}\n1\n")
-    (layout.passing / "reused").write_text(f"{SOCKET}\n0\n{os.getpid()}\n1\n")
-    status = install.install("other", SOCKET, uid=0, is_lasting=False, layout=layout)
-    assert status.managers == ("live", "other")
-
-
-def test_files_that_are_not_ours_stay(layout: install.Layout) -> None:
+def test_files_that_are_not_ours_stay(layout: Layout) -> None:
     layout.conf.write_text("create user ostiary:* * /opt/else %k\n")
     status = install.install("main", SOCKET, uid=0, is_lasting=True, layout=layout)
     assert not status.is_usable
@@ -114,8 +84,8 @@ def test_files_that_are_not_ours_stay(layout: install.Layout) -> None:
         install.install("main", SOCKET, uid=0, is_lasting=True, layout=layout)
 
 
-def test_missing_parts_are_named_and_nothing_changes(layout: install.Layout, tmp_path: Path) -> None:
-    bare = install.Layout(
+def test_missing_parts_are_named_and_nothing_changes(layout: Layout, tmp_path: Path) -> None:
+    bare = Layout(
         request_key=tmp_path / "none",
         conf=tmp_path / "gone/ostiary.conf",
         handler=layout.handler,

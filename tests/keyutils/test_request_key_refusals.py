@@ -1,0 +1,94 @@
+"""What a requester is told when a manager refuses, hangs, is down or talks nonsense, and how soon."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from keyutils import keyring, request_key_handler
+from tests.keyutils.upcall import StubManager, given, only, refused, request
+
+
+@pytest.mark.parametrize("name", ["EKEYREJECTED", "EKEYREVOKED", "EAGAIN", "EDQUOT"])
+def test_refusal_arrives_with_its_errno(start: Callable[..., StubManager], agent: str, name: str) -> None:
+    start(only(agent, refused(name)))
+    with pytest.raises(keyring.KeyringError) as caught:
+        request(agent, b"token")
+    assert caught.value.name == name
+
+
+def test_refusal_is_remembered_for_its_seconds(start: Callable[..., StubManager], agent: str) -> None:
+    manager = start(only(agent, refused("EKEYREJECTED", 2)))
+    for _ in range(3):
+        with pytest.raises(keyring.KeyRejected):
+            request(agent, b"token")
+    assert len(manager.requests) == 1
+    manager.answer = only(agent, given(b"x"))
+    time.sleep(2.1)
+    assert request(agent, b"token") == b"x"
+
+
+def test_unknown_agent_is_enokey_and_the_next_manager_is_asked(
+    start: Callable[..., StubManager], agent: str
+) -> None:
+    other = start(lambda _: (404, {"errno": "ENOKEY"}))
+    start(only(agent, given(b"mine")))
+    assert request(agent) == b"mine"
+    with pytest.raises(keyring.KeyringError) as caught:
+        request(str(uuid.uuid4()))
+    assert caught.value.name == "ENOKEY"
+    assert [request["agent"] == agent for request in other.requests] == [True, False]
+
+
+def test_manager_down_is_eagain_soon(start: Callable[..., StubManager], agent: str) -> None:
+    manager = start(only(agent, given(b"x")))
+    manager.path.unlink()
+    began = time.monotonic()
+    with pytest.raises(keyring.KeyringError) as caught:
+        request(agent)
+    assert caught.value.name == "EAGAIN"
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.slow
+def test_hung_manager_is_bounded_and_the_next_is_asked(start: Callable[..., StubManager], agent: str) -> None:
+    start(lambda _: None)
+    began = time.monotonic()
+    with pytest.raises(keyring.KeyringError) as caught:
+        request(agent)
+    assert caught.value.name == "EAGAIN"
+    assert time.monotonic() - began < request_key_handler.KILL_S
+    other = str(uuid.uuid4())
+    start(only(other, given(b"x")))
+    assert request(other) == b"x"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, {}),
+        (200, {"payload_b64": "!", "timeout_s": 60}),
+        (200, {"payload_b64": "eA==", "timeout_s": 0}),
+        (200, {"payload_b64": "", "timeout_s": 60}),
+        (403, {"errno": "EPERM"}),
+        (500, {"title": "internal fault"}),
+    ],
+)
+def test_nonsense_from_a_manager_is_eagain(
+    start: Callable[..., StubManager], agent: str, answer: tuple[int, dict[str, Any]]
+) -> None:
+    start(only(agent, answer))
+    with pytest.raises(keyring.KeyringError) as caught:
+        request(agent)
+    assert caught.value.name == "EAGAIN"
+
+
+def test_callout_that_is_no_text_is_rejected_unasked(start: Callable[..., StubManager], agent: str) -> None:
+    manager = start(only(agent, given(b"x")))
+    with pytest.raises(keyring.KeyRejected):
+        request(agent, b"\xff\xfe")
+    assert manager.requests == []

@@ -1,0 +1,116 @@
+"""A manager for the upcall whose answers a test sets, in a layout of this process's own.
+
+The layout (`keyutils.layout`) keeps other checkouts, demos and what crashed runs left out of these tests, and these tests out
+of the machine's handler.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import os
+import socketserver
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyutils import client, install
+from keyutils.keyring import KeySerial
+from keyutils.layout import private_layout
+
+LAYOUT = private_layout()
+
+
+@dataclass(kw_only=True)
+class StubManager:
+    """A manager whose answer the test sets: status and JSON, or None to hang."""
+
+    path: Path
+    answer: Callable[[dict[str, Any]], tuple[int, dict[str, Any]] | None]
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+
+class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    manager: StubManager
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_POST(self) -> None:
+        manager = self.server.manager
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        manager.requests.append({**body, "path": self.path})
+        answer = manager.answer(body)
+        if answer is None:
+            manager.released.wait(20)
+            return
+        content = json.dumps(answer[1]).encode()
+        self.send_response(answer[0])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name the base class has
+        pass
+
+    def address_string(self) -> str:
+        return "unix"
+
+
+def given(payload: bytes, timeout_s: int = 60) -> tuple[int, dict[str, Any]]:
+    return 200, {"payload_b64": base64.b64encode(payload).decode(), "timeout_s": timeout_s}
+
+
+def refused(name: str, negative_s: int = 1) -> tuple[int, dict[str, Any]]:
+    return 403, {"errno": name, "negative_timeout_s": negative_s}
+
+
+def only(agent: str, answer: tuple[int, dict[str, Any]] | None) -> Callable[[dict[str, Any]], Any]:
+    """Answer for one agent."""
+    return lambda body: answer if body["agent"] == agent else (404, {"errno": "ENOKEY"})
+
+
+class Managers:
+    """Starts stub managers in a directory and registers them; `stop` ends and unregisters them all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._running: list[tuple[str, _Server]] = []
+
+    def start(self, answer: Callable[[dict[str, Any]], Any], *, uid: int | None = None) -> StubManager:
+        count = len(self._running)
+        name = f"test-{count}-{uuid.uuid4().hex[:8]}"
+        path = self._directory / f"m{count}.sock"
+        server = _Server(str(path), _Handler)
+        server.manager = StubManager(path=path, answer=answer)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self._running.append((name, server))
+        install.install(name, path, uid=os.geteuid() if uid is None else uid, is_lasting=False, layout=LAYOUT)
+        return server.manager
+
+    def stop(self) -> None:
+        for name, server in self._running:
+            server.manager.released.set()
+            server.shutdown()
+            server.server_close()
+            install.uninstall(name, is_lasting=False, layout=LAYOUT)
+
+
+def request(agent: str, callout: bytes = b"") -> bytes:
+    return client.request(agent, callout, prefix=LAYOUT.prefix)
+
+
+def find(agent: str) -> KeySerial | None:
+    return client.find(agent, prefix=LAYOUT.prefix)
+
+
+def forget(agent: str) -> None:
+    client.forget(agent, prefix=LAYOUT.prefix)
