@@ -199,7 +199,7 @@ def _nonce(item: bytes) -> bytes | None:
 
 def decode_get(path: str) -> bytes:
     """Decode what follows the responder's URL in a GET: base64 of the request, percent-encoded or not (RFC 6960 A.1)."""
-    text = unquote(path).strip("/ ").replace("-", "+").replace("_", "/").replace(" ", "+")
+    text = unquote(path).lstrip("/").replace("-", "+").replace("_", "/").replace(" ", "+")
     if len(text) > 2 * MAX_REQUEST_BYTES:
         raise _malformed("too long for GET")
     try:

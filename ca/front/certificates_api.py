@@ -7,6 +7,7 @@ from typing import Final
 import falcon
 import msgspec
 
+from ca.front.feed import PAUSE_S
 from ca.front.parts import FrontParts
 from ca.front.peer import PROVERS, SEEN, Caller
 from ostiary.certificate import parse_serial_hex
@@ -116,8 +117,11 @@ class Revocations:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         self._parts.doorkeeper.identify(req, act="revocations")
-        since = _number(req, "since", _MAX_NUMBER)
-        following, steps = self._parts.feed.since(since, wait_s=_number(req, "wait", MAX_WAIT_S))
+        since, wait_s = _number(req, "since", _MAX_NUMBER), _number(req, "wait", MAX_WAIT_S)
+        following, steps = self._parts.feed.since(since, wait_s=wait_s)
+        if not steps:
+            # Also for those who found every seat taken and were not kept waiting.
+            resp.set_header("Retry-After", str(PAUSE_S))
         revoked = [
             {"serial_number": step.serial, "revoked_at": step.revoked_at, "reason": step.reason}
             for step in steps

@@ -7,7 +7,6 @@ Rules:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +23,6 @@ from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Prepared
 from ostiary.work.item import Item
 
-_log = logging.getLogger("ostiary.ca.front")
 STAGES: Final = ("accept", "prepare", "recorder")
 _PLAN_AGAIN: Final = frozenset(("certificate-shard", "certificate-serial-taken"))
 
@@ -54,11 +52,6 @@ class Enroller:
                 raise
             self.reader.forget_shard()
             prepared, recorded = self._attempt(wanted, accepted, item_of)
-        identity = wanted.identity
-        _log.info(
-            "enrolled",
-            extra={"entry": recorded.index, "subsystem": identity.subsystem, "node": identity.node},
-        )
         return certificate_of(self.profile, prepared, recorded)
 
     def _attempt(

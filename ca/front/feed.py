@@ -3,7 +3,8 @@
 Rules:
 - The store is asked every POLL_S for the feed's newest number (by index), whoever waits: a thousand waiters cost what one costs.
 - What was revoked is cut off: its open connections to this worker end, besides being refused on their next request.
-- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once.
+- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once and should ask again
+  after PAUSE_S (Retry-After).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ostiary.certificate import parse_serial_hex
 
 _log = logging.getLogger("ostiary.ca.front")
 POLL_S: Final = 0.1
+PAUSE_S: Final = 1
 
 
 class RevocationFeed:

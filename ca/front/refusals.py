@@ -36,14 +36,17 @@ class RefusalCounter:
             self._counts[key] += count
 
     def flush(self, record: Callable[[Refusals], object]) -> int:
-        """Record what was counted; how many rows were. Rows that fail are counted on."""
+        """Record what was counted; how many rows were. The first that fails ends it: it and the rest are counted on."""
         with self._lock:
             rows, self._counts = self._counts, Counter()
         recorded = 0
-        for (source, reason), count in rows.items():
+        for (source, reason), count in list(rows.items()):
             try:
                 record(Refusals(source=source, reason=reason, count=count))
-                recorded += 1
             except OstiaryError:
-                self.add(source, reason, count)
+                break
+            del rows[source, reason]
+            recorded += 1
+        for (source, reason), count in rows.items():
+            self.add(source, reason, count)
         return recorded

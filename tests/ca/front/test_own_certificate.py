@@ -1,0 +1,91 @@
+"""The front's own certificate: the CA's name on its node, no capability, replaced in time, kept while that fails."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from ca.front import own_certificate
+from ca.front.own_certificate import Authority, OwnCertificate
+from ostiary.errors import Busy, InternalFault
+from ostiary.names import parse_node
+from ostiary.work.ca_items import FrontCertificate
+from tests.ca.front.parts import FrontForTests
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> FrontForTests:
+    return FrontForTests(tmp_path)
+
+
+@pytest.fixture
+def own(front: FrontForTests) -> OwnCertificate:
+    authority = Authority(
+        profile=front.authority.profile,
+        issuing=front.authority.issuing,
+        root=front.authority.root,
+        node=parse_node("ca.nodes.shop.example"),
+    )
+    return OwnCertificate(
+        authority,
+        recording=front.recording,
+        reader=front.reader,
+        clock=front.clock,
+        random=os.urandom,
+    )
+
+
+def items(front: FrontForTests) -> list[FrontCertificate]:
+    return [item for _, item in front.recording.items if isinstance(item, FrontCertificate)]
+
+
+def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificate) -> None:
+    with pytest.raises(InternalFault):
+        own.context()
+    own.obtain_first()
+    (item,) = items(front)
+    assert item.certificate.subsystem == "certificate-authority"
+    assert item.certificate.node == "ca.nodes.shop.example"
+    assert item.certificate.capabilities == ()
+    assert front.status(item.certificate.serial) == "active"
+    assert own.context().num_tickets == 0
+
+
+def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails(
+    front: FrontForTests, own: OwnCertificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_certificate, "CHECK_S", 0.005)
+    own.obtain_first()
+    first = own.context()
+    front.clock.later(hours=1, minutes=21)
+    front.recording.is_away = True
+    stopped = threading.Event()
+    renewing = threading.Thread(target=own.run, args=(stopped,))
+    renewing.start()
+    try:
+        assert not stopped.wait(0.05)
+        assert own.context() is first
+        front.recording.is_away = False
+        for _ in range(200):
+            if own.context() is not first:
+                break
+            stopped.wait(0.01)
+    finally:
+        stopped.set()
+        renewing.join(timeout=5)
+    assert own.context() is not first
+    agents = {item.certificate.agent for item in items(front)}
+    assert (len(items(front)), len(agents)) == (2, 1)
+
+
+def test_without_a_recorder_it_does_not_start(
+    front: FrontForTests, own: OwnCertificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_certificate, "START_S", 0.05)
+    monkeypatch.setattr(own_certificate, "RETRY_S", 0.01)
+    front.recording.is_away = True
+    with pytest.raises(Busy):
+        own.obtain_first()
