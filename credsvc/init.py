@@ -14,13 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alembic import command
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from credsvc.config import SERVICE, Config, print_config
-from credsvc.migrations import alembic_config
+from credsvc.config import MIGRATIONS, SERVICE, Config, print_config
 from ostiary.edge.files import write_atomic
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import RecoveryCopy, create_kek
@@ -31,7 +29,8 @@ from ostiary.intake import publish_intake
 from ostiary.keyholder.keys import KEYS_PURPOSE, CredentialKeys, seal_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
-from ostiary.recorder.database import sqlite_url
+from ostiary.recorder.database import open_for_writing, sqlite_url
+from ostiary.recorder.migrate import upgrade
 
 APPROVER_SERVICE = "approver"
 
@@ -87,7 +86,9 @@ def init_service(home: ServiceHome, new: NewService) -> None:
     write_atomic(home.public / "ledger.vkey", f"{vkey}\n".encode(), mode=0o644)
     write_atomic(home.public / "intake.json", publish_intake(config.application, intake, ledger), mode=0o644)
     write_atomic(home.public / "root.pem", new.root_pem, mode=0o644)
-    command.upgrade(alembic_config(config.database_url or sqlite_url(home.database)), "head")
+    engine = open_for_writing(config.database_url or sqlite_url(home.database))
+    upgrade(engine, migrations=MIGRATIONS)
+    engine.dispose()
     home.database.chmod(0o640)
     # Last: a service without a config is not one, and a second init may then clean up.
     write_atomic(home.config, print_config(config), mode=0o644)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from credsvc.config import SERVICE, Config
+from credsvc.config import MIGRATIONS, SERVICE, Config
 from credsvc.sandbox.control import zygote_argv
 from ostiary.edge import config as config_file
 from ostiary.edge import log
@@ -84,7 +84,12 @@ def _keyholder(config: Config, place: Place) -> None:
 def _recorder(config: Config, place: Place) -> None:
     from credsvc.recording import CredentialRecording  # noqa: PLC0415 - each role imports what it needs, no more
     from credsvc.tables import LEDGER  # noqa: PLC0415
+    from ostiary.recorder.database import open_for_writing  # noqa: PLC0415
+    from ostiary.recorder.migrate import upgrade  # noqa: PLC0415
 
+    engine = open_for_writing(place.database_url)
+    upgrade(engine, migrations=MIGRATIONS)
+    engine.dispose()
     channels = {"front": RoleName.FRONT, "admin": RoleName.ADMIN}
     run_recorder(place, CredentialRecording(config.application), LEDGER, channels)
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from alembic import command
-from sqlalchemy import Connection, Engine, inspect, select
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, select
 
-from credsvc.migrations import alembic_config
+from credsvc.config import MIGRATIONS
 from credsvc.recording import CredentialRecording
 from credsvc.tables import CREDENTIALS, METADATA, MODULES
 from ostiary.recorder.batch import ask
 from ostiary.recorder.database import open_for_writing, sqlite_url
+from ostiary.recorder.migrate import upgrade
 from ostiary.recorder.service import Ruling, Settled
 from ostiary.work.ca_items import Refusals, Refuse
 from ostiary.work.credential_items import (
@@ -81,8 +83,8 @@ USE = Use(
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     url = sqlite_url(tmp_path / "store.sqlite")
-    command.upgrade(alembic_config(url), "head")
     made = open_for_writing(url)
+    upgrade(made, migrations=MIGRATIONS)
     yield made
     made.dispose()
 
@@ -111,7 +113,8 @@ def ready(engine: Engine) -> Iterator[Connection]:
 
 
 def test_the_migration_makes_the_tables_of_the_metadata(engine: Engine) -> None:
-    assert set(METADATA.tables) <= set(inspect(engine).get_table_names())
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_a_use_takes_the_sealed_credential_along_and_keeps_its_salt(ready: Connection) -> None:

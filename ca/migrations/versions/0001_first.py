@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from ostiary.recorder.ledger_migration import create_ledger_tables_1
+
 revision = "0001"
 down_revision = None
 
@@ -18,7 +20,7 @@ def upgrade() -> None:
     """Make everything."""
     _certificates()
     _status()
-    _ledger()
+    create_ledger_tables_1()
     _tokens()
 
 
@@ -107,38 +109,6 @@ def _status() -> None:
         sa.PrimaryKeyConstraint("shard"),
     )
     op.create_index("crls_by_refresh", "crls", ["refresh_at"])
-
-
-def _ledger() -> None:
-    op.create_table(
-        "ledger_head",
-        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("size", _BIG, nullable=False),
-        sa.Column("note", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
-    )
-    op.create_table(
-        "ledger_entries",
-        sa.Column("seq", _BIG, autoincrement=False, nullable=False),
-        sa.Column("leaf_hash", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("entry", sa.LargeBinary(), nullable=False),
-        sa.Column("salt", sa.LargeBinary(), nullable=True),
-        sa.PrimaryKeyConstraint("seq"),
-    )
-    op.create_table(
-        "ledger_tiles",
-        sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("tile", _BIG, autoincrement=False, nullable=False),
-        sa.Column("hashes", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("level", "tile"),
-    )
-    op.create_table(
-        "ledger_index",
-        sa.Column("term", sa.String(length=200), nullable=False),
-        sa.Column("seq", _BIG, autoincrement=False, nullable=False),
-        sa.PrimaryKeyConstraint("term", "seq"),
-    )
-    op.create_index("ledger_index_by_seq", "ledger_index", ["seq"])
 
 
 def _tokens() -> None:

@@ -1,0 +1,45 @@
+"""The ledger's tables as migrations make them, shared by the services' own.
+
+Written out, not taken from `ledger_tables`: what a release made must stay what it made. A change is a new function with a new number,
+called by a new migration of each service.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+_BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def create_ledger_tables_1() -> None:
+    """The ledger as the first release of each service made it."""
+    op.create_table(
+        "ledger_head",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("size", _BIG, nullable=False),
+        sa.Column("note", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "ledger_entries",
+        sa.Column("seq", _BIG, autoincrement=False, nullable=False),
+        sa.Column("leaf_hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("entry", sa.LargeBinary(), nullable=False),
+        sa.Column("salt", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_table(
+        "ledger_tiles",
+        sa.Column("level", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("tile", _BIG, autoincrement=False, nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("level", "tile"),
+    )
+    op.create_table(
+        "ledger_index",
+        sa.Column("term", sa.String(length=200), nullable=False),
+        sa.Column("seq", _BIG, autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("term", "seq"),
+    )
+    op.create_index("ledger_index_by_seq", "ledger_index", ["seq"])
