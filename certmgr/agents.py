@@ -43,7 +43,7 @@ from certmgr.record import (
     Spawn,
     performed,
 )
-from certmgr.scopes import ProcessKey, ProcessView, Scope
+from certmgr.scopes import ProcessKey, ProcessView, Scope, without
 from certmgr.table import Keeping, Table
 from ostiary.capabilities import Capabilities, spawnable
 from ostiary.edge.clock import Clock
@@ -201,7 +201,15 @@ class Agents:
                 raise
             if bound != record:
                 self._put(bound)
+            if record.binding is None and bound.binding is not None:
+                self._leave_others(bound.agent, bound.binding.scope)
             return self._delivered(bound.agent, wait_s)
+
+    def _leave_others(self, agent: str, scope: Scope) -> None:
+        """Who has a certificate of its own is no part of its spawner any more."""
+        for each in self._table.live():
+            if each.agent != agent and each.binding is not None:
+                self.rescope(each.agent, without(self._view, each.binding.scope, scope))
 
     def _find(self, token: Token | None, agent: str | None) -> Record:
         if token is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -58,14 +59,16 @@ class LinuxProcesses:
             return None
         return Cgroup(path=path, inode=inode, is_leaf=is_leaf, populated="populated 1" in events)
 
-    def children(self, keys: frozenset[ProcessKey]) -> frozenset[ProcessKey]:
-        """Return the living descendants of these processes, as far as they are linked now."""
+    def children(
+        self, keys: frozenset[ProcessKey], *, is_foreign: Callable[[Process], bool]
+    ) -> frozenset[ProcessKey]:
+        """Return the living descendants of these processes, as far as they are linked now; not through foreign ones."""
         found: set[ProcessKey] = set()
         waiting = list(keys)
         while waiting:
             for pid in self._children_of(waiting.pop().pid):
                 process = self.process(pid)
-                if process is not None and process.key not in found:
+                if process is not None and process.key not in found and not is_foreign(process):
                     found.add(process.key)
                     waiting.append(process.key)
         return frozenset(found)

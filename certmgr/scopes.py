@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -159,8 +159,10 @@ def distance(view: ProcessView, scope: Scope, line: Sequence[Process]) -> int | 
             depth = inside.index(False) if False in inside else len(inside)
             return 2 * depth - 1
         case ProcessScope():
-            keys = scope.members | {scope.root}
-            return next((2 * depth for depth, each in enumerate(line) if each.key in keys), None)
+            keys = {scope.root: 0} | dict.fromkeys(scope.members - {scope.root}, 1)
+            return next(
+                (2 * depth + keys[each.key] for depth, each in enumerate(line) if each.key in keys), None
+            )
         case LeaseScope():
             if process.session != scope.leader.pid or not _lives(view, scope.leader):
                 return None
@@ -178,6 +180,20 @@ def refresh(view: ProcessView, scope: Scope, children: Iterable[ProcessKey]) -> 
         return scope
     members = {key for key in (*scope.members, *children) if _lives(view, key)}
     return ProcessScope(root=scope.root, members=frozenset(members - {scope.root}))
+
+
+def without(view: ProcessView, scope: Scope, newer: Scope) -> Scope:
+    """Return a scope without those of its known descendants that are part of another agent's newer scope."""
+    if not isinstance(scope, ProcessScope):
+        return scope
+    return replace(scope, members=frozenset(key for key in scope.members if not _is_part(view, key, newer)))
+
+
+def _is_part(view: ProcessView, key: ProcessKey, scope: Scope) -> bool:
+    process = view.process(key.pid)
+    if process is None or process.key != key:
+        return False
+    return distance(view, scope, list(lineage(view, process))) is not None
 
 
 def is_alive(view: ProcessView, scope: Scope, now: datetime) -> bool:

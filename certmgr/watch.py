@@ -13,12 +13,13 @@ import logging
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from certmgr.agents import Agents
 from certmgr.processes import LinuxProcesses, open_process
 from certmgr.record import Record
-from certmgr.scopes import ProcessKey, ProcessScope, Scope, is_alive, refresh
+from certmgr.scopes import CgroupScope, Process, ProcessKey, ProcessScope, Scope, is_alive, refresh
 from ostiary.edge.clock import Clock
 
 LOOK_S: Final = 0.25
@@ -35,6 +36,9 @@ class ScopeWatch:
         self._poll = select.poll()
         self._pidfds: dict[ProcessKey, int] = {}
         self._stopped = threading.Event()
+        # What agents are made of, as of this look.
+        self._roots: set[ProcessKey] = set()
+        self._cgroups: set[str] = set()
 
     def run(self) -> None:
         """Look, then sleep until a watched process ends or it is time to look again."""
@@ -52,6 +56,9 @@ class ScopeWatch:
     def look(self) -> None:
         """Look at every agent once."""
         records = self._agents.records()
+        scopes = [each.binding.scope for each in records if each.binding]
+        self._roots = {scope.root for scope in scopes if isinstance(scope, ProcessScope)}
+        self._cgroups = {scope.path for scope in scopes if isinstance(scope, CgroupScope)}
         watched: set[ProcessKey] = set()
         for record in records:
             scope = self._scope_of(record)
@@ -69,13 +76,24 @@ class ScopeWatch:
 
     def _still_there(self, record: Record, scope: Scope) -> bool:
         if isinstance(scope, ProcessScope) and record.binding is not None:
-            children = self._view.children(frozenset({scope.root, *scope.members}))
+            known = frozenset({scope.root, *scope.members})
+            children = self._view.children(known, is_foreign=self._foreign_to(known))
             scope = refresh(self._view, scope, children)
             self._agents.rescope(record.agent, scope)
         if is_alive(self._view, scope, self._clock.now()):
             return True
         self._agents.scope_ended(record.agent)
         return False
+
+    def _foreign_to(self, known: frozenset[ProcessKey]) -> Callable[[Process], bool]:
+        """Return what tells another agent's processes from those of an agent that consists of `known`."""
+        found = (self._view.process(key.pid) for key in known)
+        cgroups = self._cgroups - {each.cgroup for each in found if each is not None}
+
+        def is_foreign(process: Process) -> bool:
+            return process.key in self._roots or process.cgroup in cgroups
+
+        return is_foreign
 
     def _is_unclaimed_too_long(self, record: Record) -> bool:
         return record.claim_by is not None and self._clock.now() >= record.claim_by

@@ -96,6 +96,7 @@ class FakeCA:
     log_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     open_gate: threading.Event = field(default_factory=threading.Event)
     away: bool = False
+    short_lived: bool = False
     address: tuple[str, int] = ("", 0)
     _serials: Iterator[int] = field(default_factory=lambda: itertools.count(0x1000))
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -182,6 +183,10 @@ class FakeCA:
             shard=ShardNumber(1),
             pending=pending,
         )
+        if self.short_lived:
+            now = datetime.now(UTC).replace(microsecond=0)
+            ends = timedelta(seconds=8)
+            plan = replace(plan, not_before=now - timedelta(seconds=1), not_after=now + ends)
         return self.authority.sign(build_tbs(self.authority.profile, plan))
 
     def start(self, *, subsystem: str = CERTIFICATE_AUTHORITY) -> None:

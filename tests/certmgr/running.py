@@ -119,3 +119,45 @@ def start_manager(fake: FakeCA, directory: Path) -> RunningManager:
 PYTHON = sys.executable
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+class Actor:
+    """A program of the test's (`tests/certmgr/actor.py`), perhaps of another user or in a cgroup of its own."""
+
+    def __init__(
+        self, running: RunningManager, *, uid: int | None = None, cgroup: Path | None = None
+    ) -> None:
+        command = [PYTHON, str(ROOT / "tests/certmgr/actor.py"), str(running.socket)]
+        command += [] if uid is None else [str(uid)]
+
+        def enter() -> None:
+            if cgroup is not None:
+                (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=ENVIRONMENT,
+            preexec_fn=enter,  # noqa: PLW1509 - no threads of ours hold locks at this point
+        )
+
+    def __call__(self, do: str, **order: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"do": do} | order).encode() + b"\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def end(self) -> None:
+        """Let go of its streams, which ends it and whatever it has become."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        if self.process.stdout.closed:
+            return
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.stdout.close()
+        self.process.wait(10)
