@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, select
 from credsvc.judge import Judge
 from credsvc.sandbox.pool import LoadedModule, ModuleDigest
 from credsvc.tables import ACTIVES, CREDENTIALS, MODULES, POLICIES
-from ostiary.errors import BadInput
+from ostiary.errors import BadInput, Misconfigured
 from ostiary.formula.manifest import Manifest, parse_manifest
 from ostiary.formula.types import Strength
 from ostiary.policy.cedar import CredentialEntity, PolicySet
@@ -172,7 +172,9 @@ class Catalog:
                 judge = _read_judge(tx, policy, modules)
             except BadInput as exc:
                 if known is None:
-                    raise
+                    raise Misconfigured(
+                        f"modules and policies in the store do not load: {exc.message}"
+                    ) from exc
                 # Activation checks this; should it fail all the same, the service goes on with what it had.
                 _log.error("active-modules-do-not-load", extra={"problem": exc.message})
                 return _Known(

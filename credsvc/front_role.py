@@ -21,7 +21,7 @@ import falcon
 from credsvc.app import Parts, make_app
 from credsvc.catalog import Catalog
 from credsvc.config import Config
-from credsvc.own_identity import OwnIdentity, claim_from_manager
+from credsvc.own_identity import OwnIdentity, claim_from_manager, claim_patiently
 from credsvc.peers import Gate
 from credsvc.pipeline import Pipeline
 from credsvc.refusals import PERIOD_S, RefusalCounter
@@ -48,6 +48,8 @@ _DEFAULT_PORT: Final = 443
 def run(config: Config, place: Place, *, listen: str, claim_fd: int) -> None:
     """Be the front until told to stop."""
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
+    # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of all workers.
+    claim_patiently(claim_from_manager(Path(config.manager_socket), claim_fd))
     worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
     host, port = parse_address(listen, what="--listen")
     run_front(

@@ -29,15 +29,14 @@ ASK_AGAIN_S: Final = 300.0
 FIRST_CLAIM_S: Final = 15.0
 """How long a start waits for the manager, who may itself wait for the CA's signature."""
 _PAUSE_S: Final = 0.1
-_CLAIM_TIMEOUT_S: Final = 5.0
+_CLAIM_TIMEOUT_S: Final = 10.0  # a manager itself waits up to 8 s for the CA
 _MAX_TOKEN_BYTES: Final = 4096
 _log = logging.getLogger("ostiary.front")
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a manager answers to a claim: PEM texts; its other members are not needed here."""
+    """What a manager answers to a claim: PEM texts, `chain` leaf first; its other members are not needed here."""
 
-    certificate: str
     key: str
     chain: str
 
@@ -46,7 +45,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
     def identity(self) -> bytes:
         """Key and certificates in one PEM."""
-        return f"{self.key}\n{self.certificate}\n{self.chain}".encode("ascii")
+        return f"{self.key}\n{self.chain}".encode("ascii")
 
 
 Claim = Callable[[], Claimed]
@@ -81,8 +80,8 @@ class OwnIdentity:
     def __init__(self, claim: Claim, *, root: bytes) -> None:
         self._claim = claim
         self._root = root
-        claimed = _claim_patiently(claim)
-        self._certificate = claimed.certificate
+        claimed = claim_patiently(claim)
+        self._chain = claimed.chain
         # Read by other threads: each attribute is replaced whole.
         self._server, self._client = self._contexts(claimed)
 
@@ -97,9 +96,9 @@ class OwnIdentity:
     def ask_again(self) -> None:
         """Claim once more, and rotate where the manager has a newer certificate."""
         claimed = self._claim()
-        if claimed.certificate != self._certificate:
+        if claimed.chain != self._chain:
             self._server, self._client = self._contexts(claimed)
-            self._certificate = claimed.certificate
+            self._chain = claimed.chain
             _log.info("certificate-rotated")
 
     def keep_fresh(self, stop: threading.Event) -> None:
@@ -116,7 +115,7 @@ class OwnIdentity:
         return server, client_context(self._root, identity)
 
 
-def _claim_patiently(claim: Claim) -> Claimed:
+def claim_patiently(claim: Claim) -> Claimed:
     """Claim until it works: at a node's first start the CA's signature may still be on its way."""
     until_s = time.monotonic() + FIRST_CLAIM_S
     while True:

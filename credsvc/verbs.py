@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Engine, select
 
 from credsvc.config import Config
+from credsvc.requests import parse_credential
 from credsvc.tables import ACTIVES, CREDENTIALS, LEDGER, MODULES, POLICIES
 from ostiary.admin.ledger_verbs import ledger_verbs
 from ostiary.admin.server import Verb, arguments_of
@@ -99,6 +100,7 @@ class _Verbs:
 
     def put_credential(self, operator: Operator, arguments: Json) -> Json:
         put = arguments_of(arguments, _Put)
+        parse_credential(put.name)
         manifest = self._active_manifest(put.module)
         manifest.check_shareable(put.shareable)
         check_ceiling_names(manifest, put.ceiling)

@@ -129,11 +129,12 @@ class ClaimManager:
 
 def _claimed(agent: Agent) -> dict[str, Any]:
     key = agent.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    certificate = agent.certificate.public_bytes(Encoding.PEM).decode()
     return {
         "agent": agent.agent,
-        "certificate": agent.certificate.public_bytes(Encoding.PEM).decode(),
+        "certificate": certificate,
         "key": key.decode(),
-        "chain": "",
+        "chain": certificate,
         "not_after": int(agent.certificate.not_valid_after_utc.timestamp()),
     }
 
