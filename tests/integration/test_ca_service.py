@@ -128,6 +128,21 @@ def test_a_revoked_certificate_is_refused_by_openssl_ocsp_and_the_front(
     assert time.monotonic() - began < 5
 
 
+def test_one_request_asks_about_several_certificates(ca: RunningCA, tmp_path: Path) -> None:
+    agents = [ca.enroll("component-harness") for _ in range(2)]
+    ca.revoke(agents[1], agents[1].serial)
+    paths = [tmp_path / f"{number}.pem" for number in range(2)]
+    for path, agent in zip(paths, agents, strict=True):
+        path.write_bytes(agent.pem)
+    done = openssl(
+        *("ocsp", "-issuer", str(ca.public / "issuing.pem"), "-cert", str(paths[0]), "-cert", str(paths[1])),
+        *("-url", f"http://127.0.0.1:{ca.status_address[1]}/ocsp", "-CAfile", str(ca.public / "root.pem")),
+    )
+    assert "Response verify OK" in done.stderr
+    assert f"{paths[0]}: good" in done.stdout
+    assert f"{paths[1]}: revoked" in done.stdout
+
+
 def _eventually(condition: Any, what: str, *, within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
