@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from credsvc.rows import ModuleRow, Rows
-from ostiary.work.ca_items import Refusals, Refuse
+from ostiary.work.ca_items import Alarm, Refusals, Refuse
 from ostiary.work.credential_items import (
     ApproveModule,
     DeleteCredential,
@@ -120,6 +120,7 @@ _DECISIONS: dict[type[Item], Callable[[Rows, Any], Decided]] = {
     Use: _use,
     Refuse: lambda _, item: _deny(item.rule, item.reason),
     Refusals: lambda _rows, _item: (AUTHORIZED, None),
+    Alarm: lambda _rows, _item: (AUTHORIZED, None),
     PutCredential: _put,
     DisableCredential: _disable,
     DeleteCredential: _delete,

@@ -75,10 +75,10 @@ class Recorder:
             return [None]
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
 
-    def record_due(self, *, now_ms: int) -> Turn | None:
-        """Record what time asks for; None where nothing is due."""
+    def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> Turn | None:
+        """Record what time asks for, and alarms of the recorder itself; None where nothing is due."""
         with self._engine.begin() as tx:
-            items = self._service.due(tx, now_ms=now_ms)
+            items = [*alarms, *self._service.due(tx, now_ms=now_ms)]
         if not items:
             return None
         return self.record([ask(item) for item in items], now_ms=now_ms)[0]

@@ -64,6 +64,8 @@ class KeyholderLink:
         self._ledger = ledger
         self._documents = documents
         self._link: Link | None = None
+        # Each connection has a name of its own: news of the end of an old one must not end the new one.
+        self._connections = 0
         self._next_try_s = 0.0
 
     @property
@@ -79,7 +81,9 @@ class KeyholderLink:
         self._next_try_s = now_s + RETRY_S
         try:
             self._bring_up_to_date()
-            self._link = self._hub.connect(self._path, expected_uids=self._expected_uids, name="keyholder")
+            self._connections += 1
+            name = f"keyholder-{self._connections}"
+            self._link = self._hub.connect(self._path, expected_uids=self._expected_uids, name=name)
         except Busy:
             return False
         except OstiaryError as exc:
@@ -88,9 +92,12 @@ class KeyholderLink:
             return False
         return True
 
-    def lost(self) -> None:
-        """The connection ended."""
+    def lost(self, name: str) -> bool:
+        """A connection of this name ended; whether it was the one in use."""
+        if self._link is None or self._link.channel != name:
+            return False
         self._link = None
+        return True
 
     def send_batch(self, batch: Batch) -> bytes | None:
         """Send; the request's id, None where the keyholder is gone or full (it will be shown the leaves when it is back)."""
@@ -117,9 +124,9 @@ class KeyholderLink:
         return None
 
     def _drop(self) -> None:
-        if self._link is not None:
+        if self._link is not None and self._link.alive:
             self._hub.end_later(self._link)
-            self._link = None
+        self._link = None
 
     def _bring_up_to_date(self) -> None:
         client = Client(self._path, expected_uids=self._expected_uids)

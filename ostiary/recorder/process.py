@@ -19,18 +19,21 @@ from dataclasses import dataclass
 
 from ostiary.edge.channel import Status
 from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
-from ostiary.errors import OstiaryError
+from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done
 from ostiary.recorder.batch import Placed, Recorder, Turn
 from ostiary.recorder.keyholder_link import KeyholderLink
 from ostiary.recorder.service import Asked, Service, Settled
 from ostiary.work.answer import Recorded, Refused, encode_answer
+from ostiary.work.ca_items import Alarm
 from ostiary.work.item import RawItem
 
 MAX_IN_FLIGHT = 4
 MAX_TURN_ITEMS = 256
 MAX_TURN_BYTES = 192 * 1024
 """Items of one turn; with hashes, attachments and framing a batch stays below a channel's frame where SO_SNDBUF can't be raised."""
+MAX_ALARMS = 100
+"""In one quarter of a second; the log has all."""
 FLUSH_AFTER_S = 0.005
 DUE_EVERY_S = 0.25
 
@@ -54,6 +57,8 @@ class RecorderLoop:
         self._queue: deque[_Waiting] = deque()
         self._in_flight: dict[bytes, tuple[Turn, list[_Waiting]]] = {}
         self._next_due_s = 0.0
+        # What the keyholder refused after it was recorded: a lie or a bug, for the ledger's readers.
+        self._alarms: list[Alarm] = []
 
     def run(self) -> None:
         """Serve until the process ends."""
@@ -67,7 +72,7 @@ class RecorderLoop:
         if not self._keyholder.ready and not self._keyholder.try_connect():
             self._refuse_all()
             return
-        while self._queue and len(self._in_flight) < MAX_IN_FLIGHT:
+        while self._queue and self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT:
             self._record(self._take())
         self._drop_late()
         self._do_due()
@@ -87,8 +92,7 @@ class RecorderLoop:
                 self._accept(event)
             case AnswerArrived():
                 self._answered(event)
-            case PeerGone(outgoing=True):
-                self._keyholder.lost()
+            case PeerGone(outgoing=True) if self._keyholder.lost(event.channel):
                 self._busy_in_flight()
             case _:
                 pass
@@ -138,6 +142,7 @@ class RecorderLoop:
         request_id = self._keyholder.send_batch(turn.batch)
         if request_id is None:
             _reply_busy(waiters)
+            self._busy_in_flight()
             return
         self._in_flight[request_id] = (turn, waiters)
 
@@ -173,18 +178,24 @@ class RecorderLoop:
                 "keyholder-refused",
                 extra={"rule": result.refused, "index": index, "item": type(ruling.item).__name__},
             )
+            self._raise_alarm(result.refused, index)
             return Status.REFUSED, Refused(
                 by="keyholder", rule=result.refused, reason=result.reason, index=index
             )
         self._recorder.unsettled.results.append(Settled(item=ruling.item, index=index, output=result.output))
         return Status.OK, Recorded(index=index, output=result.output, substitute=ruling.substitute)
 
+    def _raise_alarm(self, rule: str, index: int) -> None:
+        if rule != BadInput.kind and len(self._alarms) < MAX_ALARMS:
+            self._alarms.append(Alarm(what="keyholder-refused", detail=f"entry {index}: {rule}"))
+
     def _do_due(self) -> None:
         now_s = time.monotonic()
-        if now_s < self._next_due_s or len(self._in_flight) >= MAX_IN_FLIGHT:
+        if now_s < self._next_due_s or not self._keyholder.ready or len(self._in_flight) >= MAX_IN_FLIGHT:
             return
         self._next_due_s = now_s + DUE_EVERY_S
-        turn = self._recorder.record_due(now_ms=_now_ms())
+        turn = self._recorder.record_due(self._alarms, now_ms=_now_ms())
+        self._alarms.clear()
         if turn is not None:
             self._send(turn, [])
 

@@ -94,12 +94,16 @@ def test_a_denial_is_recorded_with_its_rule(tmp_path: Path, recorder: RecorderTh
     assert b'"decision":"denied"' in signed_entries(recorder)[1][0]
 
 
-def test_what_the_keyholder_refuses_is_an_alarm_and_stays_in_the_ledger(
+def test_what_the_keyholder_refuses_is_an_alarm_in_the_ledger(
     tmp_path: Path, recorder: RecorderThread
 ) -> None:
     with client(tmp_path, UID) as front, pytest.raises(InternalFault, match="toy-keyholder-no"):
         front.submit(act("kh"))
-    eventually(lambda: _noted(recorder, 1))
+    eventually(lambda: _noted(recorder, 2))
+    refused, alarm = signed_entries(recorder)[1]
+    assert b'"serial":"kh"' in refused
+    assert b'"alarm":"keyholder-refused","at":' in alarm
+    assert b'"detail":"entry 0: toy-keyholder-no"' in alarm
 
 
 def test_a_channel_carries_only_its_list(tmp_path: Path, recorder: RecorderThread) -> None:
