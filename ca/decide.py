@@ -16,7 +16,7 @@ from ca.decide_revocations import expire_pending, retire, revoke
 from ca.decide_services import front_certificate, responder_certificate
 from ca.decide_spawns import spawn
 from ca.decide_tokens import mint_token, redeem, void_token
-from ca.decision import DONE, Decision, Terms, denied
+from ca.decision import DONE, SIGN, Decision, Terms, denied
 from ca.rows import Rows
 from ostiary.errors import Forbidden
 from ostiary.work import ca_items as items
@@ -39,6 +39,7 @@ DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
     items.ConfirmNode: confirm_node,
     items.Revoke: revoke,
     items.ExpirePending: expire_pending,
+    items.Resign: lambda _rows, _item, _terms: SIGN,
     items.Alarm: lambda _rows, _item, _terms: DONE,
 }
 """Everything that can be asked; `PublishCRL` is the publisher's (ca/publishing.py), the rest only follows from these."""

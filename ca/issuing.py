@@ -138,14 +138,15 @@ def again(row: CertificateRow, now_s: int) -> Decision:
             "token-answer-lost", f"the signature of certificate {row.serial} was lost; make a new token"
         )
     return Decision(
-        item=Resign(certificate=_prepared(row)),
+        item=Resign(certificate=prepared_of(row)),
         attachment=b"" if row.signature is None else None,
         known_output=row.signature or b"",
         substitute=row.tbs,
     )
 
 
-def _prepared(row: CertificateRow) -> Prepared:
+def prepared_of(row: CertificateRow) -> Prepared:
+    """What was recorded of a certificate, as its first entry said it."""
     return Prepared(
         serial=row.serial,
         subsystem=row.subsystem,

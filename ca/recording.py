@@ -3,7 +3,7 @@
 Rules:
 - What is decided is pure (`ca.decide`); what is read and written are a few statements per batch (`ca.storing`).
 - An item that the recorder asks of itself has nobody who waits for it.
-- Signatures are deterministic, so storing them may wait for the next turn.
+- Signatures are deterministic, so storing them may wait for the next turn; those that a crash lost are made again at the start.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from ca.decide import decide
 from ca.decision import DONE, Decision, Terms
+from ca.issuing import RESIGN_S, prepared_of
 from ca.publishing import Publisher
-from ca.storing import load, store
+from ca.storing import certificate_row, load, store
 from ca.tables import CERTIFICATES
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.service import Asked, Ruling, Settled
@@ -40,6 +41,7 @@ CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
     "admin": ca_items.ADMIN,
 }
 MAX_EXPIRED_AT_ONCE: Final = 200
+MAX_RESIGNED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class CAService:
         self.origin = settings.origin
         self._settings = settings
         self._publisher = publisher
+        self._looked_for_unsigned = False
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
         """Rule on a batch."""
@@ -97,8 +100,12 @@ class CAService:
             tx.execute(update(CERTIFICATES).where(by_serial).values(signature=bindparam("v")), signatures)
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
-        """Pending certificates that ran out, then lists."""
+        """At a start what was never signed; pending certificates that ran out; lists."""
         now_s = now_ms // 1000
+        if not self._looked_for_unsigned:
+            self._looked_for_unsigned = True
+            if unsigned := _unsigned(tx, now_s):
+                return unsigned
         deadline = CERTIFICATES.c.deadline
         late = (
             select(CERTIFICATES.c.serial)
@@ -129,6 +136,21 @@ class CAService:
             max_lifetime_s=self._settings.max_lifetime_s,
             max_node_lifetime_s=self._settings.max_node_lifetime_s,
         )
+
+
+def _unsigned(tx: Connection, now_s: int) -> list[Item]:
+    """What an earlier process recorded and got no signature for, while the keyholder still makes one; the rest waits to be asked for."""
+    lost = (
+        select(CERTIFICATES)
+        .where(
+            CERTIFICATES.c.issued_at >= now_s - RESIGN_S,
+            CERTIFICATES.c.signature.is_(None),
+            CERTIFICATES.c.status != "revoked",
+        )
+        .order_by(CERTIFICATES.c.issued_at.desc())
+        .limit(MAX_RESIGNED_AT_ONCE)
+    )
+    return [Resign(certificate=prepared_of(certificate_row(found))) for found in tx.execute(lost)]
 
 
 def _rulings(asked: Asked, decision: Decision, answers: int | None) -> list[Ruling]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import pwd
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,6 +25,8 @@ from ostiary.work.item import Operator
 Verb = Callable[[Operator, dict[str, Any]], Any]
 ArgumentsT = TypeVar("ArgumentsT", bound=msgspec.Struct)
 
+_AT_PATH: Final = re.compile(r" - at `\$\.([^`]+)`$")
+_QUOTED_FIELD: Final = re.compile(r"field `([^`]+)`")
 _log = logging.getLogger("ostiary.admin")
 
 
@@ -65,9 +68,9 @@ def arguments_of(arguments: dict[str, Any], kind: type[ArgumentsT]) -> Arguments
 
 
 def _field_of(message: str) -> str | None:
-    # msgspec ends with " - at `$.name`", or names a missing field as `name`
-    _, _, path = message.rpartition("`$.")
-    return path.rstrip("`") or None if path else None
+    """The argument at fault: msgspec ends with its path, or quotes a field that is missing or unknown."""
+    found = _AT_PATH.search(message) or _QUOTED_FIELD.search(message)
+    return found[1] if found else None
 
 
 def operator_of(peer: PeerCredentials) -> Operator:
