@@ -1,0 +1,42 @@
+"""The demonstration as a newcomer runs it: the command, its exit code, its account, and nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ostiary.demo.scenario import STEPS
+
+
+def test_the_demonstration_is_true_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ostiary.cli", "demo"],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "TMPDIR": "/tmp"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for title, _ in STEPS:
+        assert title in done.stdout
+    assert "all true" in done.stdout
+    assert "✗" not in done.stdout
+    assert "kept:" not in done.stderr
+
+
+def test_a_check_that_is_not_true_ends_the_story() -> None:
+    from rich.console import Console
+
+    from ostiary.demo.account import Account, CheckFailed
+
+    account = Account(Console(quiet=True))
+    account.check(True, "one is one")
+    try:
+        account.check(False, "one is two")
+    except CheckFailed as exc:
+        assert "one is two" in exc.message
+    else:
+        raise AssertionError("a false check passed")
+    assert account.checks == 1
