@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import falcon
-from sqlalchemy.exc import SQLAlchemyError
 
 from ca.config import Config
 from ca.front.app import build_app
-from ca.front.dial_back import prove_by_dial
+from ca.front.dial_back import Dialler
 from ca.front.doorkeeper import Doorkeeper
 from ca.front.enroller import STAGES, Enroller
 from ca.front.feed import RevocationFeed
@@ -31,7 +30,7 @@ from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.tls import cut_off
 from ostiary.edge.users import RoleName
-from ostiary.errors import OstiaryError
+from ostiary.errors import Busy, OstiaryError
 from ostiary.recorder.database import open_for_reading
 from ostiary.roles import Place, recorder_client
 
@@ -137,7 +136,8 @@ class _Worker:
             ),
             # Half the threads may wait for revocations; the others serve.
             feed=RevocationFeed(reader, cut_off=cut_off, max_waiters=max(1, self._config.threads // 2)),
-            prove=lambda address, host, der: prove_by_dial(address, host=host, expected_der=der),
+            # A dial keeps a thread for up to 3 s; most of them must stay free.
+            prove=Dialler(max_at_once=max(1, self._config.threads // 4)).prove,
             is_ready=self._readiness(reader),
             clock=clock,
             metrics=self._metrics,
@@ -151,7 +151,7 @@ class _Worker:
             store = recorder = True
             try:
                 reader.last_revocation()
-            except SQLAlchemyError:
+            except Busy:
                 store = False
             try:
                 connect(channel, expected_uids=recorder_uids).close()

@@ -5,7 +5,7 @@
    multicast). Loopback is allowed: a machine may enroll itself.
 3. TLS 1.3 to it, with SNI `<agent>.<node>`. The handshake proves that the peer holds the key of the certificate it shows.
 4. That certificate is the pending one, byte for byte (so key and serial number, too).
-5. All within DIAL_S.
+5. All within DIAL_S, and only so many at once: each keeps one of the front's threads.
 
 No chain is verified: one certificate is expected, and it is compared whole. A first certificate may have no serverAuth, either.
 """
@@ -16,14 +16,31 @@ import hmac
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 from typing import Final
 
 from ca.addresses import parse_address, split_dial_back
-from ostiary.errors import Forbidden
+from ostiary.errors import Busy, Forbidden
 
 DIAL_S: Final = 3.0
 RULE: Final = "dial-back"
+
+
+class Dialler:
+    """`prove_by_dial`, at most `max_at_once` of them in this worker; Busy beyond."""
+
+    def __init__(self, *, max_at_once: int) -> None:
+        self._lines = threading.BoundedSemaphore(max_at_once)
+
+    def prove(self, address_text: str, host: str, expected_der: bytes) -> None:
+        """Dial and compare, or raise Busy at once."""
+        if not self._lines.acquire(blocking=False):
+            raise Busy("dial-back: too many at once", retry_after_s=int(DIAL_S))
+        try:
+            prove_by_dial(address_text, host=host, expected_der=expected_der)
+        finally:
+            self._lines.release()
 
 
 def prove_by_dial(address_text: str, *, host: str, expected_der: bytes) -> None:

@@ -14,10 +14,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from ca.front.reader import RevocationStep, StoreReader
 from ostiary.certificate import parse_serial_hex
+from ostiary.errors import Busy
 
 _log = logging.getLogger("ostiary.ca.front")
 POLL_S: Final = 0.1
@@ -46,8 +45,8 @@ class RevocationFeed:
         while not stopped.wait(POLL_S):
             try:
                 self.look()
-            except SQLAlchemyError as exc:
-                _log.warning("feed-unreadable", extra={"error": type(exc).__name__})
+            except Busy as exc:
+                _log.warning("feed-unreadable", extra={"problem": exc.message})
 
     def look(self) -> None:
         """Ask the store once."""

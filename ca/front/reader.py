@@ -1,7 +1,7 @@
 """What the network side reads of the CA's store: rows by index, never a scan, with an engine that cannot write.
 
 Rules:
-- One short read transaction per question; each sees what the recorder committed before it.
+- One short read transaction per question; each sees what the recorder committed before it. A store that can't be read is Busy.
 - The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full (ca/shards.py), at
   2,000 certificates a second by 500 ms, so an old answer still fits.
 """
@@ -20,6 +20,7 @@ from ca.ocsp import CertStatus, Good, Revoked
 from ca.rows import CertificateRow, TokenRow
 from ca.shards import Shard, ShardNumber, current_shard, first_shard
 from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ostiary.recorder.database import reading
 
 SHARD_MEMORY_S: Final = 0.1
 MAX_REVOCATIONS: Final = 1000
@@ -77,7 +78,7 @@ class StoreReader:
         return self._engine
 
     def _one(self, query: Select[Any], **values: object) -> Any:
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             return tx.execute(query, values).one_or_none()
 
     def token(self, token_id: str) -> TokenRow | None:
@@ -106,7 +107,7 @@ class StoreReader:
 
     def statuses(self, serials: Sequence[str]) -> dict[str, CertStatus]:
         """What OCSP says of each serial number; those that were never issued are missing."""
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             rows = tx.execute(_STATUS, {"serials": list(serials)}).all()
         return {row.serial: _cert_status(row) for row in rows}
 
@@ -117,7 +118,7 @@ class StoreReader:
 
     def revocations_since(self, since: int) -> list[RevocationStep]:
         """At most MAX_REVOCATIONS steps after `since`, in order."""
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             return [RevocationStep(**row._mapping) for row in tx.execute(_SINCE, {"since": since})]  # noqa: SLF001
 
     def crl(self, shard: int) -> StoredCRL | None:
@@ -127,7 +128,7 @@ class StoreReader:
 
     def shard_crls(self) -> list[bytes]:
         """The newest signed list of each shard (DER), in order."""
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             return list(tx.execute(_SHARD_CRLS).scalars())
 
 

@@ -17,7 +17,6 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy.exc import SQLAlchemyError
 
 from ca.front.doorkeeper import Recording
 from ca.ocsp import ErrorStatus, error_response
@@ -28,7 +27,7 @@ from ostiary.edge.channel import Status
 from ostiary.edge.clock import Clock
 from ostiary.edge.hub import Hub, Request
 from ostiary.edge.role import StopSignal
-from ostiary.errors import OstiaryError
+from ostiary.errors import Busy, OstiaryError
 from ostiary.work.ca_items import ResponderCertificate
 
 _log = logging.getLogger("ostiary.ca.responder")
@@ -111,8 +110,8 @@ class ResponderLoop:
             return True
         try:
             self._answers.look()
-        except SQLAlchemyError as exc:
-            _log.warning("store-unreadable", extra={"error": type(exc).__name__})
+        except Busy as exc:
+            _log.warning("store-unreadable", extra={"problem": exc.message})
             return False
         self._looked_ns = now_ns
         return True
@@ -120,8 +119,8 @@ class ResponderLoop:
     def _answer(self, request_der: bytes) -> bytes:
         try:
             return self._answers.answer(request_der)
-        except SQLAlchemyError as exc:
-            _log.warning("store-unreadable", extra={"error": type(exc).__name__})
+        except Busy as exc:
+            _log.warning("store-unreadable", extra={"problem": exc.message})
             return _TRY_LATER
 
     def _renew(self) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy import Engine
 from ostiary.errors import NotFound
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import TILE_WIDTH, Bundle, Tile, encode_bundle, parse_path, tile_width
+from ostiary.recorder.database import reading
 from ostiary.recorder.ledger_reader import LedgerReader
 from ostiary.recorder.ledger_tables import LedgerTables
 
@@ -51,17 +52,17 @@ class _Source:
         self.admit = admit
 
     def note(self) -> bytes:
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             return LedgerReader(tx, self._tables).note()
 
     def hashes(self, tile: Tile) -> bytes:
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             reader = LedgerReader(tx, self._tables)
             _check_covered(reader, tile.level, tile.index, tile.width)
             return reader.hashes.tile(tile.level, tile.index, tile.width)
 
     def entries(self, bundle: Bundle) -> bytes:
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             reader = LedgerReader(tx, self._tables)
             _check_covered(reader, 0, bundle.index, bundle.width)
             rows = reader.entries(bundle.index * TILE_WIDTH, bundle.width)

@@ -9,11 +9,16 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
+
+from ostiary.errors import Busy
 
 
 def sqlite_url(path: Path) -> str:
@@ -43,6 +48,16 @@ def open_for_reading(url: str, *, connections: int = 8) -> Engine:
     )
     _prepare_sqlite(engine, read_only=True)
     return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A read transaction: one committed state, whatever is written meanwhile. Busy where the store can't be read now."""
+    try:
+        with engine.begin() as tx:
+            yield tx
+    except SQLAlchemyError as exc:
+        raise Busy("the store can't be read now") from exc
 
 
 def open_once(url: str) -> Engine:

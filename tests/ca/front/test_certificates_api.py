@@ -179,3 +179,11 @@ def test_readiness_says_which_part_is_missing(front: FrontForTests) -> None:
     result = front.ask("GET", "/readyz")
     assert (result.status_code, result.json["checks"]["recorder"]) == (503, False)
     assert front.ask("GET", "/healthz").status_code == 200
+
+
+def test_a_store_that_cannot_be_read_is_busy_and_says_nothing(front: FrontForTests) -> None:
+    holder = front.holder()
+    (front.directory / "store.sqlite").rename(front.directory / "gone")
+    front.reader.engine.dispose()
+    result = front.ask("GET", "/v1/whoami", holder=holder)
+    assert (result.status_code, result.json["detail"]) == (503, "the store can't be read now")

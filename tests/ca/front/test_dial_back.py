@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from ca.front import dial_back
-from ca.front.dial_back import prove_by_dial
+from ca.front.dial_back import Dialler, prove_by_dial
 from ostiary.edge.tls import server_context
-from ostiary.errors import BadInput, Forbidden
+from ostiary.errors import BadInput, Busy, Forbidden
 from tests.edge.pki import Leaf, Root
 
 ROOT = Root()
@@ -79,3 +79,18 @@ def test_a_silent_peer_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.raises(Forbidden, match="did not answer within"),
     ):
         prove_by_dial(f"127.0.0.1:{listener.getsockname()[1]}", host=HOST, expected_der=b"x")
+
+
+def test_only_so_many_dial_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialler = Dialler(max_at_once=1)
+    refused: list[Busy] = []
+
+    def during(*_args: object, **_kwargs: object) -> None:
+        with pytest.raises(Busy) as caught:
+            dialler.prove("127.0.0.1:1", HOST, b"")
+        refused.append(caught.value)
+
+    monkeypatch.setattr(dial_back, "prove_by_dial", during)
+    dialler.prove("127.0.0.1:1", HOST, b"")
+    dialler.prove("127.0.0.1:1", HOST, b"")
+    assert [error.retry_after_s for error in refused] == [3, 3]
