@@ -51,4 +51,5 @@ def split_dial_back(dial_back: str) -> tuple[str, int]:
 
 def is_same_host(bound: str, peer: str) -> bool:
     """Whether a peer's address (as `parse_address` writes it) is the one that a token is bound to; "" is bound to none."""
-    return bound in {"", peer} or bound.startswith((f"{peer}:", f"[{peer}]:"))
+    has_port = bound.startswith("[") or bound.count(":") == 1
+    return bound in {"", peer} or (has_port and split_dial_back(bound)[0] == peer)
