@@ -3,7 +3,7 @@
 Rules:
 - The first claim presents the token; it binds the agent to the claimer's user and scope.
 - Afterwards only that user from that scope may come again, with the token or without; anybody else is refused, and reported.
-- A claimer that is deeper inside another agent's scope is that agent, not this one.
+- Without the token, a claimer that is deeper inside another agent's scope is that agent, not this one.
 - The two agents that bootstrap are claimed by root or the manager's own user only: their document is no secret.
 """
 
@@ -61,7 +61,7 @@ def bind(
     """Return the record as it is after the claim was let in; raises Forbidden(rule=claim-...) or Unauthenticated.
 
     `others` are the scopes of all other agents. 1. The user.  2. A first claim: with the token, and a scope is chosen.
-    3. A later one: inside that scope, and in no other agent's deeper one.  4. A lease goes on.
+    3. A later one: inside that scope and, without the token, in no other agent's deeper one.  4. A lease goes on.
     """
     _check_user(record, claim.peer, here)
     if record.binding is None:
@@ -70,7 +70,7 @@ def bind(
         scope = choose_scope(view, claim.peer.process, _surroundings(record, claim, here, now))
         return replace(record, binding=Binding(uid=claim.peer.uid, scope=scope))
     scope = record.binding.scope
-    _check_inside(scope, claim.peer.process, others, view)
+    _check_inside(scope, claim.peer.process, () if claim.has_token else others, view)
     if isinstance(scope, LeaseScope):
         return replace(record, binding=Binding(uid=claim.peer.uid, scope=replace(scope, until=now + LEASE)))
     return record

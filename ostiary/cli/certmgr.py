@@ -11,7 +11,7 @@ from ostiary.cli import output
 from ostiary.cli.manager_socket import manager_socket, socket_option, told
 from ostiary.errors import BadInput
 
-_COLUMNS = ("agent", "subsystem", "state", "generation", "serial_number", "not_after", "scope")
+_COLUMNS = ("agent", "subsystem", "state", "generation", "not_after", "scope")
 
 
 @click.group()

@@ -1,0 +1,87 @@
+"""A record comes back from its kernel form as it was, and nothing of it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from certmgr.lifecycle import Action, Life, State
+from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serial_numbers
+from certmgr.record_form import decode_record, encode_record
+from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope
+from keyutils.payload import decode
+from ostiary.errors import BadInput
+from tests.certmgr.builders import KEYS, authority, issued, record
+from tests.ostiary.builders import NOW
+
+KEY = ProcessKey(30, 130)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"binding": Binding(uid=7, scope=CgroupScope(path="/own", inode=9)), "claim_by": NOW},
+        {"binding": Binding(uid=0, scope=ProcessScope(root=KEY, members=frozenset({ProcessKey(31, 2)})))},
+        {"binding": Binding(uid=0, scope=LeaseScope(leader=KEY, until=NOW))},
+        {"spawn": Spawn(spawner="x", serial_number="0a", process=KEY), "uid": 5, "named": KEY},
+        {"capabilities": None, "endpoints": None},
+    ],
+)
+def test_what_is_written_is_read(changes: dict[str, Any]) -> None:
+    before = record(**changes)
+    after = decode_record(encode_record(before), now=NOW, jitter=0.5)
+    assert replace(after, life=before.life) == before
+    assert (after.life.state, after.life.installed, after.life.used) == (
+        before.life.state,
+        before.life.installed,
+        before.life.used,
+    )
+
+
+def test_work_that_was_under_way_is_due_at_once() -> None:
+    asking = record(
+        life=Life(state=State.REQUESTED, due=None), current=None, upcoming=Generation(number=1, keys=KEYS)
+    )
+    assert decode_record(encode_record(asking), now=NOW, jitter=0.5).life.due == NOW
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80", msgspec.msgpack.encode({"version": 9})])
+def test_what_is_no_record_is_refused(content: bytes) -> None:
+    with pytest.raises(BadInput, match="can't be read"):
+        decode_record(content, now=NOW, jitter=0.5)
+
+
+def test_another_version_is_refused() -> None:
+    tree = msgspec.msgpack.decode(encode_record(record()))
+    tree["version"] = 2
+    with pytest.raises(BadInput):
+        decode_record(msgspec.msgpack.encode(tree), now=NOW, jitter=0.5)
+
+
+def test_a_private_key_is_never_shown() -> None:
+    secret = KEYS.private_key_pem.reveal().decode().splitlines()[1]
+    assert secret not in repr(record())
+    assert secret not in repr(decode_record(encode_record(record()), now=NOW, jitter=0.5))
+
+
+def test_the_payload_is_what_the_upcall_delivers() -> None:
+    payload = decode(payload_of(record(), authority().root))
+    assert payload.generation == 1
+    assert payload.not_after == int((NOW + timedelta(hours=2)).timestamp())
+    assert len(payload.chain_pem) == 2
+    assert payload.private_key_pem == KEYS.private_key_pem.reveal()
+
+
+def test_actions_move_generations() -> None:
+    second = Generation(number=2, keys=KEYS, issued=issued())
+    both: Record = replace(record(), upcoming=second)
+    assert len(serial_numbers(both)) == 2
+    promoted = performed(both, [Action.PROMOTE, Action.INSTALL])
+    assert (promoted.current, promoted.upcoming, promoted.next_number) == (second, None, 3)
+    assert performed(both, [Action.DISCARD]).upcoming is None
+    assert serial_numbers(performed(both, [Action.WITHDRAW])) == []
