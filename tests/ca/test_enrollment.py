@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ca import enrollment
 from ca.accept import AcceptedCSR, CSRBytes, accept
 from ca.enrollment import (
     RANDOM_BYTES,
@@ -22,6 +23,8 @@ from ca.enrollment import (
     wanted_by_token,
 )
 from ca.issuing import first_certificate
+from ca.lint import LintError
+from ca.profile import LeafPlan, Profile, build_tbs
 from ca.rows import CertificateRow, TokenRow
 from ca.shards import ShardNumber
 from ostiary.capabilities import Capabilities, parse_capabilities
@@ -148,6 +151,18 @@ def test_a_node_outside_the_node_domains_is_refused() -> None:
         APPLICATION, replace(TOKEN, node="n1.elsewhere.example", endpoints=""), grant=granted(*ALL)
     )
     with pytest.raises(BadInput, match="none of the node domains"):
+        prepared_by(wanted)
+
+
+def test_bytes_that_say_something_else_never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder that drops the pending flag, say: lint reads the bytes back."""
+
+    def build(profile: Profile, plan: LeafPlan) -> bytes:
+        return build_tbs(profile, replace(plan, pending=False))
+
+    monkeypatch.setattr(enrollment, "build_tbs", build)
+    wanted = wanted_by_token(APPLICATION, replace(TOKEN, bootstrap=True), grant=granted(*ALL))
+    with pytest.raises(LintError, match="capabilities"):
         prepared_by(wanted)
 
 
