@@ -22,6 +22,7 @@ from ostiary.cli.invocation import home
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import BadInput, Misconfigured, NotFound
 from ostiary.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse_verifier_key
+from ostiary.ledger.errors import NotProven
 from ostiary.ledger.tlog_proof import open_proof
 from ostiary.ledger.tree import HASH_BYTES
 from ostiary.ledger.verify import Since, verify_log
@@ -166,11 +167,14 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
 def prove(service: str, vkey: Path | None, which: str) -> None:
     """Prove that an entry, or the issue of a certificate, is in the signed ledger."""
     ledger = _ledger(service, vkey)
-    answer = ledger.client.call("ledger.prove", index=_index_of(ledger, which))
+    asked = _index_of(ledger, which)
+    answer = ledger.client.call("ledger.prove", index=asked)
     proof, entry = answer["proof"].encode(), answer["entry"].encode()
     checkpoint, index = open_proof(proof, entry=entry, keys=[ledger.verifier])
-    if index != answer["index"]:
-        raise BadInput(f"the service proved entry {index}, not {answer['index']}")
+    if index != asked:
+        raise NotProven(f"the service proved entry {index}, not {asked}", first_index=asked, last_index=asked)
+    if not _is_index(which) and f'"{which}"'.encode() not in entry:
+        raise NotProven(f"the service proved entry {index}, which is not about {which[:64]!r}")
     output.emit(
         {
             "index": index,
@@ -186,10 +190,14 @@ def prove(service: str, vkey: Path | None, which: str) -> None:
     )
 
 
+def _is_index(which: str) -> bool:
+    """A serial number of 159 bits is longer than any index."""
+    return which.isascii() and which.isdecimal() and len(which) < 19
+
+
 def _index_of(ledger: Ledger, which: str) -> int:
     """The index itself, or that of the entry by which a certificate was issued."""
-    # A serial number of 159 bits is longer than any index.
-    if which.isascii() and which.isdecimal() and len(which) < 19:
+    if _is_index(which):
         return int(which)
     found = list(_found(ledger, [f"serial:{which}"], 0))
     for index, entry in found:
