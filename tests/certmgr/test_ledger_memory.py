@@ -1,0 +1,92 @@
+"""The memory of checkpoints: it follows what grows, and keeps both sides of a contradiction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from certmgr.bootstrap import KnownLedger
+from certmgr.ledger_memory import LedgerMemory
+from ostiary.errors import BadInput, InternalFault
+from ostiary.ledger.checkpoint import KeyType, verifier_key
+from ostiary.ledger.memory import MemoryLog
+from ostiary.ledger.tiles import Tile, parse_path
+from tests.certmgr.builders import MemoryVault
+from tests.certmgr.fake_ca import ORIGIN, FakeCA
+
+
+def fetcher(log: MemoryLog) -> Callable[[str], bytes]:
+    def fetch(path: str) -> bytes:
+        tile = parse_path(path)
+        assert isinstance(tile, Tile)
+        return log.tile(tile.level, tile.index, tile.width)
+
+    return fetch
+
+
+@pytest.fixture
+def fake() -> FakeCA:
+    fake = FakeCA()
+    fake.log = MemoryLog([b"entry %d" % number for number in range(300)])
+    return fake
+
+
+def known(fake: FakeCA, note: bytes | None = None) -> KnownLedger:
+    key = verifier_key(ORIGIN, fake.log_key, KeyType.LOG)
+    return KnownLedger(origin=ORIGIN, key=key, note=fake.checkpoint() if note is None else note)
+
+
+def test_a_growing_ledger_is_followed_over_restarts(fake: FakeCA) -> None:
+    vault, ledger = MemoryVault(), known(fake)
+    memory = LedgerMemory(ledger, vault)
+    fake.log.append([b"more %d" % number for number in range(500)])
+    memory.see(fake.checkpoint(), fetcher(fake.log))
+    assert (memory.status()["size"], memory.status()["alarm"]) == (800, False)
+    assert LedgerMemory(ledger, vault).status() == memory.status()
+
+
+@pytest.mark.parametrize("entries", [[b"a"] * 299, [b"other"] * 300, [b"other"] * 900])
+def test_a_smaller_or_different_ledger_is_an_alarm_and_both_are_kept(
+    fake: FakeCA, entries: list[bytes]
+) -> None:
+    vault, ledger, before = MemoryVault(), known(fake), fake.checkpoint().decode()
+    memory = LedgerMemory(ledger, vault)
+    fake.log = MemoryLog(entries)
+    memory.see(fake.checkpoint(), fetcher(fake.log))
+    status = memory.status()
+    assert status["alarm"] is True
+    assert status["checkpoint"] == before
+    assert status["contradiction"] == fake.checkpoint().decode()
+    fake.log = MemoryLog([b"entry %d" % number for number in range(301)])
+    memory.see(fake.checkpoint(), fetcher(fake.log))
+    assert memory.status()["alarm"] is True
+    assert LedgerMemory(ledger, vault).status() == memory.status()
+
+
+def test_a_checkpoint_by_another_key_counts_for_nothing(fake: FakeCA) -> None:
+    memory = LedgerMemory(known(fake), MemoryVault())
+    other = FakeCA(log=MemoryLog([b"x"]))
+    with pytest.raises(BadInput):
+        memory.see(other.checkpoint(), fetcher(other.log))
+    assert memory.status()["alarm"] is False
+
+
+def test_a_tile_of_another_length_is_no_contradiction(fake: FakeCA) -> None:
+    memory = LedgerMemory(known(fake), MemoryVault())
+    fake.log.append([b"more"])
+    with pytest.raises(InternalFault):
+        memory.see(fake.checkpoint(), lambda _path: b"short")
+    assert memory.status()["alarm"] is False
+
+
+def test_without_a_first_checkpoint_the_first_seen_is_it(fake: FakeCA) -> None:
+    memory = LedgerMemory(known(fake, b""), MemoryVault())
+    assert memory.status()["size"] is None
+    memory.see(fake.checkpoint(), fetcher(fake.log))
+    assert memory.status()["size"] == 300
+
+
+def test_a_memory_that_cannot_be_read_starts_again(fake: FakeCA) -> None:
+    vault = MemoryVault(contents={f"ledger:{ORIGIN}": b"nonsense"})
+    assert LedgerMemory(known(fake), vault).status()["size"] == 300
