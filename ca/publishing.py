@@ -22,12 +22,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 
 from ca.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
 from ca.rows import CRLRow
+from ca.shards import is_retired
 from ca.storing import feed_end, store_crl
-from ca.tables import CRLS, REVOCATIONS
+from ca.tables import CRLS, REVOCATIONS, SHARDS
 from ostiary.work.ca_items import PublishCRL
 
 COMPLETE: Final = -1
@@ -40,6 +41,7 @@ MAX_COMPLETE_BYTES: Final = 384 * 1024
 """Below a channel's frame where SO_SNDBUF can't be raised (425,952 bytes): about 8,000 unexpired revoked certificates."""
 KEPT_S: Final = 24 * 3600
 LOST_AFTER_S: Final = 5
+RETIRE_EVERY_S: Final = 3600
 
 _log = structlog.get_logger()
 
@@ -70,11 +72,13 @@ class Publisher:
         self._dirty: set[int] = set()
         self._seen = -1
         self._unsigned: dict[tuple[int, int], _Unsigned] = {}
+        self._retire_at = 0
 
     def due(self, tx: Connection, *, now_s: int) -> list[PublishCRL]:
         """The lists to publish now; each comes back through `attachment` and `record`, or is due again."""
         if self._seen < 0:
             self._look_at_start(tx)
+        self._retire(tx, now_s)
         self._look_at_feed(tx)
         self._look_for_lost(now_s)
         items: list[PublishCRL] = []
@@ -142,6 +146,24 @@ class Publisher:
             self._dirty |= {*tx.execute(shards).scalars(), COMPLETE}
             self._seen = end
 
+    def _retire(self, tx: Connection, now_s: int) -> None:
+        """Drop shards whole once the last of their certificates has been expired for a day; the newest two stay."""
+        if now_s < self._retire_at:
+            return
+        self._retire_at = now_s + RETIRE_EVERY_S
+        rows = tx.execute(select(SHARDS.c.number, SHARDS.c.last_not_after).order_by(SHARDS.c.number)).all()
+        moment = datetime.fromtimestamp(now_s, UTC)
+        retired = [
+            row.number
+            for row in rows[:-2]
+            if is_retired(datetime.fromtimestamp(row.last_not_after, UTC), moment)
+        ]
+        for shard in retired:
+            tx.execute(delete(CRLS).where(CRLS.c.shard == shard))
+            tx.execute(delete(SHARDS).where(SHARDS.c.number == shard))
+            self._entries.pop(shard, None)
+            self._dirty.discard(shard)
+
     def _look_for_lost(self, now_s: int) -> None:
         """A list without its signature after some seconds is made anew, under the next number."""
         for (shard, number), unsigned in list(self._unsigned.items()):
@@ -153,10 +175,13 @@ class Publisher:
         """The lists that are due, the complete one (-1) last."""
         columns = [CRLS.c[name] for name in ("shard", "number", "through", "this_update", "refresh_at")]
         due = or_(CRLS.c.refresh_at <= now_s, CRLS.c.shard.in_(sorted(self._dirty)))
-        return [
+        rows = [
             CRLRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
             for found in tx.execute(select(*columns).where(due).order_by(CRLS.c.shard.desc()))
         ]
+        # Whoever revokes what expired long ago names a shard that has retired: nobody waits for its list.
+        self._dirty &= {row.shard for row in rows}
+        return rows
 
     def _list(self, tx: Connection, row: CRLRow, now_s: int) -> tuple[PublishCRL, bytes]:
         """A shard's next list: the entries kept, and the feed's new ones."""

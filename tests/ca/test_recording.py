@@ -277,3 +277,21 @@ def test_descendants_are_read_from_the_store_level_by_level(office: Office) -> N
     assert [type(r.item).__name__ for r in rulings] == ["Revoke"] + ["RevokeDescendant"] * 3
     states = {row.serial: row.status for row in office.rows(CERTIFICATES)}
     assert [serial for serial, state in states.items() if state == "active"] == [other]
+
+
+def test_a_shard_goes_whole_when_its_certificates_are_long_expired(office: Office) -> None:
+    first = office.issue(TOKEN)
+    for number in (2, 3):
+        office.desk.wait(3700)
+        office.do(office.desk.mint(token_id="abcdefgh"[number] * 16))
+        item = office.desk.redeem(token_id="abcdefgh"[number] * 16, shard=number, spki_digest=key(number))
+        assert office.do(item)[0].verdict.decision == "authorized"
+    office.publish()
+    assert [row.number for row in office.rows(SHARDS)] == [1, 2, 3]
+    office.desk.wait(2 * 86400)
+    office.publish()
+    assert [row.number for row in office.rows(SHARDS)] == [2, 3]
+    assert sorted(row.shard for row in office.rows(CRLS)) == [COMPLETE, 2, 3]
+    office.do(office.desk.revoke(first))
+    office.desk.wait(1)
+    assert office.publish() == [(COMPLETE, 3, 0)]
