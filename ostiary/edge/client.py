@@ -6,7 +6,7 @@ Rules:
 - A request is sent once. It is sent again only on a new connection when the old one failed before a byte of the
   answer came and the method is safe (RFC 9110, 9.2.1); everything else that fails is `Busy`.
 - A problem document becomes the `OstiaryError` it was; `Busy.retry_after_s` is the caller's to respect.
-- Answers have a size limit. A client is one thread's.
+- An answer that was cut off is `Busy`, never a shorter answer. Answers have a size limit. A client is one thread's.
 """
 
 from __future__ import annotations
@@ -195,6 +195,9 @@ class HTTPClient:
         if len(content) > self._limit_bytes:
             self.close()
             raise InternalFault(f"'{self._host}' answered with more than {self._limit_bytes} bytes")
+        if raw.length:
+            # A read with a limit takes the end of the connection for the end of the body.
+            raise http.client.IncompleteRead(content, raw.length)
         if raw.will_close:
             self.close()
         received = {name.lower(): value for name, value in raw.getheaders()}
@@ -212,7 +215,7 @@ class HTTPClient:
             return Forbidden(
                 f"'{self._host}' did not prove its name: {exc.verify_message}", rule="server-certificate"
             )
-        if isinstance(exc, ssl.SSLError):
+        if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
             # In TLS 1.3 a refused client certificate shows at the first read.
             return Unauthenticated(f"'{self._host}' ended TLS: {exc.reason}")
         if isinstance(exc, TimeoutError):

@@ -129,6 +129,13 @@ def test_a_post_whose_answer_is_lost_is_not_sent_again() -> None:
     assert len(seen) == 1
 
 
+def test_an_answer_that_was_cut_off_is_not_one() -> None:
+    address, _, thread = served_once([b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(99)])
+    with HTTPClient(tcp_connector(address, timeout_s=2), host="x") as client, pytest.raises(Busy):
+        client.request("POST", "/", body=b"pay")
+    thread.join()
+
+
 def test_a_late_answer_is_busy_and_one_too_large_is_refused() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with (
