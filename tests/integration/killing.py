@@ -191,3 +191,12 @@ class Follower:
 
 def _key_in(path: Path) -> VerifierKey:
     return parse_verifier_key(path.read_text("ascii").strip())
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that nobody has waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in {"Z", "X"}

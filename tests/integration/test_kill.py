@@ -24,7 +24,7 @@ import pytest
 from ostiary.edge.home import ServiceHome
 from ostiary.work.entry import salted_holes_digest
 from tests.integration.credential_service import AWS_SECRET, Service, running
-from tests.integration.killing import Follower, Load, Roles, come_back, load_of
+from tests.integration.killing import Follower, Load, Roles, come_back, is_alive, load_of
 from tests.integration.traces import descendants
 
 pytestmark = pytest.mark.slow
@@ -194,7 +194,7 @@ def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_led
     supervisor.kill()
     supervisor.wait()
     deadline = time.monotonic() + 3
-    while left := [pid for pid in family if _is_alive(pid)]:
+    while left := [pid for pid in family if is_alive(pid)]:
         assert time.monotonic() < deadline, f"{left} outlive their supervisor"
         time.sleep(0.02)
     began = time.monotonic()
@@ -203,12 +203,3 @@ def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_led
     assert time.monotonic() - began < BACK_S
     # The follower accepts only a ledger that begins with everything it has read before.
     check_recorded(follower, places, load.all_answers())
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether a process still runs; one that nobody has waited for does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in {"Z", "X"}

@@ -1,0 +1,175 @@
+"""A CA whose processes are killed under load: every certificate is its asker's, verifies, and is in the ledger; back by itself.
+
+Managers ask for new agents over mTLS, each with a key of its own, and ask again with that key where the answer was lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from ostiary.certificate import serial_hex
+from ostiary.edge.home import ServiceHome
+from ostiary.identity import identity_of
+from tests.integration.ca_service import APPLICATION, NODE, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.integration.killing import Follower, Load, Roles, come_back, is_alive, load_of
+from tests.integration.traces import descendants
+
+pytestmark = pytest.mark.slow
+CLIENTS = 12
+BACK_S = 10.0
+SEED = 20261122
+ROLES = ("keyholder", "recorder", "responder", "admin", "front", "status")
+VICTIMS = [*itertools.combinations(ROLES, 1), *itertools.combinations(ROLES, 2)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A certificate that was found right."""
+
+    agent: str
+    serial: str
+    tbs: str
+
+
+@pytest.fixture(scope="module")
+def ca() -> Iterator[RunningCA]:
+    with running_ca() as ca:
+        yield ca
+
+
+@pytest.fixture(scope="module")
+def follower(ca: RunningCA) -> Follower:
+    return Follower(ServiceHome(ca.home / "ca"), service="ca")
+
+
+@pytest.fixture
+def roles(ca: RunningCA) -> Roles:
+    return Roles(ServiceHome(ca.home / "ca"))
+
+
+@pytest.fixture
+def load(ca: RunningCA) -> Iterator[Load[Issued]]:
+    manager = ca.enroll("certificate-manager", capabilities=("enroll:node",))
+    controller = ca.enroll("node-controller", capabilities=("spawn:component-harness",))
+    with load_of([asker(ca, manager, controller) for _ in range(CLIENTS)]) as load:
+        yield load
+        load.stop()
+        assert not load.wrong, load.wrong
+        # Nobody is refused for another reason than that somebody is away.
+        assert {said.partition(":")[0] for said in load.refused} <= {"Busy"}, load.refused
+
+
+def asker(ca: RunningCA, manager: Agent, controller: Agent) -> Callable[[], Issued]:
+    """A client that asks for another agent each time, for the same one again until it is answered."""
+    client = ca.client(manager)
+    issuing = x509.load_pem_x509_certificate(ca.issuing_pem)
+    wanted = _Wanted()
+
+    def ask() -> Issued:
+        body = {
+            "subsystem": "component-harness",
+            "capabilities": ["credential:use"],
+            "endpoints": [],
+            "spawner": controller.serial,
+            "csr": base64.b64encode(csr_of(wanted.key)).decode(),
+            "agent": wanted.agent,
+        }
+        answer = client.call("POST", "/v1/agents", body, type_=dict[str, str])
+        certificate = x509.load_pem_x509_certificate(answer["certificate"].encode())
+        certificate.verify_directly_issued_by(issuing)
+        assert certificate.public_key() == wanted.key.public_key(), "another's certificate"
+        identity = identity_of(certificate)
+        found = (identity.application, identity.subsystem, identity.node, identity.agent)
+        assert found == (APPLICATION, "component-harness", NODE, wanted.agent)
+        assert identity.capabilities == {"credential:use"}
+        issued = Issued(
+            agent=wanted.agent,
+            serial=serial_hex(certificate.serial_number),
+            tbs=sha256(certificate.tbs_certificate_bytes).hexdigest(),
+        )
+        wanted.renew()
+        return issued
+
+    return ask
+
+
+class _Wanted:
+    """The agent that a client asks for now."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.agent, self.key = str(uuid.uuid4()), new_key()
+
+
+def check_recorded(follower: Follower, issued: list[Issued]) -> None:
+    """Each certificate is in the signed tree, as it is; nobody's agent has two."""
+    assert issued
+    by_agent = _spawned(follower, {each.agent for each in issued})
+    assert len({each.serial for each in issued}) == len(issued)
+    for each in issued:
+        recorded = by_agent[each.agent]
+        assert [(entry["serial"], entry["tbs"]) for entry in recorded] == [(each.serial, each.tbs)]
+
+
+def _spawned(follower: Follower, agents: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """What the ledger says was issued for these agents; waits until each is under a signed checkpoint."""
+    deadline = time.monotonic() + 5
+    while True:
+        follower.read_on()
+        found: dict[str, list[dict[str, Any]]] = {}
+        for entry in follower.entries:
+            if (entry["kind"], entry["decision"]) == ("spawn", "authorized"):
+                found.setdefault(entry["certificate"]["agent"], []).append(entry["certificate"])
+        if agents <= found.keys():
+            return found
+        assert time.monotonic() < deadline, f"not recorded: {agents - found.keys()}"
+
+
+def test_each_role_and_each_pair_of_roles_is_killed_under_load(
+    roles: Roles, follower: Follower, load: Load[Issued]
+) -> None:
+    assert tuple(roles.names()) == ROLES
+    chance = random.Random(SEED)
+    victims = chance.sample(VICTIMS, len(VICTIMS))
+    for names in victims:
+        time.sleep(chance.uniform(0.05, 0.5))
+        come_back(roles, roles.kill(*names), load, within_s=BACK_S)
+        check_recorded(follower, load.all_answers())
+    assert len(load.all_answers()) > 20 * len(victims), "hardly any load"
+    assert load.refused, "nothing was killed under load"
+
+
+def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_ledger(
+    ca: RunningCA, roles: Roles, follower: Follower, load: Load[Issued]
+) -> None:
+    come_back(roles, {}, load, within_s=BACK_S)
+    supervisor = ca.process
+    assert supervisor is not None
+    before = roles.pids()
+    family = descendants(supervisor.pid)
+    assert {*before.values()} < {*family}, "the front's workers are among them"
+    supervisor.kill()
+    supervisor.wait()
+    deadline = time.monotonic() + 3
+    while left := [pid for pid in family if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"{left} outlive their supervisor"
+        time.sleep(0.02)
+    began = time.monotonic()
+    ca.start()  # as a service manager would
+    come_back(roles, before, load, within_s=BACK_S)
+    assert time.monotonic() - began < BACK_S
+    # The follower accepts only a ledger that begins with everything it has read before.
+    check_recorded(follower, load.all_answers())
