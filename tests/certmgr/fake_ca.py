@@ -6,8 +6,6 @@ Everything is in memory of the test's process; knobs: `hung` (requests wait), `a
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.server
 import itertools
 import json
 import os
@@ -46,6 +44,7 @@ from ostiary.ledger.tiles import Tile, parse_path
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLER
 from ostiary.token import Token, mint
 from tests.ca.builders import AuthorityForTests
+from tests.certmgr.fake_ca_server import Problem, Server
 from tests.ostiary.builders import IDENTITY
 
 ORIGIN: Final = "shop.example/ca"
@@ -73,12 +72,6 @@ class TokenRow:
     identity: Identity
     spki: bytes = b""
     certificate: x509.Certificate | None = None
-
-
-class Problem(Exception):
-    def __init__(self, status: int, kind: str, detail: str, rule: str = "") -> None:
-        super().__init__(detail)
-        self.status, self.kind, self.detail, self.rule = status, kind, detail, rule
 
 
 @dataclass(kw_only=True)
@@ -195,7 +188,7 @@ class FakeCA:
             self.server_identity(subsystem), self.root_pem.encode(), client_certificates="optional"
         )
         context.sslsocket_class = ssl.SSLSocket
-        self.server = _Server(self, context)
+        self.server = Server(self, context, self.address[1])
         self.address = ("127.0.0.1", self.server.server_address[1])
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -350,56 +343,3 @@ class FakeCA:
             raise Problem(403, "forbidden", f"dial-back: {exc}", "dial-back") from exc
         if shown != caller.certificate.public_bytes(Encoding.DER):
             raise Problem(403, "forbidden", "dial-back: shows another certificate", "dial-back")
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, fake: FakeCA, context: ssl.SSLContext) -> None:
-        self.fake, self.context = fake, context
-        super().__init__(("127.0.0.1", fake.address[1]), _Handler)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        if self.fake.away:
-            return
-        with contextlib.suppress(OSError):
-            request.settimeout(30)
-            with self.context.wrap_socket(request, server_side=True) as wrapped:
-                super().finish_request(wrapped, client_address)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one write per answer, or Nagle and delayed ACKs add 40 ms
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._do(b"")
-
-    def do_POST(self) -> None:
-        self._do(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
-
-    def _do(self, body: bytes) -> None:
-        der = self.connection.getpeercert(True)
-        peer = x509.load_der_x509_certificate(der) if der else None
-        try:
-            status, kind, content = self.server.fake.answer(
-                self.command, self.path, peer, body, self.headers.get("Authorization", "")
-            )
-        except Problem as exc:
-            problem = {"type": f"urn:ostiary:problem:{exc.kind}", "title": "", "status": exc.status}
-            status, kind = exc.status, "application/problem+json"
-            content = json.dumps(problem | {"detail": exc.detail, "rule": exc.rule}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-        self.wfile.flush()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name the base class has
-        pass
