@@ -13,6 +13,7 @@ demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps i
 	.venv/bin/ostiary demo $(ARGS)
 
 test: check ## check, then every test with branch coverage
+	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
 	$(PYTHON_BIN) -m pytest --cov --cov-report=term $(ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
@@ -37,5 +38,5 @@ lock:
 	scripts/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage.d htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
