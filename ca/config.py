@@ -37,10 +37,16 @@ DEFAULT_STATUS_LISTEN: Final = "127.0.0.1:8080"
 DEFAULT_ROLE_UID_BASE: Final = 61200
 DEFAULT_MANAGER_PORT: Final = 7443
 DEFAULT_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "node-controller": ("ledger:read", "spawn:component-harness"),
+    "node-controller": (
+        "ledger:read",
+        "spawn:component",
+        "spawn:component-harness",
+        "spawn:credentials-service",
+    ),
     "certificate-manager": ("enroll:node",),
     "component-harness": ("credential:use", "ledger:read", "spawn:component"),
     "component": ("credential:use",),
+    "credentials-service": ("ledger:read",),
     "auditor": ("ledger:read",),
 }
 """What a fresh installation grants: the parts of this product and the platform's usual two. Operators edit it."""
