@@ -180,6 +180,14 @@ class ESTClient:
 
     # --- connections ---
 
+    def close(self) -> None:
+        """Close the connections that were kept; others may be made later."""
+        with self._lock:
+            for clients in self._kept.values():
+                for client in clients:
+                    client.close()
+            self._kept.clear()
+
     @contextmanager
     def _connection(
         self, identity: bytes | None, *, keep: bool = False, timeout_s: float | None = None

@@ -1,0 +1,290 @@
+"""What the authority's answers become: every call fails before and after it takes effect, and the lives go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certmgr.agents import AgentRequest, Agents
+from certmgr.conductor import Conductor
+from certmgr.est_client import SpawnRequest
+from certmgr.issued import Issued, Wanted, check_issued
+from certmgr.keys import generate
+from certmgr.lifecycle import Action, ScopeEnded
+from ostiary.capabilities import Capabilities, parse_capabilities
+from ostiary.edge.clock import SystemClock
+from ostiary.errors import (
+    BadInput,
+    Busy,
+    Conflict,
+    Forbidden,
+    InternalFault,
+    NotFound,
+    OstiaryError,
+    Unauthenticated,
+)
+from ostiary.identity import Identity, parse_endpoint, parse_subsystem
+from ostiary.token import Token
+from tests.certmgr.builders import (
+    MANAGER_AGENT,
+    MANAGER_NAMES,
+    FakeClock,
+    authority,
+    leaf,
+    make_agents,
+    peer,
+    token,
+)
+from tests.certmgr.processes import FakeProcesses
+from tests.certmgr.test_agents import CHILD, CONTROLLER, claim_of, names_of_controller
+from tests.ostiary.builders import NOW
+
+_ANY_KEYS = generate(MANAGER_NAMES)
+GRANTS = {
+    "certificate-manager": parse_capabilities(["enroll:node"]),
+    "node-controller": parse_capabilities(["spawn:component-harness"]),
+}
+
+
+@dataclass(kw_only=True)
+class FakeAuthority:
+    """An authority in memory: `fail` is raised by the next calls of a verb, before or after they take effect."""
+
+    statuses: dict[str, str] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    fail: dict[str, OstiaryError] = field(default_factory=dict)
+    fail_after: dict[str, OstiaryError] = field(default_factory=dict)
+    retired: list[str] = field(default_factory=list)
+    proof: str = "active"
+    given: dict[bytes, Issued] = field(default_factory=dict)
+    kinds: dict[bytes, str] = field(default_factory=dict)
+
+    def _sign(self, verb: str, csr_der: bytes, wanted: Wanted, capabilities: Capabilities) -> Issued:
+        self._maybe(verb, self.fail)
+        if csr_der not in self.given:
+            identity = Identity(
+                application=wanted.names.application,
+                subsystem=wanted.names.subsystem,
+                node=wanted.names.node,
+                agent=wanted.names.agent,
+                endpoints=tuple(map(parse_endpoint, wanted.endpoints or ())),
+                capabilities=capabilities,
+            )
+            keys = replace(_ANY_KEYS, csr_der=csr_der)
+            ca = authority()
+            self.given[csr_der] = check_issued(
+                [leaf(identity, keys), ca.issuing], root=ca.root, wanted=wanted, now=NOW
+            )
+        self.kinds[self.given[csr_der].certificate.public_bytes(Encoding.PEM)] = verb
+        self._maybe(verb, self.fail_after)
+        return self.given[csr_der]
+
+    def _maybe(self, verb: str, failures: dict[str, OstiaryError]) -> None:
+        if failures is self.fail:
+            self.calls.append(verb)
+        if verb in failures:
+            raise failures.pop(verb)
+
+    def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued:
+        return self._sign("redeem", csr_der, wanted, frozenset())
+
+    def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
+        assert b"PRIVATE KEY" in manager
+        return self._sign(
+            "spawn", request.csr_der, request.wanted, request.wanted.capabilities or frozenset()
+        )
+
+    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
+        return self._sign("renew", csr_der, wanted, GRANTS.get(wanted.names.subsystem, frozenset()))
+
+    def prove(self, identity: bytes, serial_number: str) -> str:
+        self._maybe("prove", self.fail)
+        return self.proof
+
+    def status(self, identity: bytes) -> str:
+        self._maybe("status", self.fail)
+        renewed = [pem for pem, verb in self.kinds.items() if verb == "renew"]
+        return "active" if any(pem in identity for pem in renewed) else "pending"
+
+    def retire(self, manager: bytes, serial_number: str) -> None:
+        self._maybe("retire", self.fail)
+        self.retired.append(serial_number)
+
+
+class Stage:
+    """A node whose time stands still but for `settle`, which does everything that is due."""
+
+    def __init__(self) -> None:
+        self.machine = FakeProcesses()
+        self.machine.add(1, parent=0)
+        self.controller = self.machine.add(20)
+        self.clock = FakeClock()
+        self.agents: Agents = make_agents(self.machine, clock=self.clock)
+        self.authority = FakeAuthority()
+        tokens: dict[str, Token] = {MANAGER_AGENT: token(8), CONTROLLER: token(9)}
+        self.conductor = Conductor(self.agents, self.authority, tokens=tokens, clock=self.clock)
+        self.agents.introduce(MANAGER_NAMES, token(8))
+        self.agents.introduce(names_of_controller(), token(9))
+
+    def settle(self, *, rounds: int = 12) -> None:
+        for _ in range(rounds):
+            self.turn()
+            self.clock.at += timedelta(seconds=1)
+
+    def turn(self) -> None:
+        for agent, actions in self.agents.take_due():
+            for action in actions:
+                self.conductor.perform(agent, action)
+
+    def spawn(self) -> None:
+        self.agents.claim(claim_of(self.controller), token=token(9), agent=None, wait_s=0)
+        request = AgentRequest(
+            subsystem=parse_subsystem("component-harness"),
+            capabilities=parse_capabilities(["credential:use"]),
+            endpoints=(),
+            uid=None,
+            named=None,
+        )
+        self.agents.spawn(peer(self.controller), request, CHILD, token(1))
+
+    def state(self, agent: str) -> str:
+        record = self.agents.get(agent)
+        return record.life.state.value if record else "gone"
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_a_node_starts(stage: Stage) -> None:
+    stage.settle()
+    assert (stage.state(MANAGER_AGENT), stage.state(CONTROLLER)) == ("active", "active")
+    manager = stage.agents.get(MANAGER_AGENT)
+    assert manager is not None
+    assert manager.current is not None
+    assert manager.current.issued is not None
+    assert manager.current.issued.identity.capabilities == GRANTS["certificate-manager"]
+
+
+LATER = [
+    Busy("full"),
+    InternalFault("x"),
+    Forbidden("not you", rule="server-certificate"),
+    Forbidden("clock", rule="validity"),
+]
+
+
+@pytest.mark.parametrize("verb", ["redeem", "prove", "status", "renew"])
+@pytest.mark.parametrize("error", LATER, ids=str)
+@pytest.mark.parametrize("when", ["fail", "fail_after"])
+def test_whatever_fails_for_now_is_tried_again(
+    stage: Stage, verb: str, error: OstiaryError, when: str
+) -> None:
+    getattr(stage.authority, when)[verb] = error
+    stage.settle(rounds=40)
+    assert (stage.state(MANAGER_AGENT), stage.state(CONTROLLER)) == ("active", "active")
+    assert len(stage.authority.given) == 4  # a lost answer is given again: no second key for one step
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unauthenticated("spent"),
+        Forbidden("no", rule="token-address"),
+        BadInput("csr"),
+        Conflict("x"),
+        NotFound("y"),
+    ],
+    ids=str,
+)
+def test_a_token_that_is_refused_is_the_end(stage: Stage, error: OstiaryError) -> None:
+    stage.authority.fail["redeem"] = error
+    stage.settle()
+    assert sorted((stage.state(MANAGER_AGENT), stage.state(CONTROLLER))) in (
+        ["active", "refused"],
+        ["refused", "renewing"],
+    )
+
+
+def test_a_dial_back_that_fails_is_tried_until_it_is_too_late(stage: Stage) -> None:
+    stage.authority.proof = "pending"
+    stage.authority.fail["prove"] = Forbidden("does not answer", rule="dial-back")
+    stage.settle()
+    assert {stage.state(MANAGER_AGENT), stage.state(CONTROLLER)} == {"pending"}
+    stage.authority.fail["prove"] = Forbidden("proof late", rule="proof-late")
+    stage.settle()
+    assert "refused" in {stage.state(MANAGER_AGENT), stage.state(CONTROLLER)}
+
+
+def test_a_spawn_waits_for_the_manager_itself() -> None:
+    stage = Stage()
+    stage.authority.fail["redeem"] = Busy("down")
+    record = stage.agents.get(CONTROLLER)
+    assert record is not None
+    stage.settle(rounds=30)
+    stage.spawn()
+    stage.settle()
+    assert stage.state(CHILD) == "active"
+
+
+@pytest.mark.parametrize("error", [Busy("down"), Unauthenticated("who are you")], ids=str)
+def test_an_end_is_told_until_it_is_heard(stage: Stage, error: OstiaryError) -> None:
+    stage.settle()
+    stage.spawn()
+    stage.settle()
+    stage.authority.fail["retire"] = error
+    stage.agents.apply(CHILD, ScopeEnded())
+    stage.settle()
+    assert stage.state(CHILD) == "ended"
+    assert len(stage.authority.retired) == 1
+
+
+@pytest.mark.parametrize("error", [Conflict("revoked"), NotFound("gone"), Forbidden("no", rule="x")], ids=str)
+def test_an_end_that_came_before_ours_is_one_too(stage: Stage, error: OstiaryError) -> None:
+    stage.settle()
+    stage.spawn()
+    stage.settle()
+    stage.authority.fail["retire"] = error
+    stage.agents.apply(CHILD, ScopeEnded())
+    stage.settle()
+    assert stage.state(CHILD) == "ended"
+
+
+def test_a_fault_of_ours_backs_off_like_an_outage(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    broken: Callable[..., str] = stage.authority.status
+    stage.authority.status = None  # type: ignore[method-assign,assignment] # so that calling it is a TypeError
+    stage.turn()
+    stage.turn()
+    assert "unexpected" in caplog.text
+    stage.authority.status = broken  # type: ignore[method-assign] # mended
+    stage.settle(rounds=30)
+    assert stage.state(MANAGER_AGENT) == "active"
+
+
+def test_an_agent_that_is_gone_is_no_work(stage: Stage) -> None:
+    stage.conductor.perform("nobody", Action.ASK)
+    assert stage.authority.calls == []
+
+
+def test_run_does_what_is_due_and_stops() -> None:
+    stage = Stage()
+    clock = SystemClock()
+    conductor = Conductor(
+        stage.agents, stage.authority, tokens={MANAGER_AGENT: token(8), CONTROLLER: token(9)}, clock=clock
+    )
+    running = threading.Thread(target=conductor.run)
+    running.start()
+    deadline = time.monotonic() + 5
+    while "redeem" not in stage.authority.calls and time.monotonic() < deadline:
+        time.sleep(0.01)
+    conductor.stop()
+    running.join(5)
+    assert not running.is_alive()
+    assert "redeem" in stage.authority.calls
