@@ -18,10 +18,6 @@ from ostiary.ledger.note import VerifierKey, parse_verifier_key
 
 LISTEN_VARIABLE: Final = "OSTIARY_CA_LISTEN"
 """Where the front listens, from `serve` to its roles."""
-UID_BASE_VARIABLE: Final = "OSTIARY_ROLE_UID_BASE"
-"""First user of the roles, from `serve` to its roles; empty where all share one."""
-PASSPHRASE_FILE_VARIABLE: Final = "OSTIARY_PASSPHRASE_FILE"  # noqa: S105 - a path, no secret
-"""Where the passphrase of a `prompt` key-encryption key is at a start."""
 MIGRATIONS: Final = "ca.migrations"
 _LIMIT_BYTES: Final = 64 * 1024
 

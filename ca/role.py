@@ -16,12 +16,13 @@ from typing import Final
 import click
 
 from ca.config import Config, parse_listen
-from ca.home import LISTEN_VARIABLE, MIGRATIONS, PASSPHRASE_FILE_VARIABLE, UID_BASE_VARIABLE, CAHome
+from ca.home import LISTEN_VARIABLE, MIGRATIONS, CAHome
 from ostiary.edge import log
 from ostiary.edge.files import read_private
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import load_kek
-from ostiary.edge.users import RoleName, RoleUsers
+from ostiary.edge.passphrase_file import passphrase_from_file
+from ostiary.edge.users import RoleName, RoleUsers, tell_roles, told_by_supervisor
 from ostiary.errors import Misconfigured
 from ostiary.keyholder.engine import Evaluator
 from ostiary.keyholder.keys import KEYS_PURPOSE, CAKeys, open_keys
@@ -49,7 +50,7 @@ def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STA
     home = CAHome(ServiceHome(home_path))
     config = home.config()
     users = choose_users(config.role_uid_base, "ca.role", home_path)
-    os.environ[UID_BASE_VARIABLE] = "" if users.base is None else str(users.base)
+    tell_roles(users)
     if listen is not None:
         os.environ[LISTEN_VARIABLE] = str(parse_listen(listen))
     supervise(_place(home, config, users), "ca.role", roles, own_argv={}, inherited={})
@@ -65,7 +66,9 @@ def _keyholder(home: CAHome, place: Place) -> None:
     def unsealed() -> tuple[Evaluator, bytes]:
         from ostiary.keyholder.ca import CAEvaluator  # noqa: PLC0415 - after the process was hardened
 
-        kek = load_kek(config.kek, config.application, "ca", directory=place.home.keyholder, ask=_passphrase)
+        kek = load_kek(
+            config.kek, config.application, "ca", directory=place.home.keyholder, ask=passphrase_from_file
+        )
         blob = read_private(place.home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
         keys = open_keys(blob, CAKeys, Sealer(kek, purpose=KEYS_PURPOSE))
         if keys.application != config.application:
@@ -73,16 +76,6 @@ def _keyholder(home: CAHome, place: Place) -> None:
         return CAEvaluator(keys), keys.ledger_key
 
     run_keyholder(place, config.origin, unsealed)
-
-
-def _passphrase() -> str:
-    """The passphrase of a `prompt` key, from a file that the service manager provides (systemd: LoadCredential=)."""
-    named = os.environ.get(PASSPHRASE_FILE_VARIABLE)
-    if named is None:
-        raise Misconfigured(
-            f"the key-encryption key is under a passphrase: name a file with it in {PASSPHRASE_FILE_VARIABLE}"
-        )
-    return read_private(Path(named), limit_bytes=4096).decode("utf-8", "surrogateescape").rstrip("\n")
 
 
 def _recorder(home: CAHome, place: Place) -> None:
@@ -146,8 +139,7 @@ def main(role: str, home_path: Path) -> None:
     """Be one role until the supervisor says stop."""
     log.configure(f"ca-{role}")
     home = CAHome(ServiceHome(home_path))
-    base = os.environ.get(UID_BASE_VARIABLE, "")
-    _ROLES[role](home, _place(home, home.config(), RoleUsers(base=int(base) if base else None)))
+    _ROLES[role](home, _place(home, home.config(), told_by_supervisor()))
 
 
 if __name__ == "__main__":

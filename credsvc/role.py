@@ -16,7 +16,8 @@ from ostiary.edge import log
 from ostiary.edge.files import read_limited
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import load_kek
-from ostiary.edge.users import RoleName, RoleUsers
+from ostiary.edge.passphrase_file import passphrase_from_file
+from ostiary.edge.users import RoleName, RoleUsers, tell_roles, told_by_supervisor
 from ostiary.keyholder.engine import Evaluator
 from ostiary.keyholder.keys import KEYS_PURPOSE, CredentialKeys, open_keys
 from ostiary.keyholder.seal import Sealer
@@ -24,8 +25,6 @@ from ostiary.keyholder.sealed_credential import CREDENTIAL_PURPOSE
 from ostiary.recorder.database import sqlite_url
 from ostiary.roles import Place, choose_users, run_admin, run_keyholder, run_recorder, supervise
 
-USERS_VARIABLE = "OSTIARY_ROLE_UID_BASE"
-"""Set by the supervisor for its roles: the base of their users, empty where they share one."""
 _MAX_SEALED_BYTES = 64 * 1024
 
 
@@ -33,8 +32,7 @@ def load_place(home_path: Path) -> tuple[Config, Place]:
     """The service's settings and place, for one of its roles."""
     home = ServiceHome(home_path)
     config = config_file.load(home.config, Config)
-    base = os.environ.get(USERS_VARIABLE, "")
-    return config, _place(config, home, RoleUsers(base=int(base) if base else None))
+    return config, _place(config, home, told_by_supervisor())
 
 
 def _place(config: Config, home: ServiceHome, users: RoleUsers) -> Place:
@@ -47,7 +45,7 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
     config = config_file.load(home.config, Config)
     users = choose_users(config.role_uid_base, "credsvc.role", home_path)
     place = _place(config, home, users)
-    os.environ[USERS_VARIABLE] = "" if users.base is None else str(users.base)
+    tell_roles(users)
     supervise(
         place,
         "credsvc.role",
@@ -73,7 +71,8 @@ def _keyholder(config: Config, place: Place) -> None:
         # Imported here: the formula engine is the one large thing the keyholder needs, and only after it was hardened.
         from ostiary.keyholder.credentials import CredentialEvaluator  # noqa: PLC0415
 
-        kek = load_kek(config.kek, config.application, SERVICE, directory=place.home.keyholder)
+        directory, ask = place.home.keyholder, passphrase_from_file
+        kek = load_kek(config.kek, config.application, SERVICE, directory=directory, ask=ask)
         blob = read_limited(place.home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
         keys = open_keys(blob, CredentialKeys, Sealer(kek, purpose=KEYS_PURPOSE))
         return CredentialEvaluator(keys, Sealer(kek, purpose=CREDENTIAL_PURPOSE)), keys.ledger_key

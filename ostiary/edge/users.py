@@ -12,6 +12,9 @@ import os
 from dataclasses import dataclass
 from enum import IntEnum
 
+BASE_VARIABLE = "OSTIARY_ROLE_UID_BASE"
+"""From a supervisor to its roles: the base of their users, empty where all share one."""
+
 
 class RoleName(IntEnum):
     """The roles, with their offset from the base."""
@@ -62,3 +65,14 @@ class RoleUsers:
         gid, uid = self.gid(role), self.uid(role)
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
+
+
+def tell_roles(users: RoleUsers) -> None:
+    """Let the processes that this one starts know which users they have."""
+    os.environ[BASE_VARIABLE] = "" if users.base is None else str(users.base)
+
+
+def told_by_supervisor() -> RoleUsers:
+    """The users that the supervisor told of; one for all where nobody told."""
+    base = os.environ.get(BASE_VARIABLE, "")
+    return RoleUsers(base=int(base) if base else None)
