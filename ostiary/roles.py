@@ -24,6 +24,7 @@ from ostiary.admin.server import Verb, serve_verbs
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.hub import Hub
 from ostiary.edge.hygiene import harden_process
+from ostiary.edge.metrics import MetricsFile
 from ostiary.edge.role import SUPERVISOR_VARIABLE, StopSignal, announce_ready, die_with_parent
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
@@ -102,9 +103,11 @@ def run_recorder(
     loop = RecorderLoop(hub=hub, service=service, recorder=recorder, keyholder=link)
     stop = StopSignal()
     hub.watch(stop.fd, name="stop")
+    shown = MetricsFile(place.home.recorder_metrics, recorder.metrics, prefix="ostiary_recorder")
     announce_ready()
     while not stop.received:
         loop.step()
+        shown.show()
     if recorder.unsettled:
         recorder.flush()
 

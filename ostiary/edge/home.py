@@ -57,6 +57,11 @@ class ServiceHome:
         return self.store / "store.sqlite"
 
     @property
+    def recorder_metrics(self) -> Path:
+        """The recorder's numbers (Prometheus text), a second old at most."""
+        return self.store / "recorder.prom"
+
+    @property
     def run(self) -> Path:
         """Sockets and the supervisor's status; remade at each start."""
         return self.path / "run"

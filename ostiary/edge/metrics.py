@@ -12,6 +12,7 @@ Rules:
 - Buckets are powers of two from 16 µs to 16 s, the same everywhere.
 - Names are fixed at the start: an unknown one is a KeyError in tests, never a new series in production, and no label
   comes from a client.
+- A role without HTTP shows its numbers in a file (`MetricsFile`), as collectors of text files read them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import mmap
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -28,6 +30,7 @@ _FIRST_BUCKET_NS: Final = 16_000
 # Per stage: buckets (the last one open), sum in ns, count.
 _STAGE_WORDS: Final = _BUCKETS + 2
 _WORD_BYTES: Final = 8
+_SHOW_EVERY_S: Final = 1.0
 
 
 class Metrics:
@@ -107,6 +110,26 @@ class Metrics:
 
     def _sum(self, offset: int) -> int:
         return sum(self._words[row * self._row_words + offset] for row in range(self._processes))
+
+
+class MetricsFile:
+    """One role's numbers in a file, replaced whole once a second at most; nobody needs it to survive a power cut."""
+
+    def __init__(self, path: Path, metrics: Metrics, *, prefix: str) -> None:
+        self._path = path
+        self._metrics = metrics
+        self._prefix = prefix
+        self._next_s = 0.0
+
+    def show(self) -> None:
+        """Call often; writes when it is time to."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + _SHOW_EVERY_S
+        temporary = self._path.with_name(f".{self._path.name}")
+        temporary.write_bytes(self._metrics.exposition(self._prefix))
+        temporary.rename(self._path)
 
 
 class Stage:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from ostiary.edge.metrics import Metrics
 from ostiary.keyholder.protocol import Batch, Work
 from ostiary.recorder.ledger_store import LedgerStore
 from ostiary.recorder.service import Asked, Ruling, Service, Settled
@@ -26,6 +27,9 @@ from ostiary.work.entry import build_entry
 from ostiary.work.item import Item, encode_item
 
 _log = logging.getLogger("ostiary.recorder")
+STAGES = ("turn", "settle", "decide", "append", "flush", "keyholder")
+"""Of a turn: storing earlier answers, deciding, entries and tree; the rest of it is the commit. A flush is a turn of answers alone;
+`keyholder` is a batch's round trip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +68,14 @@ class Recorder:
         self._service = service
         self._ledger = ledger
         self.unsettled = Unsettled()
+        self.metrics = Metrics(stages=STAGES, counters=("items",), processes=1)
 
     def record(self, asked: Sequence[Asked], *, now_ms: int) -> list[Turn | None]:
         """Record what was asked: one turn, or one per item where the store refused them together (None for those it refused alone)."""
+        self.metrics.count("items", len(asked))
         try:
-            return [self._turn(asked, now_ms)]
+            with self.metrics.stage("turn"):
+                return [self._turn(asked, now_ms)]
         except DBAPIError as exc:
             _log.warning("store-refused-turn", extra={"items": len(asked), "error": type(exc.orig).__name__})
         if len(asked) == 1:
@@ -87,7 +94,7 @@ class Recorder:
         """Store what the keyholder answered, without waiting for the next turn."""
         taken, self.unsettled = self.unsettled, Unsettled()
         try:
-            with self._engine.begin() as tx:
+            with self.metrics.stage("flush"), self._engine.begin() as tx:
                 self._settle(tx, taken)
         except DBAPIError:
             self.unsettled = taken
@@ -96,12 +103,16 @@ class Recorder:
     def _turn(self, asked: Sequence[Asked], now_ms: int) -> Turn:
         # The ledger's edge in memory and what is unsettled change only after the commit; a turn that fails leaves both.
         taken = self.unsettled
+        stage = self.metrics.stage
         with self._engine.begin() as tx:
-            self._ledger.lock(tx)
-            self._settle(tx, taken)
-            rulings = self._service.decide(tx, asked, now_ms=now_ms)
-            entries = [build_entry(r.item, r.raw, r.verdict, at_ms=now_ms) for r in rulings]
-            appended = self._ledger.append(tx, entries, [r.salt for r in rulings])
+            with stage("settle"):
+                self._ledger.lock(tx)
+                self._settle(tx, taken)
+            with stage("decide"):
+                rulings = self._service.decide(tx, asked, now_ms=now_ms)
+            with stage("append"):
+                entries = [build_entry(r.item, r.raw, r.verdict, at_ms=now_ms) for r in rulings]
+                appended = self._ledger.append(tx, entries, [r.salt for r in rulings])
         self._ledger.advance(appended)
         self.unsettled = Unsettled()
         return _turn_of(rulings, appended.first, b"".join(appended.leaf_hashes), now_ms)

@@ -46,6 +46,15 @@ class _Waiting:
     asked: Asked
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A turn that the keyholder has."""
+
+    turn: Turn
+    waiters: list[_Waiting]
+    at_ns: int
+
+
 class RecorderLoop:
     """Joins hub, recorder and keyholder."""
 
@@ -55,7 +64,7 @@ class RecorderLoop:
         self._recorder = recorder
         self._keyholder = keyholder
         self._queue: deque[_Waiting] = deque()
-        self._in_flight: dict[bytes, tuple[Turn, list[_Waiting]]] = {}
+        self._in_flight: dict[bytes, _Sent] = {}
         self._next_due_s = 0.0
         # What the keyholder refused after it was recorded: a lie or a bug, for the ledger's readers.
         self._alarms: list[Alarm] = []
@@ -144,13 +153,14 @@ class RecorderLoop:
             _reply_busy(waiters)
             self._busy_in_flight()
             return
-        self._in_flight[request_id] = (turn, waiters)
+        self._in_flight[request_id] = _Sent(turn, waiters, time.perf_counter_ns())
 
     def _answered(self, event: AnswerArrived) -> None:
-        found = self._in_flight.pop(event.request_id, None)
-        if found is None:
+        sent = self._in_flight.pop(event.request_id, None)
+        if sent is None:
             return
-        turn, waiters = found
+        self._recorder.metrics.observe("keyholder", time.perf_counter_ns() - sent.at_ns)
+        turn, waiters = sent.turn, sent.waiters
         done = self._keyholder.read_done(event)
         if done is None:
             _reply_busy(waiters)
@@ -210,8 +220,8 @@ class RecorderLoop:
         self._queue.clear()
 
     def _busy_in_flight(self) -> None:
-        for _, waiters in self._in_flight.values():
-            _reply_busy(waiters)
+        for sent in self._in_flight.values():
+            _reply_busy(sent.waiters)
         self._in_flight.clear()
 
 

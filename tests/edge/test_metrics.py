@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ostiary.edge.metrics import Metrics
+from ostiary.edge.metrics import Metrics, MetricsFile
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -79,3 +80,13 @@ def test_unknown_names_and_slots_are_mistakes(metrics: Metrics) -> None:
         metrics.stage("unheard-of")
     with pytest.raises(ValueError, match="slot 2 of 2"):
         metrics.attach(2)
+
+
+def test_a_file_shows_the_numbers_once_a_second(metrics: Metrics, tmp_path: Path) -> None:
+    shown = MetricsFile(tmp_path / "role.prom", metrics, prefix="role")
+    metrics.count("denied")
+    shown.show()
+    metrics.count("denied")
+    shown.show()
+    assert "role_denied_total 1\n" in (tmp_path / "role.prom").read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["role.prom"]
