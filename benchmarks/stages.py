@@ -1,0 +1,88 @@
+"""Where the time of a request goes: stages by the services' own metrics, CPU by the kernel's account of each role.
+
+Rules:
+- Stages are mean wall times between two readings of a service's Prometheus text; a stage that contains others is told without them.
+- CPU is user and system time of a role's processes (its workers included) per request, which at full load says what the rate costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_SAMPLE = re.compile(r'^\w+_stage_seconds_(sum|count)\{stage="(\w+)"\} ([0-9.]+)$', re.MULTILINE)
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Sum (s) and count of each stage so far."""
+
+    sums: Mapping[str, float]
+    counts: Mapping[str, float]
+
+    @classmethod
+    def parse(cls, *texts: str) -> Stages:
+        """Read Prometheus text; a stage that stands in several is added up."""
+        sums: dict[str, float] = {}
+        counts: dict[str, float] = {}
+        for what, stage, value in _SAMPLE.findall("\n".join(texts)):
+            found = sums if what == "sum" else counts
+            found[stage] = found.get(stage, 0.0) + float(value)
+        return cls(sums, counts)
+
+    def per_request_us(self, before: Stages, stage: str, requests: int) -> float:
+        """Mean time (us) that a request spent in a stage since `before`, however often it went through it."""
+        return (self.sums.get(stage, 0.0) - before.sums.get(stage, 0.0)) / requests * 1e6
+
+    def mean_us(self, before: Stages, stage: str) -> float:
+        """Mean time (us) of one pass through a stage since `before`."""
+        passes = self.passes(before, stage)
+        return (self.sums.get(stage, 0.0) - before.sums.get(stage, 0.0)) / passes * 1e6 if passes else 0.0
+
+    def passes(self, before: Stages, stage: str) -> float:
+        """How often the stage was passed since `before`."""
+        return self.counts.get(stage, 0.0) - before.counts.get(stage, 0.0)
+
+
+def cpu_by_role(roles_file: Path) -> dict[str, float]:
+    """CPU seconds of each role's processes so far, by the supervisor's status file."""
+    roles = json.loads(roles_file.read_text())
+    entries = roles["roles"] if isinstance(roles, dict) else roles
+    return {role["name"]: sum(map(_cpu_s, _family(role["pid"]))) for role in entries}
+
+
+def _family(pid: int) -> Iterable[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text("ascii").split():
+            yield from _family(int(child))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def print_cpu(
+    before: Mapping[str, float], after: Mapping[str, float], requests: int, client_s: float
+) -> None:
+    """Print the CPU of one request by role, the client's with it."""
+    spent = {name: after[name] - before.get(name, 0.0) for name in after} | {"client": client_s}
+    total = sum(spent.values())
+    shares = [(name, seconds / requests * 1e6) for name, seconds in spent.items() if seconds / total > 0.005]
+    print(
+        f"CPU per request {total / requests * 1e6:.0f} us: " + ", ".join(f"{n} {us:.0f}" for n, us in shares)
+    )
+
+
+def print_shares(title: str, whole_us: float, parts: Mapping[str, float]) -> None:
+    """Print parts of a whole, and what is left as the first of them."""
+    rest = whole_us - sum(parts.values())
+    print(f"{title}, mean {whole_us:.0f} us:")
+    for name, us in {"TLS, HTTP, threads, client": rest, **parts}.items():
+        print(f"    {name:34} {us:7.0f} us {us / whole_us:5.0%}")
