@@ -79,3 +79,15 @@ def test_every_source_package_is_in_the_wheel(unpacked: Path) -> None:
     for top in ("ostiary", "ca", "certmgr", "credsvc", "keyutils"):
         for source in (ROOT / top).rglob("*.py"):
             assert (unpacked / source.relative_to(ROOT)).is_file(), source
+
+
+@pytest.mark.parametrize("service", ["ca", "credsvc"])
+def test_a_store_is_made_from_the_wheels_migrations(unpacked: Path, tmp_path: Path, service: str) -> None:
+    program = (
+        "import sqlalchemy, sys; from pathlib import Path; from ostiary.recorder.database import open_for_writing, sqlite_url; "
+        "from ostiary.recorder.migrate import upgrade; engine = open_for_writing(sqlite_url(Path(sys.argv[1]))); "
+        "upgrade(engine, migrations=sys.argv[2]); print(*sqlalchemy.inspect(engine).get_table_names())"
+    )
+    tables = _run(unpacked, "-c", program, str(tmp_path / "store.sqlite"), f"{service}.migrations").split()
+    assert "alembic_version" in tables
+    assert len(tables) > 3
