@@ -10,7 +10,7 @@ import sys
 import time
 
 from benchmarks.load import Load, Measured, request_bytes, run_load
-from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares
+from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares, print_turns
 from benchmarks.table import Row, print_table
 from tests.integration.credential_service import SERVICE_NODE, Service, running
 from tests.integration.identities import Agent
@@ -85,15 +85,7 @@ def measure(service: Service, agent: Agent, connections: int, *, explain: bool) 
     print_cpu(cpu, spent, done.count, done.cpu_s)
     after_front, after_recorder = read_stages(service, agent)
     count = int(after_front.passes(front, "sandbox"))
-    turns = after_recorder.passes(recorder, "turn")
-    print(
-        f"{count / turns:.1f} acts per turn, of {after_recorder.mean_us(recorder, 'turn'):.0f} us: "
-        + ", ".join(
-            f"{name} {after_recorder.mean_us(recorder, name):.0f}" for name in ("settle", "decide", "append")
-        )
-        + f"; keyholder {after_recorder.mean_us(recorder, 'keyholder'):.0f} us; "
-        + f"{after_recorder.passes(recorder, 'flush'):.0f} flushes of {after_recorder.mean_us(recorder, 'flush'):.0f} us"
-    )
+    print_turns(recorder, after_recorder, count)
     if explain:
         print_request(front, after_front, recorder, after_recorder, count, done)
     return done

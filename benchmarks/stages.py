@@ -86,3 +86,14 @@ def print_shares(title: str, whole_us: float, parts: Mapping[str, float]) -> Non
     print(f"{title}, mean {whole_us:.0f} us:")
     for name, us in {"TLS, HTTP, threads, client": rest, **parts}.items():
         print(f"    {name:34} {us:7.0f} us {us / whole_us:5.0%}")
+
+
+def print_turns(before: Stages, after: Stages, acts: int) -> None:
+    """Print what the recorder's turns took."""
+    parts = ", ".join(f"{name} {after.mean_us(before, name):.0f}" for name in ("settle", "decide", "append"))
+    print(
+        f"recorder: {acts / after.passes(before, 'turn'):.1f} acts a turn, "
+        f"of {after.mean_us(before, 'turn'):.0f} us ({parts}, the rest is the commit); "
+        f"keyholder {after.mean_us(before, 'keyholder'):.0f} us; "
+        f"{after.passes(before, 'flush'):.0f} flushes of {after.mean_us(before, 'flush'):.0f} us"
+    )
