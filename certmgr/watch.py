@@ -17,12 +17,13 @@ from collections.abc import Callable
 from typing import Final
 
 from certmgr.agents import Agents
-from certmgr.processes import LinuxProcesses, open_process
+from certmgr.processes import LinuxProcesses, has_ended, open_process
 from certmgr.record import Record
 from certmgr.scopes import CgroupScope, Process, ProcessKey, ProcessScope, Scope, is_alive, refresh
 from ostiary.edge.clock import Clock
 
 LOOK_S: Final = 0.25
+MAX_SHARE: Final = 0.1  # of a core: with thousands of agents it looks less often
 _log = logging.getLogger("ostiary.certmgr")
 
 
@@ -43,11 +44,13 @@ class ScopeWatch:
     def run(self) -> None:
         """Look, then sleep until a watched process ends or it is time to look again."""
         while not self._stopped.is_set():
+            began_ns = self._clock.monotonic_ns()
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - the watch must go on for the other agents
                 _log.exception("unexpected", extra={"part": "watch"})
-            self._poll.poll(int(LOOK_S * 1000))
+            took_s = (self._clock.monotonic_ns() - began_ns) / 1e9
+            self._poll.poll(int(max(LOOK_S, took_s * (1 / MAX_SHARE - 1)) * 1000))
 
     def stop(self) -> None:
         """End `run` after its current sleep."""
@@ -99,7 +102,9 @@ class ScopeWatch:
         return record.claim_by is not None and self._clock.now() >= record.claim_by
 
     def _watch(self, wanted: set[ProcessKey]) -> None:
-        for key in self._pidfds.keys() - wanted:
+        # Who has ended stays readable and would wake us for ever.
+        ended = {key for key, descriptor in self._pidfds.items() if has_ended(descriptor)}
+        for key in (self._pidfds.keys() - wanted) | ended:
             descriptor = self._pidfds.pop(key)
             self._poll.unregister(descriptor)
             os.close(descriptor)

@@ -1,0 +1,128 @@
+"""The watch over scopes, with processes of the running kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import cast
+
+import pytest
+
+from certmgr.agents import Agents
+from certmgr.processes import LinuxProcesses, pinned
+from certmgr.record import Binding, Record
+from certmgr.scopes import ProcessScope, Scope
+from certmgr.watch import LOOK_S, ScopeWatch
+from tests.certmgr.builders import FakeClock, record
+from tests.certmgr.running import until
+from tests.ostiary.builders import NOW
+
+VIEW = LinuxProcesses()
+PARENT = "import subprocess, sys; print(subprocess.Popen(['sleep', '30']).pid, flush=True); sys.stdin.read()"
+
+
+@dataclass(kw_only=True)
+class FakeAgents:
+    """One agent, and what the watch says of it."""
+
+    record: Record
+    ended: list[str] = field(default_factory=list)
+    looks: int = 0
+
+    def records(self) -> list[Record]:
+        self.looks += 1
+        return [] if self.ended else [self.record]
+
+    def scope_ended(self, agent: str) -> None:
+        self.ended.append(agent)
+
+    def rescope(self, _agent: str, scope: Scope) -> None:
+        self.record = record(binding=Binding(uid=0, scope=scope))
+
+
+class Watching:
+    def __init__(self, watched: Record, clock: FakeClock | None = None) -> None:
+        self.agents = FakeAgents(record=watched)
+        self.watch = ScopeWatch(cast("Agents", self.agents), VIEW, clock or FakeClock())
+        self.thread = threading.Thread(target=self.watch.run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.watch.stop()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def parent() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        yield process
+        process.kill()
+
+
+def bound_to(pid: int) -> Record:
+    return record(binding=Binding(uid=0, scope=ProcessScope(root=pinned(VIEW, pid, None).key)))
+
+
+def test_an_end_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    os.kill(child, 9)
+    watching = Watching(bound_to(parent.pid))
+    try:
+        until(lambda: watching.agents.looks >= 2)
+        parent.kill()
+        until(lambda: watching.agents.ended, timeout_s=1)
+        assert watching.agents.ended == [watching.agents.record.agent]
+    finally:
+        watching.stop()
+
+
+def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Popen[bytes]) -> None:
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    watching = Watching(bound_to(parent.pid))
+    try:
+        until(lambda: watching.agents.looks >= 2)
+        parent.kill()
+        parent.wait()
+        time.sleep(0.1)
+        before = watching.agents.looks
+        time.sleep(1)
+        assert watching.agents.looks - before <= 1 / LOOK_S + 2
+        assert watching.agents.ended == []
+        os.kill(child, 9)
+        until(lambda: watching.agents.ended, timeout_s=1)
+    finally:
+        watching.stop()
+
+
+def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes]) -> None:
+    clock = FakeClock()
+    watching = Watching(record(claim_by=NOW + timedelta(minutes=10)), clock)
+    try:
+        time.sleep(0.3)
+        assert watching.agents.ended == []
+        clock.at = NOW + timedelta(minutes=10)
+        until(lambda: watching.agents.ended)
+    finally:
+        watching.stop()
+
+
+def test_an_agent_whose_named_process_ends_unclaimed_ends(parent: subprocess.Popen[bytes]) -> None:
+    watching = Watching(record(named=pinned(VIEW, parent.pid, None).key))
+    try:
+        until(lambda: watching.agents.looks >= 2)
+        assert watching.agents.ended == []
+        parent.kill()
+        until(lambda: watching.agents.ended, timeout_s=1)
+    finally:
+        watching.stop()
