@@ -99,9 +99,12 @@ class Conductor:
         """Hand out what is due, sleep until the next is; call in a thread of its own."""
         while not self._stopped.is_set():
             self._agents.wake.clear()
-            for agent, actions in self._agents.take_due():
-                for action in actions:
-                    self._pool.submit(self.perform, agent, action)
+            try:
+                for agent, actions in self._agents.take_due():
+                    for action in actions:
+                        self._pool.submit(self.perform, agent, action)
+            except RuntimeError:  # `stop` came in between: the pool takes nothing any more
+                return
             due = self._agents.next_due()
             left_s = (due - self._clock.now()).total_seconds() if due else _LONGEST_SLEEP_S
             self._agents.wake.wait(min(max(left_s, 0.0), _LONGEST_SLEEP_S))
