@@ -100,14 +100,20 @@ class Conductor:
         while not self._stopped.is_set():
             self._agents.wake.clear()
             try:
-                for agent, actions in self._agents.take_due():
-                    for action in actions:
-                        self._pool.submit(self.perform, agent, action)
-            except RuntimeError:  # `stop` came in between: the pool takes nothing any more
-                return
+                self._hand_out()
+            except Exception:  # noqa: BLE001 - the other agents' lives go on
+                if not self._stopped.is_set():  # else the pool has just been closed
+                    _log.exception("unexpected", extra={"part": "conductor"})
+                    self._stopped.wait(1)
+                continue
             due = self._agents.next_due()
             left_s = (due - self._clock.now()).total_seconds() if due else _LONGEST_SLEEP_S
             self._agents.wake.wait(min(max(left_s, 0.0), _LONGEST_SLEEP_S))
+
+    def _hand_out(self) -> None:
+        for agent, actions in self._agents.take_due():
+            for action in actions:
+                self._pool.submit(self.perform, agent, action)
 
     def stop(self) -> None:
         """End `run`; calls under way are not waited for."""
