@@ -54,8 +54,10 @@ class CredentialRecording:
         if verdict.decision == "authorized":
             _write(tx, item, now_ms)
         salt = item.salt if isinstance(item, Use) else b""
+        # What the recorder asks of itself (an alarm) has nobody who waits for it.
+        answers = None if isinstance(item, INTERNAL) else position
         return Ruling(
-            item=item, raw=asked.raw, verdict=verdict, answers=position, attachment=attachment, salt=salt
+            item=item, raw=asked.raw, verdict=verdict, answers=answers, attachment=attachment, salt=salt
         )
 
     def settle(self, tx: Connection, settled: Sequence[Settled]) -> None:

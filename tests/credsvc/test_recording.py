@@ -18,7 +18,7 @@ from ostiary.recorder.batch import ask
 from ostiary.recorder.database import open_for_writing, sqlite_url
 from ostiary.recorder.migrate import upgrade
 from ostiary.recorder.service import Ruling, Settled
-from ostiary.work.ca_items import Refusals, Refuse
+from ostiary.work.ca_items import Alarm, Refusals, Refuse
 from ostiary.work.credential_items import (
     ApproveModule,
     DeleteCredential,
@@ -219,3 +219,8 @@ def test_a_refusal_of_the_front_is_recorded_as_denied(ready: Connection) -> None
     )
     counted = Refusals(source="127.0.0.1", reason="no certificate", count=3)
     assert rules(decide(ready, refuse, counted)) == ["default-deny", "authorized"]
+
+
+def test_an_alarm_of_the_recorders_own_answers_nobody(ready: Connection) -> None:
+    (ruling,) = decide(ready, Alarm(what="keyholder-refused", detail="entry 7: ceiling"))
+    assert (ruling.verdict.decision, ruling.answers) == ("authorized", None)
