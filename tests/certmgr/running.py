@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from certmgr.client import ManagerError, call
+from keyutils import keyring
+from keyutils.keyring import KeyringError
 from tests.certmgr.fake_ca import FakeCA
 
 
@@ -71,6 +73,15 @@ class RunningManager:
         until(lambda: not self.answers())
 
     def stop(self) -> None:
+        """End it, and what it left in the kernel for its next start."""
+        self._terminate()
+        with contextlib.suppress(KeyringError):
+            name = f"ostiary-certmgr:{self.manager}"
+            ring = keyring.search(keyring.USER_KEYRING, "keyring", name)
+            keyring.clear(ring)
+            keyring.unlink(ring, keyring.USER_KEYRING)
+
+    def _terminate(self) -> None:
         if self.process is not None:
             self.process.terminate()
             try:
