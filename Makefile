@@ -14,7 +14,7 @@ demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps i
 
 test: check ## check, then every test with branch coverage
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
-	$(PYTHON_BIN) -m pytest --cov --cov-report=term $(ARGS)
+	$(PYTHON_BIN) -m pytest --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)
 
 check: setup ## formatting, lint, types, direction of imports
 	$(PYTHON_BIN) -m ruff format --check --quiet .
