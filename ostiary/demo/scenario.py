@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keyutils.install import InstallRefused, install
 from ostiary.demo import provider
 from ostiary.demo.processes import Dialogue, free_port, ostiary_argv
 from ostiary.demo.story import Story, ready_roles, wait_for_roles
-from ostiary.errors import OstiaryError
 from ostiary.shipped import module_library
 
 APPLICATION = "shop.example"
@@ -87,7 +84,12 @@ def start_node(story: Story) -> None:
         lambda: _active(story, "node-controller"), "the controller's enrollment", within_s=20
     )
     account.check(_active(story, "node-controller"), "so did the node controller, by the same listener")
-    _register_handler(story)
+    status = story.ostiary("certmgr", "status", "--socket", socket_path)
+    story.by_kernel = status["upcall"]
+    if story.by_kernel:
+        account.tell("the kernel's request-key upcall asks this manager from now on")
+    else:
+        account.tell(f"agents will use the socket: {status['upcall_lacks']}")
     process = story.processes.start(
         "node-controller", [sys.executable, "-m", "ostiary.demo.node_controller"], piped=True
     )
@@ -210,7 +212,7 @@ def spawn_agents(story: Story) -> None:
         )
         story.agents[name] = spawned["agent"]
         claimed = story.ask_agent(name, do="claim", socket=str(story.manager_socket))
-        wanted = "request_key" if story.handler else "socket"
+        wanted = "request_key" if story.by_kernel else "socket"
         came = (claimed.get("agent"), claimed.get("via"))
         story.account.check(
             came == (spawned["agent"], wanted), f"it got key and certificate by {claimed.get('via', claimed)}"
@@ -345,15 +347,3 @@ def _uid_of(pid: int) -> int:
 def _active(story: Story, subsystem: str) -> bool:
     rows = story.ostiary("ca", "certificate", "list", "--subsystem", subsystem)
     return any(row["status"] == "active" and row.get("generation", 1) > 1 for row in rows)
-
-
-def _register_handler(story: Story) -> None:
-    """Have the kernel's upcall ask this story's manager, where that may be installed."""
-    name = f"demo-{os.getpid()}"
-    try:
-        install(name, story.manager_socket, uid=story.manager_socket.stat().st_uid, is_lasting=False)
-    except (InstallRefused, OstiaryError) as exc:
-        story.account.tell(f"agents will use the socket: {exc}")
-        return
-    story.handler = name
-    story.account.tell("the kernel's request-key upcall asks this manager from now on")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keyutils.install import uninstall
 from ostiary.demo import provider
 from ostiary.demo.account import Account
 from ostiary.demo.processes import Dialogue, Processes, ostiary_argv
@@ -32,7 +31,7 @@ class Story:
     controller: Dialogue | None = None
     agents: dict[str, str] = field(default_factory=dict)
     cloud: provider.Account | None = field(default=None, repr=False)
-    handler: str = ""
+    by_kernel: bool = False
 
     @property
     def home(self) -> Path:
@@ -69,10 +68,8 @@ class Story:
         return self.ask_controller(do="tell", agent=self.agents[name], question=question)
 
     def close(self) -> None:
-        """Stop all processes and take back what was installed."""
+        """Stop all processes."""
         self.processes.stop()
-        if self.handler:
-            uninstall(self.handler, is_lasting=False)
 
 
 def ready_roles(story: Story, service: str) -> list[dict[str, Any]]:
