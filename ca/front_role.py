@@ -6,9 +6,8 @@ import logging
 import os
 import ssl
 import threading
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import falcon
 
@@ -21,13 +20,13 @@ from ca.front.feed import RevocationFeed
 from ca.front.own_certificate import Authority, OwnCertificate
 from ca.front.parts import FrontParts
 from ca.front.reader import StoreReader
-from ca.front.refusals import RefusalCounter
 from ca.home import CAHome
 from ca.profile import check_profile
 from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import cut_off
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, OstiaryError
@@ -35,7 +34,6 @@ from ostiary.recorder.database import open_for_reading
 from ostiary.roles import Place, recorder_client
 
 _log = logging.getLogger("ostiary.ca.front")
-REFUSALS_EVERY_S: Final = 60.0
 
 
 def run(home: CAHome, place: Place) -> None:
@@ -89,7 +87,7 @@ class _Worker:
         own.obtain_first()
         parts.feed.start_at_newest()
         self._parts, self._own = parts, own
-        for work in (own.run, parts.feed.run, self._record_refusals):
+        for work in (own.run, parts.feed.run, self._count_refusals):
             threading.Thread(target=work, args=(self._stopped,), daemon=True).start()
 
     def stop(self) -> None:
@@ -167,12 +165,5 @@ class _Worker:
 
         return check
 
-    def _record_refusals(self, stopped: threading.Event) -> None:
-        """Once a minute, beginning at another second in each worker."""
-        offset_s = os.getpid() % 10
-        following = time.monotonic() + REFUSALS_EVERY_S + offset_s
-        while not stopped.wait(1.0):
-            if time.monotonic() < following:
-                continue
-            following = time.monotonic() + REFUSALS_EVERY_S
-            self._refusals.flush(self._started().recording.submit)
+    def _count_refusals(self, stopped: threading.Event) -> None:
+        self._refusals.run(self._started().recording.submit, stopped, offset_s=os.getpid() % 10)

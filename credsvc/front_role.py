@@ -11,7 +11,7 @@ import os
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,7 +24,6 @@ from credsvc.config import Config
 from credsvc.own_identity import OwnIdentity, claim_from_manager, claim_patiently
 from credsvc.peers import Gate
 from credsvc.pipeline import Pipeline
-from credsvc.refusals import PERIOD_S, RefusalCounter
 from credsvc.revocations import WAIT_S, Feed, Page, Revocations
 from credsvc.sandbox.pool import SandboxPool
 from credsvc.stages import STAGES, Ports, Stages
@@ -35,8 +34,9 @@ from ostiary.edge.files import read_limited
 from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.ledger_api import add_ledger_routes
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import cut_off
-from ostiary.errors import Misconfigured, OstiaryError
+from ostiary.errors import Misconfigured
 from ostiary.recorder.client import RecorderClient
 from ostiary.recorder.database import open_for_reading
 from ostiary.roles import Place, recorder_client
@@ -85,6 +85,7 @@ class _Worker:
     place: Place
     claim_fd: int
     metrics: Metrics
+    _refusals: RefusalCounter = field(default_factory=RefusalCounter)
     _identity: OwnIdentity | None = None
     _recorder: RecorderClient | None = None
     _stopping: threading.Event | None = None
@@ -105,19 +106,19 @@ class _Worker:
         stopping = self._stopping = threading.Event()
         recorder = self._recorder = recorder_client(self.place, "front")
         revocations = Revocations(monotonic_s=time.monotonic, cut_off=cut_off)
-        refusals = RefusalCounter()
-        self._parts = self._assemble(recorder, revocations, refusals)
+        self._parts = self._assemble(recorder, revocations)
         feed = revocation_feed(self.config, identity)
         for name, target, arguments in (
             ("revocations", revocations.follow, (feed, stopping)),
             ("certificate", identity.keep_fresh, (stopping,)),
-            ("refusals", _record_refusals, (refusals, recorder, stopping)),
+            ("refusals", self._count_refusals, (recorder, stopping)),
         ):
             threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
 
-    def _assemble(
-        self, recorder: RecorderClient, revocations: Revocations, refusals: RefusalCounter
-    ) -> Parts:
+    def _count_refusals(self, recorder: RecorderClient, stopping: threading.Event) -> None:
+        self._refusals.run(recorder.submit, stopping, offset_s=os.getpid() % 10)
+
+    def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> Parts:
         clock = SystemClock()
         engine = open_for_reading(self.place.database_url)
         catalog = Catalog(engine, monotonic_s=time.monotonic)
@@ -139,7 +140,7 @@ class _Worker:
             application=self.config.application,
             revocations=revocations,
             recorder=recorder,
-            refusals=refusals,
+            refusals=self._refusals,
             clock=clock,
         )
         return Parts(
@@ -162,10 +163,11 @@ class _Worker:
         return make_app(self._parts)
 
     def stop(self) -> None:
-        """End the threads and the connection to the recorder."""
+        """End the threads, record what was counted, and end the connection to the recorder."""
         if self._stopping is not None:
             self._stopping.set()
         if self._recorder is not None:
+            self._refusals.flush(self._recorder.submit)
             self._recorder.close()
 
 
@@ -186,16 +188,3 @@ def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
         return client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=Page)
 
     return ask
-
-
-def _record_refusals(refusals: RefusalCounter, recorder: RecorderClient, stop: threading.Event) -> None:
-    while True:
-        is_last = stop.wait(PERIOD_S)
-        for item in refusals.take():
-            try:
-                recorder.submit(item)
-            except OstiaryError:
-                # Nothing was done that the record lacks; the next minute counts anew.
-                break
-        if is_last:
-            return

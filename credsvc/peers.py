@@ -16,10 +16,10 @@ from typing import Protocol
 
 from cryptography import x509
 
-from credsvc.refusals import RefusalCounter
 from credsvc.stages import RecorderPort
 from ostiary.certificate import serial_hex
 from ostiary.edge.clock import Clock
+from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
 from ostiary.errors import BadInput, Busy, Unauthenticated
 from ostiary.identity import Identity, identity_of
@@ -108,7 +108,7 @@ class Gate:
         return AdmittedPeer(peer=certificate.peer, agent=_agent(certificate.identity, age_s))
 
     def _unknown(self, environ: Mapping[str, object], reason: str) -> Unauthenticated:
-        self.refusals.count(source=str(environ.get("REMOTE_ADDR", "")), reason=reason)
+        self.refusals.add(str(environ.get("REMOTE_ADDR", "")), reason)
         return Unauthenticated(_REASONS[reason])
 
     def _refuse_revoked(self, peer: Peer, act: str, target: str) -> None:

@@ -2,7 +2,7 @@
 
 Rules:
 - A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails, the answer is Busy.
-- A refusal of somebody without one is counted (ca/front/refusals.py) and costs its source a token of a small bucket: when that is
+- A refusal of somebody without one is counted (ostiary/edge/refusals.py) and costs its source a token of a small bucket: when that is
   empty, nobody enrolls by token from there for a while. Those who show a certificate are not slowed down by it.
 - What the recorder refuses, it has recorded itself.
 """
@@ -27,10 +27,10 @@ from ca.front.peer import (
     refusal_of,
     standing_of,
 )
-from ca.front.refusals import RefusalCounter
 from ca.rows import CertificateRow
 from ostiary.capabilities import Capability
 from ostiary.edge.clock import Clock
+from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
 from ostiary.work.answer import Recorded

@@ -23,12 +23,12 @@ from ca.front.enroller import STAGES, Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.parts import FrontParts
 from ca.front.reader import StoreReader
-from ca.front.refusals import RefusalCounter
 from ca.publishing import Publisher
 from ca.recording import CAService, CASettings
 from ca.tables import METADATA
 from ostiary.capabilities import parse_capabilities
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import TLSSocket
 from ostiary.errors import Busy
 from ostiary.names import SubSystem, parse_agent_id

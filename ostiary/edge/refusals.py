@@ -5,6 +5,8 @@ Rules:
   together under the source "others".
 - A reason is one of ours (a rule's name), never what the stranger sent.
 - What could not be recorded (the recorder is away) is counted on.
+
+Thread-safe; one per worker. Whoever stops a worker flushes once more.
 """
 
 from __future__ import annotations
@@ -12,12 +14,17 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from ostiary.errors import OstiaryError
 from ostiary.work.ca_items import Refusals
 
-MAX_ROWS = 100
-OTHERS = "others"
+EVERY_S: Final = 60.0
+MAX_ROWS: Final = 100
+OTHERS: Final = "others"
+
+Record = Callable[[Refusals], object]
+"""Returns once the item is in the ledger; raises OstiaryError where it is not."""
 
 
 class RefusalCounter:
@@ -35,7 +42,7 @@ class RefusalCounter:
                 key = (OTHERS, reason)
             self._counts[key] += count
 
-    def flush(self, record: Callable[[Refusals], object]) -> int:
+    def flush(self, record: Record) -> int:
         """Record what was counted; how many rows were. The first that fails ends it: it and the rest are counted on."""
         with self._lock:
             rows, self._counts = self._counts, Counter()
@@ -50,3 +57,10 @@ class RefusalCounter:
         for (source, reason), count in rows.items():
             self.add(source, reason, count)
         return recorded
+
+    def run(self, record: Record, stopped: threading.Event, *, offset_s: float) -> None:
+        """Flush once a minute until stopped, for a thread of its own; `offset_s` keeps the workers of a front apart."""
+        pause_s = EVERY_S + offset_s
+        while not stopped.wait(pause_s):
+            pause_s = EVERY_S
+            self.flush(record)

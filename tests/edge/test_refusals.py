@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ca.front.refusals import MAX_ROWS, OTHERS, RefusalCounter
+import threading
+
+from ostiary.edge.refusals import EVERY_S, MAX_ROWS, OTHERS, RefusalCounter
 from ostiary.errors import Busy
 from ostiary.work.ca_items import Refusals
 
@@ -40,3 +42,24 @@ def test_what_was_not_recorded_is_counted_on() -> None:
     counter.add("a", "x")
     counter.flush(recorded.append)
     assert [row.count for row in recorded] == [2]
+
+
+class _Stopped(threading.Event):
+    """Lets `run` have so many pauses, and keeps how long they were."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses = pauses
+        self.waited: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout)
+        return len(self.waited) > self.pauses
+
+
+def test_they_are_recorded_once_a_minute_until_stopped() -> None:
+    counter, recorded, stopped = RefusalCounter(), list[Refusals](), _Stopped(pauses=2)
+    counter.add("a", "x")
+    counter.run(recorded.append, stopped, offset_s=3.0)
+    assert [row.count for row in recorded] == [1]
+    assert stopped.waited == [EVERY_S + 3.0, EVERY_S, EVERY_S]
