@@ -14,16 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cryptography import x509
-
 from credsvc.stages import RecorderPort
-from ostiary.certificate import serial_hex
 from ostiary.edge.clock import Clock
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
-from ostiary.errors import BadInput, Busy, Unauthenticated
-from ostiary.identity import Identity, identity_of
+from ostiary.errors import Busy, Unauthenticated
+from ostiary.identity import Identity
 from ostiary.names import Application
+from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.policy.cedar import AgentEntity
 from ostiary.work.ca_items import Refuse
 from ostiary.work.item import Peer
@@ -37,43 +35,11 @@ class RevocationsPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerCertificate:
-    """A client certificate whose fields map; times are Unix seconds."""
-
-    identity: Identity
-    peer: Peer
-    serial_number: int
-    not_before_s: float
-    not_after_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AdmittedPeer:
     """Who asks, as the ledger names it and as policy sees it."""
 
     peer: Peer
     agent: AgentEntity
-
-
-def read_peer(certificate_der: bytes) -> PeerCertificate | None:
-    """Read a certificate; None where its fields do not map."""
-    certificate = x509.load_der_x509_certificate(certificate_der)
-    try:
-        identity = identity_of(certificate)
-    except BadInput:
-        return None
-    return PeerCertificate(
-        identity=identity,
-        peer=Peer(
-            serial=serial_hex(certificate.serial_number),
-            subsystem=identity.subsystem,
-            node=identity.node,
-            agent=identity.agent,
-        ),
-        serial_number=certificate.serial_number,
-        not_before_s=certificate.not_valid_before_utc.timestamp(),
-        not_after_s=certificate.not_valid_after_utc.timestamp(),
-    )
 
 
 def peer_of_request(environ: Mapping[str, object]) -> PeerCertificate | None:
@@ -95,17 +61,18 @@ class Gate:
     def admit(self, environ: Mapping[str, object], *, act: str, target: str) -> AdmittedPeer:
         """Check the peer of a request; `act` and `target` say in the ledger what a revoked one wanted."""
         certificate = self.read(environ)  # 1.
-        if certificate is None or certificate.identity.application != self.application:
+        identity = certificate.identity if certificate is not None else None
+        if certificate is None or identity is None or identity.application != self.application:
             raise self._unknown(environ, "identity")
-        now_s = self.clock.now().timestamp()
-        if not certificate.not_before_s <= now_s <= certificate.not_after_s:  # 2.
+        if not certificate.not_before <= self.clock.now() <= certificate.not_after:  # 2.
             raise self._unknown(environ, "validity")
         age_s = self.revocations.age_s()  # 3.
         if age_s is None:
             raise Busy("the list of revoked certificates was not read yet")
+        peer = peer_item(certificate.serial, identity)
         if self.revocations.is_revoked(certificate.serial_number):  # 4.
-            self._refuse_revoked(certificate.peer, act, target)
-        return AdmittedPeer(peer=certificate.peer, agent=_agent(certificate.identity, age_s))
+            self._refuse_revoked(peer, act, target)
+        return AdmittedPeer(peer=peer, agent=_agent(identity, age_s))
 
     def _unknown(self, environ: Mapping[str, object], reason: str) -> Unauthenticated:
         self.refusals.add(str(environ.get("REMOTE_ADDR", "")), reason)
@@ -131,7 +98,8 @@ def _agent(identity: Identity, revocation_age_s: int) -> AgentEntity:
         subsystem=identity.subsystem,
         node=identity.node,
         capabilities=frozenset(identity.capabilities),
-        # A pending certificate carries no capability (DESIGN section 5), so one with some is or was active.
+        # A first certificate that is pending carries no capability (DESIGN section 5). A renewed one whose key the CA has not seen yet
+        # does, but nothing that the active one of its lineage has not.
         active=bool(identity.capabilities),
         revocation_age_s=revocation_age_s,
     )

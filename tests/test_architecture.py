@@ -19,7 +19,7 @@ COMPOSITION_ROOTS = ("ostiary.cli", "ostiary.demo")
 PURE = tuple(
     """
     ostiary.capabilities ostiary.certificate ostiary.der ostiary.errors ostiary.formula ostiary.identity ostiary.ledger
-    ostiary.names ostiary.secret ostiary.subsystems ostiary.token ostiary.work
+    ostiary.names ostiary.peer ostiary.secret ostiary.subsystems ostiary.token ostiary.work
     ca.accept ca.crl ca.enrollment ca.front.peer ca.lint ca.ocsp ca.profile ca.shards certmgr.lifecycle
     """.split()  # noqa: SIM905  # a list of names, not of lines
 )

@@ -17,22 +17,14 @@ from typing import Final, Protocol
 import falcon
 
 from ca.front.limits import Buckets, Limit
-from ca.front.peer import (
-    ASKERS,
-    Caller,
-    PeerCertificate,
-    Standing,
-    peer_item,
-    read_peer,
-    refusal_of,
-    standing_of,
-)
+from ca.front.peer import ASKERS, Caller, Standing, refusal_of, standing_of
 from ca.rows import CertificateRow
 from ostiary.capabilities import Capability
 from ostiary.edge.clock import Clock
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
+from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Activate, Refuse
 from ostiary.work.item import Item

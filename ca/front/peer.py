@@ -1,8 +1,7 @@
-"""Who is at the other end of a TLS connection, and how its certificate stands now. Pure.
+"""How the certificate of a peer (`ostiary.peer`) stands now towards the CA that made it. Pure.
 
 Rules:
 - TLS verified chain and key at the handshake; a connection outlives both, so the standing is asked for again on every request.
-- A certificate whose names do not map (ostiary/identity.py) is nobody's.
 - What a standing means to a request is one row in a table: there is no other way in.
 
     standing     may renew   may prove itself   may ask for anything else
@@ -20,13 +19,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from cryptography import x509
-
 from ca.rows import CertificateRow
 from ostiary.capabilities import Capability
-from ostiary.certificate import serial_hex
-from ostiary.errors import BadInput, Forbidden, OstiaryError, Unauthenticated
-from ostiary.identity import Identity, identity_of
+from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
+from ostiary.identity import Identity
+from ostiary.peer import PeerCertificate, peer_item
 from ostiary.work.item import Peer
 
 
@@ -49,16 +46,6 @@ SEEN: Final = ASKERS | PROVERS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PeerCertificate:
-    """A client certificate, read once per connection; `identity` is None when its names do not map."""
-
-    der: bytes
-    serial: str
-    not_after: datetime
-    identity: Identity | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """A peer that was let in, with its row as it is now."""
 
@@ -75,27 +62,6 @@ class Caller:
     def may(self, capability: Capability) -> bool:
         """Whether its certificate carries a capability."""
         return capability in self.identity.capabilities
-
-
-def peer_item(serial: str, identity: Identity) -> Peer:
-    """An agent as work items name it."""
-    return Peer(serial=serial, subsystem=identity.subsystem, node=identity.node, agent=identity.agent)
-
-
-def read_peer(der: bytes) -> PeerCertificate:
-    """Read a client certificate (DER) that TLS has verified."""
-    certificate = x509.load_der_x509_certificate(der)
-    identity: Identity | None
-    try:
-        identity = identity_of(certificate)
-    except BadInput:
-        identity = None
-    return PeerCertificate(
-        der=der,
-        serial=serial_hex(certificate.serial_number),
-        not_after=certificate.not_valid_after_utc,
-        identity=identity,
-    )
 
 
 def standing_of(row: CertificateRow | None, certificate: PeerCertificate, now: datetime) -> Standing:
