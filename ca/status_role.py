@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import falcon
 
-from ca.front.limits import Buckets, Limit
 from ca.front.reader import StoreReader
 from ca.home import CAHome
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
@@ -14,6 +13,7 @@ from ostiary.edge.channel import Answer, Client
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
 from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.users import RoleName
 from ostiary.recorder.database import open_for_reading

@@ -9,18 +9,18 @@ Rules:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import falcon
 
-from ca.front.limits import Buckets, Limit
 from ca.front.peer import ASKERS, Caller, Standing, refusal_of, standing_of
 from ca.rows import CertificateRow
 from ostiary.capabilities import Capability
 from ostiary.edge.clock import Clock
+from ostiary.edge.http import check_pace
+from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
@@ -83,13 +83,13 @@ class Doorkeeper:
     def admit(self, req: falcon.Request) -> str:
         """Count a request against its source and return that; 429 when there were too many."""
         source = str(req.remote_addr)
-        _wait(self._sources.take(source, now_ns=self._clock.monotonic_ns()))
+        check_pace(self._sources.take(source, now_ns=self._clock.monotonic_ns()))
         return source
 
     def admit_stranger(self, req: falcon.Request) -> str:
         """Count a request of somebody without an identity; 429 when its source was refused too often."""
         source = self.admit(req)
-        _wait(self._strangers.wait_s(source, now_ns=self._clock.monotonic_ns()))
+        check_pace(self._strangers.wait_s(source, now_ns=self._clock.monotonic_ns()))
         return source
 
     def refuse_stranger(self, source: str, reason: str) -> None:
@@ -112,7 +112,7 @@ class Doorkeeper:
             )
             wanted = "missing" if certificate is None else "its names are not an agent's"
             raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
-        _wait(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
+        check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
         row = self._certificate(certificate.serial)
         standing = standing_of(row, certificate, self._clock.now())
         if row is None or standing not in standings:
@@ -156,14 +156,9 @@ class Doorkeeper:
         return error
 
     def _record(self, serial: str, item: Refuse) -> None:
-        _wait(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
+        check_pace(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
         try:
             self._recording.submit(item)
         except Forbidden as exc:
             if exc.rule != item.rule:  # a refusal is recorded as the denial that it is, and answered as one
                 raise
-
-
-def _wait(wait_s: float) -> None:
-    if wait_s > 0:
-        raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})

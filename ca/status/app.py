@@ -21,12 +21,12 @@ import falcon
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.front.limits import Buckets
 from ca.front.reader import StoreReader
 from ca.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
 from ostiary.edge.channel import Answer, Status
 from ostiary.edge.clock import Clock
-from ostiary.edge.http import create_app, read_body, write_json
+from ostiary.edge.http import check_pace, create_app, read_body, write_json
+from ostiary.edge.limits import Buckets
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import BadInput, Busy, NotFound
 
@@ -82,8 +82,7 @@ class _Admission:
         self._parts = parts
 
     def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        if self._parts.buckets.take(str(req.remote_addr), now_ns=self._parts.clock.monotonic_ns()):
-            raise falcon.HTTPTooManyRequests(headers={"Retry-After": "1"})
+        check_pace(self._parts.buckets.take(str(req.remote_addr), now_ns=self._parts.clock.monotonic_ns()))
 
 
 class OCSP:

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import traceback
@@ -132,6 +133,12 @@ def decode_json(content: bytes, type_: type[T]) -> T:
         raise _bad_member(str(exc)) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput("the body is not JSON") from exc
+
+
+def check_pace(wait_s: float) -> None:
+    """429 with Retry-After, unless `wait_s` (what a bucket of `ostiary.edge.limits` said) is 0."""
+    if wait_s > 0:
+        raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
 
 
 def write_json(resp: falcon.Response, value: object) -> None:

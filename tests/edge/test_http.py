@@ -12,7 +12,15 @@ import falcon.testing
 import msgspec
 import pytest
 
-from ostiary.edge.http import Audience, create_app, decode_json, problem_of, raw_problem, read_json
+from ostiary.edge.http import (
+    Audience,
+    check_pace,
+    create_app,
+    decode_json,
+    problem_of,
+    raw_problem,
+    read_json,
+)
 from ostiary.errors import (
     BadInput,
     Busy,
@@ -178,3 +186,10 @@ def test_errors_of_the_framework_are_problem_documents(
     assert result.status_code == status
     assert result.json["status"] == status
     assert result.headers["content-type"] == "application/problem+json"
+
+
+def test_who_must_wait_is_told_how_long() -> None:
+    check_pace(0.0)
+    with pytest.raises(falcon.HTTPTooManyRequests) as refused:
+        check_pace(1.2)
+    assert refused.value.headers == {"Retry-After": "2"}

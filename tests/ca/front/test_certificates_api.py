@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ca.front.doorkeeper import LIMITS
-from ca.front.limits import Limit
+from ostiary.edge.limits import Limit
 from ostiary.errors import Forbidden
 from tests.ca.front.parts import MANAGER, FrontForTests
 

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from ca.front.doorkeeper import LIMITS
-from ca.front.limits import Limit
+from ostiary.edge.limits import Limit
 from ostiary.identity import identity_of
 from ostiary.token import RANDOM_BYTES, Token, mint
 from ostiary.work.ca_items import Refusals

@@ -11,11 +11,11 @@ import pytest
 from cryptography import x509
 from sqlalchemy import insert
 
-from ca.front.limits import Buckets, Limit
 from ca.front.reader import StoreReader
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
 from ca.tables import CRLS, METADATA
 from ostiary.edge.channel import Answer, Status
+from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.recorder.database import open_for_reading, open_for_writing, sqlite_url

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ca.front.limits import Buckets, Limit
+from ostiary.edge.limits import Buckets, Limit
 
 SECOND = 1_000_000_000
 

@@ -5,7 +5,8 @@ Rules:
 - The table is bounded: what is full again is forgotten first, and under a flood of sources the oldest go. A forgotten source
   starts with a full bucket, so an attacker with many addresses gains what many addresses are worth anyway.
 
-What is *not* here: which of the service's buckets a request takes from (ca/front/doorkeeper.py).
+What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py, credsvc/peers.py), and what is
+answered to who must wait (`ostiary.edge.http.check_pace`).
 """
 
 from __future__ import annotations
