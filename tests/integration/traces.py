@@ -6,7 +6,7 @@ import base64
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -55,8 +55,21 @@ def in_arguments(pid: int, needles: Iterable[bytes]) -> bool:
 
 def in_memory(pid: int, needles: Iterable[bytes]) -> bool:
     """Whether any readable page of a process holds a needle."""
-    wanted = list(needles)
-    return any(needle in block for block in _memory(pid) for needle in wanted)
+    return bool(found_in_memory(pid, {str(at): [needle] for at, needle in enumerate(needles)}))
+
+
+def found_in_memory(pid: int, needles: Mapping[str, Iterable[bytes]]) -> set[str]:
+    """The names of which a needle is in a process's memory; pages that are a file's and can't be written are left out."""
+    wanted = {name: list(forms) for name, forms in needles.items()}
+    found: set[str] = set()
+    for block in _memory(pid):
+        found |= {name for name in wanted.keys() - found if any(form in block for form in wanted[name])}
+    return found
+
+
+def matches_in_memory(pid: int, pattern: re.Pattern[bytes]) -> set[bytes]:
+    """What a pattern matches in a process's memory."""
+    return {match for block in _memory(pid) for match in pattern.findall(block)}
 
 
 def role_of(pid: int) -> str:
@@ -79,10 +92,16 @@ def _memory(pid: int) -> Iterator[bytes]:
     try:
         for line in maps:
             match = _MAP.match(line)
-            if match and not match[4].startswith(("[v", "/dev/")):
+            if match and not _is_a_files(match[3], match[4]):
                 yield from _region(fd, int(match[1], 16), int(match[2], 16))
     finally:
         os.close(fd)
+
+
+def _is_a_files(permissions: str, name: str) -> bool:
+    """Whether a mapping shows what is in a file or the kernel's, and not what the process made."""
+    is_file = name.startswith("/") and not name.startswith("/memfd:")
+    return name.startswith(("[v", "/dev/")) or (is_file and "w" not in permissions)
 
 
 def _region(fd: int, start: int, end: int) -> Iterator[bytes]:
@@ -93,5 +112,6 @@ def _region(fd: int, start: int, end: int) -> Iterator[bytes]:
             block = os.pread(fd, min(_CHUNK_BYTES, end - at), at)
         except OSError:
             return
-        yield overlap + block
+        if block.count(0) != len(block):
+            yield overlap + block
         overlap = block[-4096:]
