@@ -66,6 +66,7 @@ class RecorderLoop:
         self._queue: deque[_Waiting] = deque()
         self._in_flight: dict[bytes, _Sent] = {}
         self._next_due_s = 0.0
+        self._settle_by_s = 0.0
         # What the keyholder refused after it was recorded: a lie or a bug, for the ledger's readers.
         self._alarms: list[Alarm] = []
 
@@ -85,14 +86,13 @@ class RecorderLoop:
             self._record(self._take())
         self._drop_late()
         self._do_due()
-        if self._recorder.unsettled and not self._queue:
-            self._recorder.flush()
+        self._settle_late()
 
     def _patience(self) -> float:
         if self._queue and self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT:
             return 0.0
         if self._recorder.unsettled:
-            return FLUSH_AFTER_S
+            return max(0.0, self._settle_by_s - time.monotonic())
         return max(0.0, min(self._next_due_s - time.monotonic(), DUE_EVERY_S))
 
     def _handle(self, event: object) -> None:
@@ -166,6 +166,8 @@ class RecorderLoop:
             _reply_busy(waiters)
             self._busy_in_flight()
             return
+        if not self._recorder.unsettled:
+            self._settle_by_s = time.monotonic() + FLUSH_AFTER_S
         self._recorder.unsettled.note = done.note
         outcomes = [(placed.ruling, self._outcome(placed, done)) for placed in turn.placed]
         if any(isinstance(ruling.item, self._service.settled_first) for ruling, _ in outcomes):
@@ -208,6 +210,11 @@ class RecorderLoop:
         self._alarms.clear()
         if turn is not None:
             self._send(turn, [])
+
+    def _settle_late(self) -> None:
+        """Store the keyholder's answers by a commit of their own only where no turn came to take them along."""
+        if self._recorder.unsettled and not self._queue and time.monotonic() >= self._settle_by_s:
+            self._recorder.flush()
 
     def _drop_late(self) -> None:
         """Tell those whose time ran out while the keyholder was slow; nothing of theirs was recorded."""

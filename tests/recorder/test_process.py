@@ -210,3 +210,23 @@ def test_a_stopped_keyholder_means_busy_and_no_late_answer(
     keyholder.paused = True
     with client(tmp_path, UID) as front, pytest.raises(Busy):
         front.submit(act("lost"), timeout_s=0.3)
+
+
+def test_answers_are_stored_with_the_next_turn_and_by_themselves_only_when_none_comes(
+    tmp_path: Path, recorder: RecorderThread
+) -> None:
+    submit_when_up(tmp_path, "first")
+    eventually(lambda: not recorder.recorder.unsettled)
+    before = flushes(recorder)
+    with client(tmp_path, UID) as front:
+        for number in range(30):
+            front.submit(act(f"s{number}"))
+    assert flushes(recorder) - before < 10
+    eventually(lambda: not recorder.recorder.unsettled)
+    assert flushes(recorder) > before
+
+
+def flushes(recorder: RecorderThread) -> int:
+    """Commits of answers alone so far."""
+    text = recorder.recorder.metrics.exposition("r").decode()
+    return int(text.split('r_stage_seconds_count{stage="flush"} ')[1].split()[0])

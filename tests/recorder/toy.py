@@ -142,8 +142,8 @@ class RecorderThread(Loop):
             ledger=ledger,
             documents=list,
         )
-        recorder = Recorder(engine=self.engine, service=service, ledger=ledger)
-        self.loop = RecorderLoop(hub=self.hub, service=service, recorder=recorder, keyholder=link)
+        self.recorder = Recorder(engine=self.engine, service=service, ledger=ledger)
+        self.loop = RecorderLoop(hub=self.hub, service=service, recorder=self.recorder, keyholder=link)
         self.start()
 
     def run(self) -> None:
