@@ -41,6 +41,9 @@ CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
     "admin": ca_items.ADMIN,
 }
 MAX_EXPIRED_AT_ONCE: Final = 200
+_STORE_SIGNATURE: Final = (
+    update(CERTIFICATES).where(CERTIFICATES.c.serial == bindparam("k")).values(signature=bindparam("v"))
+)
 MAX_RESIGNED_AT_ONCE: Final = 64
 
 
@@ -96,8 +99,7 @@ class CAService:
                 case _:
                     pass
         if signatures:
-            by_serial = CERTIFICATES.c.serial == bindparam("k")
-            tx.execute(update(CERTIFICATES).where(by_serial).values(signature=bindparam("v")), signatures)
+            tx.execute(_STORE_SIGNATURE, signatures)
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
         """At a start what was never signed; pending certificates that ran out; lists."""

@@ -44,6 +44,22 @@ _CERTIFICATE_STATE: Final = (
 _OF_A_LINEAGE: Final = (Renew, Activate, ConfirmNode, ExpirePending, Retire, Revoke)
 _TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
 
+# What every issuance executes, built once: building a statement costs more than SQLite takes to run it.
+_BY_SERIAL: Final = select(CERTIFICATES).where(
+    CERTIFICATES.c.serial.in_(bindparam("serials", expanding=True))
+)
+_VALID_BY_AGENT: Final = select(CERTIFICATES).where(
+    CERTIFICATES.c.agent.in_(bindparam("agents", expanding=True)),
+    CERTIFICATES.c.not_after >= bindparam("now"),
+)
+_NEWEST_SHARDS: Final = select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2)
+_SET_SHARD: Final = (
+    update(SHARDS)
+    .where(SHARDS.c.number == bindparam("n"))
+    .values(opened_at=bindparam("o"), count=bindparam("c"), last_not_after=bindparam("l"))
+)
+_INSERTS: Final = {table: insert(table) for table in (TOKENS, CERTIFICATES, REVOCATIONS, SHARDS)}
+
 
 @dataclass(slots=True)
 class _Keys:
@@ -67,8 +83,10 @@ def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
         _load_tokens(tx, rows, TOKENS.c.token_id.in_(keys.tokens))
     keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial}
     if keys.serials:
-        _load_certificates(tx, rows, CERTIFICATES.c.serial.in_(keys.serials))
-    _load_valid(tx, rows, CERTIFICATES.c.agent, keys.agents)
+        _take_certificates(rows, tx.execute(_BY_SERIAL, {"serials": list(keys.serials)}))
+    if keys.agents:
+        valid_of = {"agents": list(keys.agents), "now": now_s}
+        _take_certificates(rows, tx.execute(_VALID_BY_AGENT, valid_of))
     lineages = {rows.certificates[s].lineage for s in keys.whole_lineages if s in rows.certificates}
     _load_valid(tx, rows, CERTIFICATES.c.lineage, lineages)
     _load_descendants(
@@ -109,7 +127,11 @@ def _load_tokens(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> None
 
 
 def _load_certificates(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> list[CertificateRow]:
-    found = [certificate_row(each) for each in tx.execute(select(CERTIFICATES).where(where))]
+    return _take_certificates(rows, tx.execute(select(CERTIFICATES).where(where)))
+
+
+def _take_certificates(rows: Rows, result: Iterable[Any]) -> list[CertificateRow]:
+    found = [certificate_row(each) for each in result]
     for row in found:
         if row.serial not in rows.certificates:
             rows.load_certificate(row)
@@ -149,8 +171,7 @@ def _load_node(tx: Connection, rows: Rows, node: str, subsystem: str) -> None:
 
 def _load_shards(tx: Connection, rows: Rows) -> None:
     """The newest two: certificates are put into no other (`ca.issuing`)."""
-    newest = select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2)
-    for found in tx.execute(newest):
+    for found in tx.execute(_NEWEST_SHARDS):
         row = ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
         rows.shards[row.number] = row
 
@@ -170,8 +191,8 @@ def store(tx: Connection, rows: Rows) -> None:
 def _store_shards(tx: Connection, rows: Rows) -> None:
     for number in sorted(rows.changed_shards):
         row = rows.shards[number]
-        values = {name: getattr(row, name) for name in ("opened_at", "count", "last_not_after")}
-        if not tx.execute(update(SHARDS).where(SHARDS.c.number == number).values(values)).rowcount:
+        values = {"n": number, "o": row.opened_at, "c": row.count, "l": row.last_not_after}
+        if not tx.execute(_SET_SHARD, values).rowcount:
             _insert(tx, SHARDS, [row])
     for shard in sorted(rows.changed_crls):
         store_crl(tx, rows.crls[shard])
@@ -188,7 +209,7 @@ def _insert(tx: Connection, table: Table, rows: Sequence[AnyRow]) -> None:
     if rows:
         columns = [each.name for each in fields(rows[0])]
         values = attrgetter(*columns)
-        tx.execute(insert(table), [dict(zip(columns, values(row), strict=True)) for row in rows])
+        tx.execute(_INSERTS[table], [dict(zip(columns, values(row), strict=True)) for row in rows])
 
 
 def _update(

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from credsvc.tables import ACTIVES, CREDENTIALS, MODULES
+
+# Built once: building a statement costs more than SQLite takes to run it.
+_NAMES: BindParameter[str] = bindparam("names", expanding=True)
+_CREDENTIALS = select(CREDENTIALS).where(CREDENTIALS.c.name.in_(_NAMES))
+_MODULES = select(
+    MODULES.c.name,
+    MODULES.c.module_digest,
+    MODULES.c.manifest_digest,
+    MODULES.c.manifest,
+    MODULES.c.state,
+).where(MODULES.c.name.in_(_NAMES))
+_POLICY = select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +69,7 @@ class Rows:
 def read_rows(tx: Connection, *, credentials: Iterable[str], modules: Iterable[str]) -> Rows:
     """Read what a batch concerns, by key: three statements, whatever the batch's size."""
     names, module_names = set(credentials), set(modules)
-    found = tx.execute(select(CREDENTIALS).where(CREDENTIALS.c.name.in_(names))).mappings() if names else ()
+    found = tx.execute(_CREDENTIALS, {"names": list(names)}).mappings() if names else ()
     rows = {
         row["name"]: CredentialRow(
             name=row["name"],
@@ -73,13 +85,7 @@ def read_rows(tx: Connection, *, credentials: Iterable[str], modules: Iterable[s
         for row in found
     }
     module_names |= {row.module for row in rows.values()}
-    query = select(
-        MODULES.c.name,
-        MODULES.c.module_digest,
-        MODULES.c.manifest_digest,
-        MODULES.c.manifest,
-        MODULES.c.state,
-    ).where(MODULES.c.name.in_(module_names))
-    versions = [ModuleRow(**row) for row in tx.execute(query).mappings()] if module_names else []
-    digest = tx.execute(select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy")).scalar_one_or_none()
+    of_names = tx.execute(_MODULES, {"names": list(module_names)}).mappings() if module_names else ()
+    versions = [ModuleRow(**row) for row in of_names]
+    digest = tx.execute(_POLICY).scalar_one_or_none()
     return Rows(credentials=rows, modules={m.key: m for m in versions}, policy_digest=digest or "")

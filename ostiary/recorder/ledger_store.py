@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ostiary.errors import InternalFault
@@ -47,6 +47,7 @@ class LedgerStore:
     def __init__(self, engine: Engine, tables: LedgerTables) -> None:
         self._engine = engine
         self._tables = tables
+        self._sql = _Statements(engine, tables)
         with engine.begin() as tx:
             self._edge = self._read_edge(tx)
 
@@ -57,8 +58,7 @@ class LedgerStore:
 
     def lock(self, tx: Connection) -> None:
         """Take the store's one order for this transaction."""
-        head = self._tables.head
-        size = tx.execute(select(head.c.size).where(head.c.id == _HEAD_ID).with_for_update()).scalar_one()
+        size = tx.execute(self._sql.lock_head).scalar_one()
         if size != self._edge.size:
             self._edge = self._read_edge(tx)
 
@@ -68,12 +68,10 @@ class LedgerStore:
         hashes = leaf_hashes(entries)
         edge, rows = self._edge.append(hashes)
         if entries:
-            tx.execute(insert(self._tables.entries), _entry_rows(first, entries, hashes, salts))
+            tx.execute(self._sql.insert_entries, _entry_rows(first, entries, hashes, salts))
             self._index(tx, first, entries)
             self._write_tiles(tx, rows)
-            tx.execute(
-                update(self._tables.head).where(self._tables.head.c.id == _HEAD_ID).values(size=edge.size)
-            )
+            tx.execute(self._sql.set_size, {"new": edge.size})
         return Appended(first=first, leaf_hashes=tuple(hashes), edge=edge)
 
     def advance(self, appended: Appended) -> None:
@@ -82,7 +80,7 @@ class LedgerStore:
 
     def store_note(self, tx: Connection, note: bytes) -> None:
         """Keep the newest signed note."""
-        tx.execute(update(self._tables.head).where(self._tables.head.c.id == _HEAD_ID).values(note=note))
+        tx.execute(self._sql.set_note, {"new": note})
 
     def last_signed(self) -> tuple[bytes, Frontier]:
         """The newest stored note and its tree's frontier; b"" and an empty one before the first."""
@@ -120,13 +118,9 @@ class LedgerStore:
     def _write_tiles(self, tx: Connection, rows: Sequence[TileHashes]) -> None:
         if not rows:
             return
-        # An upsert, in the one syntax that both dialects share; SQLAlchemy keeps two classes for it.
-        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(self._tables.tiles)
-        replace = statement.on_conflict_do_update(
-            index_elements=["level", "tile"], set_={"hashes": statement.excluded.hashes}
+        tx.execute(
+            self._sql.replace_tiles, [{"level": r.level, "tile": r.index, "hashes": r.hashes} for r in rows]
         )
-        tx.execute(replace, [{"level": r.level, "tile": r.index, "hashes": r.hashes} for r in rows])
 
     def _index(self, tx: Connection, first: int, entries: Sequence[bytes]) -> None:
         terms = [
@@ -135,7 +129,25 @@ class LedgerStore:
             for term in terms_of(msgspec.json.decode(entry))
         ]
         if terms:
-            tx.execute(insert(self._tables.index), terms)
+            tx.execute(self._sql.insert_terms, terms)
+
+
+class _Statements:
+    """What every turn executes, built once: building a statement costs more than SQLite takes to run it."""
+
+    def __init__(self, engine: Engine, tables: LedgerTables) -> None:
+        the_head = tables.head.c.id == _HEAD_ID
+        self.lock_head = select(tables.head.c.size).where(the_head).with_for_update()
+        self.set_size = update(tables.head).where(the_head).values(size=bindparam("new"))
+        self.set_note = update(tables.head).where(the_head).values(note=bindparam("new"))
+        self.insert_entries = insert(tables.entries)
+        self.insert_terms = insert(tables.index)
+        # An upsert, in the one syntax that both dialects share; SQLAlchemy keeps two classes for it.
+        dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(tables.tiles)
+        self.replace_tiles = statement.on_conflict_do_update(
+            index_elements=["level", "tile"], set_={"hashes": statement.excluded.hashes}
+        )
 
 
 def terms_of(entry: Mapping[str, Any]) -> set[str]:
