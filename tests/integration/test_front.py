@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_a_certificate_is_parsed_once_per_connection(site: Site) -> None:
         assert [ask(sock)[1]["parsed"] for _ in range(3)] == [first] * 3
     with site.connect(site.client) as sock:
         assert ask(sock)[1]["parsed"] == first + 1
+
+
+def test_connections_that_never_pause_leave_threads_for_others(site: Site) -> None:
+    """More of them than the workers have threads: a thread stays with its connection only while nobody waits."""
+    until = time.monotonic() + 1.0
+
+    def ask_on() -> int:
+        answered = 0
+        with site.connect(site.client) as sock:
+            while time.monotonic() < until:
+                assert ask(sock)[0] == 200
+                answered += 1
+        return answered
+
+    with ThreadPoolExecutor(16) as pool:
+        answered = [future.result() for future in [pool.submit(ask_on) for _ in range(16)]]
+    assert min(answered) >= 5
 
 
 def test_a_client_without_certificate_is_refused_where_one_is_required(site: Site) -> None:
