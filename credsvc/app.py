@@ -23,11 +23,12 @@ import msgspec
 from credsvc.catalog import Catalog, Subject
 from credsvc.peers import AdmittedPeer, Gate, RevocationsPort
 from credsvc.pipeline import Pipeline
+from credsvc.refuser import Refuser
 from credsvc.requests import MAX_REQUEST_BYTES, RawRequest, SignRequest, check_request
 from ostiary.edge.http import create_app, read_json, write_json
 from ostiary.edge.ledger_api import Admit
 from ostiary.edge.metrics import Metrics
-from ostiary.errors import Busy, Forbidden
+from ostiary.errors import Busy
 from ostiary.policy.decision import Denial
 from ostiary.policy.schema import action_name
 
@@ -49,6 +50,7 @@ class Parts:
     """What the resources are made of; `mount_ledger` adds the ledger's own."""
 
     gate: Gate
+    refuser: Refuser
     catalog: Catalog
     pipeline: Pipeline
     revocations: RevocationsPort
@@ -169,7 +171,9 @@ def _admit_reader(parts: Parts, req: falcon.Request, *, asks_entries: bool) -> N
         return
     decision = parts.catalog.judge.may_read(admitted.agent, parts.origin)
     if isinstance(decision, Denial):
-        raise Forbidden(decision.reason, rule=decision.rule)
+        parts.refuser.refuse(
+            admitted.peer, act="read", target=parts.origin, rule=decision.rule, reason=decision.reason
+        )
 
 
 class _Timing:

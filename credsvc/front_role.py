@@ -24,6 +24,7 @@ from credsvc.config import Config
 from credsvc.own_identity import OwnIdentity, claim_from_manager, claim_patiently
 from credsvc.peers import Gate
 from credsvc.pipeline import Pipeline
+from credsvc.refuser import Refuser
 from credsvc.revocations import WAIT_S, Feed, Page, Revocations
 from credsvc.sandbox.pool import SandboxPool
 from credsvc.stages import STAGES, Ports, Stages
@@ -120,6 +121,7 @@ class _Worker:
 
     def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> Parts:
         clock = SystemClock()
+        refuser = Refuser(recorder, clock)
         engine = open_for_reading(self.place.database_url)
         catalog = Catalog(engine, monotonic_s=time.monotonic)
         sandbox = SandboxPool(
@@ -131,6 +133,7 @@ class _Worker:
                 catalog=catalog,
                 sandbox=sandbox,
                 recorder=recorder,
+                refuser=refuser,
                 clock=clock,
                 random=os.urandom,
                 metrics=self.metrics,
@@ -139,12 +142,13 @@ class _Worker:
         gate = Gate(
             application=self.config.application,
             revocations=revocations,
-            recorder=recorder,
+            refuser=refuser,
             refusals=self._refusals,
             clock=clock,
         )
         return Parts(
             gate=gate,
+            refuser=refuser,
             catalog=catalog,
             pipeline=Pipeline(stages),
             revocations=revocations,

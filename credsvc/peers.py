@@ -2,9 +2,10 @@
 
 TLS has verified chain, key and purpose when the connection began; a connection may outlive all three. The plan:
 1. there is a certificate and its fields map to an identity of this application (else counted, not recorded: nobody is known);
-2. it is valid now;
-3. the service has heard from the CA since it started (else Busy: it can't know who is revoked);
-4. it is not revoked (else recorded, with the identity).
+2. it does not ask too often (else 429);
+3. it is valid now (else recorded, with the identity);
+4. the service has heard from the CA since it started (else Busy: it can't know who is revoked);
+5. it is not revoked (else recorded, with the identity).
 What the peer may do is policy's.
 """
 
@@ -12,19 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NoReturn, Protocol
 
-from credsvc.stages import RecorderPort
+from credsvc.refuser import Refuser
 from ostiary.edge.clock import Clock
+from ostiary.edge.http import check_pace
+from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls import peer_value
-from ostiary.errors import Busy, Unauthenticated
+from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.identity import Identity
 from ostiary.names import Application
 from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.policy.cedar import AgentEntity
-from ostiary.work.ca_items import Refuse
 from ostiary.work.item import Peer
+
+CALLER: Final = Limit(rate_per_s=4000, burst=8000)
+"""Of one certificate, whatever it asks, per worker: more than one agent ever got out of one."""
 
 
 class RevocationsPort(Protocol):
@@ -47,49 +52,53 @@ def peer_of_request(environ: Mapping[str, object]) -> PeerCertificate | None:
     return peer_value(environ, read_peer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Admits peers; see the module's docstring."""
+    """Admits peers; see the module's docstring. Thread-safe; one per worker."""
 
-    application: Application
-    revocations: RevocationsPort
-    recorder: RecorderPort
-    refusals: RefusalCounter
-    clock: Clock
-    read: Callable[[Mapping[str, object]], PeerCertificate | None] = peer_of_request
+    def __init__(
+        self,
+        *,
+        application: Application,
+        revocations: RevocationsPort,
+        refuser: Refuser,
+        refusals: RefusalCounter,
+        clock: Clock,
+        limit: Limit = CALLER,
+        read: Callable[[Mapping[str, object]], PeerCertificate | None] = peer_of_request,
+    ) -> None:
+        self._application = application
+        self._revocations = revocations
+        self._refuser = refuser
+        self._refusals = refusals
+        self._clock = clock
+        self._callers = Buckets(limit)
+        self._read = read
 
     def admit(self, environ: Mapping[str, object], *, act: str, target: str) -> AdmittedPeer:
-        """Check the peer of a request; `act` and `target` say in the ledger what a revoked one wanted."""
-        certificate = self.read(environ)  # 1.
+        """Check the peer of a request; `act` and `target` say in the ledger what a refused one wanted."""
+        certificate = self._read(environ)  # 1.
         identity = certificate.identity if certificate is not None else None
-        if certificate is None or identity is None or identity.application != self.application:
-            raise self._unknown(environ, "identity")
-        if not certificate.not_before <= self.clock.now() <= certificate.not_after:  # 2.
-            raise self._unknown(environ, "validity")
-        age_s = self.revocations.age_s()  # 3.
+        if certificate is None or identity is None or identity.application != self._application:
+            self._refusals.add(str(environ.get("REMOTE_ADDR", "")), "identity")
+            raise Unauthenticated("the client certificate does not name an agent of this application")
+        check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))  # 2.
+        peer = peer_item(certificate.serial, identity)
+        if not certificate.not_before <= self._clock.now() <= certificate.not_after:  # 3.
+            self._refuse_expired(peer, act, target)
+        age_s = self._revocations.age_s()  # 4.
         if age_s is None:
             raise Busy("the list of revoked certificates was not read yet")
-        peer = peer_item(certificate.serial, identity)
-        if self.revocations.is_revoked(certificate.serial_number):  # 4.
-            self._refuse_revoked(peer, act, target)
+        if self._revocations.is_revoked(certificate.serial_number):  # 5.
+            reason = f"the certificate {peer.serial} is revoked"
+            self._refuser.refuse(peer, act=act, target=target, rule="certificate-revoked", reason=reason)
         return AdmittedPeer(peer=peer, agent=_agent(identity, age_s))
 
-    def _unknown(self, environ: Mapping[str, object], reason: str) -> Unauthenticated:
-        self.refusals.add(str(environ.get("REMOTE_ADDR", "")), reason)
-        return Unauthenticated(_REASONS[reason])
-
-    def _refuse_revoked(self, peer: Peer, act: str, target: str) -> None:
-        reason = f"the certificate {peer.serial} is revoked"
-        self.recorder.submit(
-            Refuse(by=peer, act=act, target=target, rule="certificate-revoked", reason=reason)
-        )
-        raise AssertionError("the recorder took a refusal for an act")
-
-
-_REASONS = {
-    "identity": "the client certificate does not name an agent of this application",
-    "validity": "the client certificate is not valid now: renew it",
-}
+    def _refuse_expired(self, peer: Peer, act: str, target: str) -> NoReturn:
+        reason = f"the certificate {peer.serial} is not valid now: renew it"
+        try:
+            self._refuser.refuse(peer, act=act, target=target, rule="certificate-expired", reason=reason)
+        except Forbidden as exc:  # recorded; who renews may come again
+            raise Unauthenticated(reason, field="certificate") from exc
 
 
 def _agent(identity: Identity, revocation_age_s: int) -> AgentEntity:

@@ -18,21 +18,19 @@ from typing import Any, Final, NoReturn, Protocol
 import msgspec
 
 from credsvc.catalog import Subject
+from credsvc.refuser import RecorderPort, Refuser
 from credsvc.requests import SignRequest
 from credsvc.sandbox.decode import HoleProposal
 from credsvc.sandbox.pool import LoadedModule
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
-from ostiary.errors import Busy, Forbidden, InternalFault, NotFound
+from ostiary.errors import Busy, Forbidden, InternalFault
 from ostiary.formula.evaluate import explain
 from ostiary.formula.holes import FilledHoles, check_holes
 from ostiary.formula.injected import build_clock
 from ostiary.policy.decision import Denial
 from ostiary.policy.schema import action_name
-from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Refuse
 from ostiary.work.credential_items import Use
-from ostiary.work.item import Item
 
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
@@ -56,12 +54,6 @@ class SandboxPort(Protocol):
     ) -> HoleProposal: ...
 
 
-class RecorderPort(Protocol):
-    """Records and does an item, or raises; whatever it returns is in the ledger."""
-
-    def submit(self, item: Item) -> Recorded: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """What the stages ask the world for; `random` gives that many bytes."""
@@ -69,6 +61,7 @@ class Ports:
     catalog: CatalogPort
     sandbox: SandboxPort
     recorder: RecorderPort
+    refuser: Refuser
     clock: Clock
     random: Callable[[int], bytes]
     metrics: Metrics
@@ -157,7 +150,12 @@ class Stages:
             )
         manifest = subject.module.manifest
         if request.operation not in manifest.operations:
-            raise NotFound(f"module '{manifest.name}' has no operation '{request.operation}'")
+            self._refuse(
+                request,
+                subject,
+                "operation-unknown",
+                f"the credential '{request.credential}' has no operation '{request.operation}'",
+            )
         action = action_name(manifest.name, request.operation)
         with self._ports.metrics.stage("policy"):
             decision = subject.judge.preview(request.agent, action, subject.credential.entity)
@@ -259,12 +257,9 @@ class Stages:
         )
 
     def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
-        """Record a refusal; the recorder's answer to it is the caller's (Forbidden, or Busy where it can't be recorded)."""
+        """Look again, then refuse (`credsvc.refuser`); `Moved` where the refusal would be of what was replaced."""
         if self._ports.catalog.has_moved(request.credential, seen):
             raise Moved("credential, module or policies were replaced meanwhile: try again")
         self._ports.metrics.count("denied")
         target = f"{request.credential}/{request.operation}"
-        self._ports.recorder.submit(
-            Refuse(by=request.peer, act="use", target=target, rule=rule, reason=reason)
-        )
-        raise AssertionError("the recorder took a refusal for an act")
+        self._ports.refuser.refuse(request.peer, act="use", target=target, rule=rule, reason=reason)

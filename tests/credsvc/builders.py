@@ -13,6 +13,7 @@ import msgspec
 from credsvc.catalog import ActiveModule, KnownCredential, Subject
 from credsvc.judge import Judge
 from credsvc.pipeline import Pipeline
+from credsvc.refuser import Refuser
 from credsvc.requests import CredentialName, OperationName, SignRequest
 from credsvc.sandbox.decode import HoleProposal
 from credsvc.sandbox.pool import LoadedModule, ModuleDigest
@@ -177,6 +178,7 @@ def world(about: Subject | None = None, *, filled: Mapping[str, Any] | None = No
         catalog=catalog,
         sandbox=sandbox,
         recorder=recorder,
+        refuser=Refuser(recorder, FixedClock()),
         clock=FixedClock(),
         random=lambda count: b"\x01" * count,
         metrics=metrics,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field, replace
 
+import falcon
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from credsvc.peers import Gate
+from credsvc.refuser import Refuser
+from ostiary.edge.limits import Limit
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.identity import Identity
@@ -46,7 +49,7 @@ class Door:
         gate = Gate(
             application=parse_application("shop.example"),
             revocations=self.revocations,
-            recorder=self.recorder,
+            refuser=Refuser(self.recorder, FixedClock()),
             refusals=self.refusals,
             clock=FixedClock(),
             read=lambda _: self.certificate,
@@ -113,7 +116,9 @@ def test_outside_of_its_validity_it_is_nobody(shift: dt.timedelta) -> None:
     door = Door(replace(shown(), not_before=not_before, not_after=not_before + dt.timedelta(hours=1)))
     with pytest.raises(Unauthenticated):
         door.knock()
-    assert counted(door)[0].reason == "validity"
+    (item,) = door.recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.rule, item.act, item.target) == ("certificate-expired", "use", "aws/sign")
 
 
 def test_before_the_ca_was_heard_nobody_is_served() -> None:
@@ -139,3 +144,20 @@ def test_names_that_do_not_map_are_no_identity() -> None:
     assert nobody.identity is None
     with pytest.raises(Unauthenticated):
         Door(nobody).knock()
+
+
+def test_one_certificate_does_not_ask_without_end() -> None:
+    certificate = shown()
+    gate = Gate(
+        application=parse_application("shop.example"),
+        revocations=MemoryRevocations(),
+        refuser=Refuser(MemoryRecorder(), FixedClock()),
+        refusals=RefusalCounter(),
+        clock=FixedClock(),
+        limit=Limit(rate_per_s=1, burst=2),
+        read=lambda _: certificate,
+    )
+    for _ in range(2):
+        gate.admit({}, act="use", target="aws/sign")
+    with pytest.raises(falcon.HTTPTooManyRequests):
+        gate.admit({}, act="use", target="aws/sign")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from credsvc.catalog import Subject
-from ostiary.errors import BadInput, Busy, Forbidden, NotFound
+from ostiary.errors import BadInput, Busy, Forbidden
 from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Refuse
 from ostiary.work.credential_items import Use
@@ -98,9 +98,14 @@ def test_a_credential_that_is_not_there_or_disabled(disabled: bool, rule: str) -
     _refused(made, rule)
 
 
-def test_an_operation_that_the_module_lacks() -> None:
-    with pytest.raises(NotFound):
-        world().pipeline.use(sign_request(operation="launch"))
+def test_an_operation_that_the_module_lacks_is_refused_and_recorded() -> None:
+    made = world()
+    with pytest.raises(Forbidden) as refused:
+        made.pipeline.use(sign_request(operation="launch"))
+    assert "aws-sigv4" not in refused.value.message
+    (item,) = made.recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.target, item.rule) == ("billing-aws/launch", "operation-unknown")
 
 
 def test_a_use_that_came_too_late_is_tried_once_more() -> None:

@@ -18,7 +18,7 @@ from credsvc.client import SigningClient
 from ostiary.admin.client import AdminClient
 from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
-from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, NotFound, OstiaryError, Unauthenticated
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError, Unauthenticated
 from ostiary.ledger.checkpoint import read_checkpoint
 from tests.integration.credential_service import AWS_SECRET, CommandFailed, Service, running
 from tests.integration.identities import Agent, Authority
@@ -333,8 +333,9 @@ def test_a_module_that_refuses_the_request(client: SigningClient) -> None:
 
 
 def test_an_operation_that_is_not_there(client: SigningClient) -> None:
-    with pytest.raises(NotFound):
+    with pytest.raises(Forbidden) as refused:
         client.use("billing-aws", "launch", {})
+    assert refused.value.rule == "operation-unknown"
 
 
 def test_a_certificate_of_a_foreign_authority_ends_at_tls(service: Service) -> None:

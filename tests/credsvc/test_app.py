@@ -1,0 +1,95 @@
+"""The resources over a door, a catalog and a ledger in memory: who may read what, and what is recorded of those who may not."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import falcon.testing
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from credsvc.app import Parts, make_app
+from credsvc.catalog import Catalog
+from credsvc.judge import Judge
+from credsvc.peers import Gate
+from credsvc.refuser import Refuser
+from credsvc.stages import STAGES
+from ostiary.edge.metrics import Metrics
+from ostiary.edge.refusals import RefusalCounter
+from ostiary.names import parse_application
+from ostiary.peer import read_peer
+from ostiary.work.ca_items import Refuse
+from tests.credsvc.builders import FixedClock, MemoryRecorder, subject, world
+from tests.integration.identities import Authority
+
+ORIGIN = "shop.example/credentials"
+
+
+class Nobody:
+    def is_revoked(self, serial_number: int) -> bool:
+        return False
+
+    def age_s(self) -> int | None:
+        return 1
+
+
+class OneJudge:
+    """A catalog of which only the policies are asked for."""
+
+    @property
+    def judge(self) -> Judge:
+        return subject().judge
+
+
+def client(recorder: MemoryRecorder, *capabilities: str) -> falcon.testing.TestClient:
+    agent = Authority().agent("component", capabilities=capabilities)
+    certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
+    refuser = Refuser(recorder, FixedClock())
+
+    def mount_ledger(app: falcon.App[Any, Any], admit: Any) -> None:
+        class Ledger:
+            def on_get(self, req: falcon.Request, resp: falcon.Response, what: str) -> None:
+                admit(req, what == "entries")
+
+        app.add_route("/v1/ledger/{what}", Ledger())
+
+    parts = Parts(
+        gate=Gate(
+            application=parse_application("shop.example"),
+            revocations=Nobody(),
+            refuser=refuser,
+            refusals=RefusalCounter(),
+            clock=FixedClock(),
+            read=lambda _: certificate,
+        ),
+        refuser=refuser,
+        catalog=cast("Catalog", OneJudge()),
+        pipeline=world().pipeline,
+        revocations=Nobody(),
+        metrics=Metrics(stages=STAGES, counters=("denied",), processes=1),
+        origin=ORIGIN,
+        separated=True,
+        mount_ledger=mount_ledger,
+    )
+    return falcon.testing.TestClient(make_app(parts))
+
+
+@pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])
+def test_who_may_not_read_is_refused_and_recorded(path: str) -> None:
+    recorder = MemoryRecorder()
+    answer = client(recorder, "credential:use").simulate_get(path)
+    assert (answer.status_code, answer.json["rule"]) == (403, "read-needs-capability")
+    (item,) = recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.act, item.target, item.rule) == ("read", ORIGIN, "read-needs-capability")
+
+
+@pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])
+def test_who_holds_the_capability_reads(path: str) -> None:
+    recorder = MemoryRecorder()
+    assert client(recorder, "ledger:read").simulate_get(path).status_code == 200
+    assert not recorder.items
+
+
+def test_hashes_are_for_every_agent() -> None:
+    assert client(MemoryRecorder()).simulate_get("/v1/ledger/checkpoint").status_code == 200
