@@ -6,9 +6,11 @@ Sixteen clients over mTLS; each asks for signatures of requests that nobody else
 from __future__ import annotations
 
 import calendar
+import contextlib
 import hashlib
 import hmac
 import itertools
+import os
 import random
 import signal
 import sqlite3
@@ -162,6 +164,28 @@ def test_each_role_and_each_pair_of_roles_is_killed_under_load(
         checked = len(answers)
     assert checked > 50 * len(victims), "hardly any load"
     assert load.refused, "nothing was killed under load"
+
+
+def test_each_process_below_the_front_and_the_sandbox_is_killed_under_load(
+    places: ServiceHome, roles: Roles, follower: Follower, load: Load[Answered]
+) -> None:
+    """A front's workers, and what the zygote forked; their parents replace them. No role is started again for it."""
+    come_back(roles, {}, load, within_s=BACK_S)
+    before = roles.pids()
+    killed: dict[str, list[int]] = {}
+    for role in ("front", "sandbox"):
+        killed[role] = descendants(before[role])[1:]
+        assert killed[role], role
+        for pid in killed[role]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            come_back(roles, {}, load, within_s=BACK_S)
+    assert roles.pids() == before
+    check_recorded(follower, places, load.all_answers())
+    load.stop()
+    # A sandbox that ends in the middle of a call is its module's fault for all that anybody knows: one request each.
+    broken = [said for said in load.refused if said.startswith("InternalFault")]
+    assert sum(load.refused.pop(said) for said in broken) <= len(killed["sandbox"])
 
 
 def test_a_keyholder_that_stands_still_for_three_seconds(
