@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import itertools
 import random
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -150,6 +151,21 @@ def test_each_role_and_each_pair_of_roles_is_killed_under_load(
         check_recorded(follower, load.all_answers())
     assert len(load.all_answers()) > 20 * len(victims), "hardly any load"
     assert load.refused, "nothing was killed under load"
+
+
+def test_a_keyholder_that_stands_still_for_three_seconds(
+    roles: Roles, follower: Follower, load: Load[Issued]
+) -> None:
+    come_back(roles, {}, load, within_s=BACK_S)
+    stopped = roles.signal(signal.SIGSTOP, "keyholder")
+    try:
+        time.sleep(3)
+    finally:
+        roles.signal(signal.SIGCONT, "keyholder")
+    come_back(roles, {}, load, within_s=BACK_S)
+    assert load.refused, "nobody waited for the keyholder"
+    assert roles.pids()["keyholder"] == stopped["keyholder"], "it was not replaced"
+    check_recorded(follower, load.all_answers())
 
 
 def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_ledger(
