@@ -224,7 +224,7 @@ _COLUMNS: Final = tuple(CREDENTIALS.c[name] for name in CREDENTIALS.c.keys() if 
 def _read_credentials(
     tx: Connection, known: _Known, where: ColumnElement[bool], *, limit: int
 ) -> list[KnownCredential]:
-    # A credential whose first version waits for its seal is not there yet.
+    # Without its seal it was deleted.
     query = select(*_COLUMNS).where(where, CREDENTIALS.c.sealed.is_not(None))
     rows = tx.execute(query.order_by(CREDENTIALS.c.name).limit(limit))
     return [_known_credential(row, known) for row in rows]

@@ -3,13 +3,16 @@
 Rules:
 - A use is decided on what the front decided on: the credential's version, the active module, the active policy. What changed in
   between is denied with a rule that tells the front to read again (`stale-*`).
-- A put, an approval and a seal become true when the keyholder has done its part (`settle`); until then the old version serves.
+- A put and an approval become true when the keyholder has done its part (`settle`); until then the old version serves.
+- Every change of a credential takes a version of its name, and none is stored twice: what was decided on one can't meet another.
+- A digest in an item is that of the bytes beside it: what the ledger names is what is stored.
 
 Pure: rows and an item in, a verdict out; the rows are changed in place so that later items of the batch see it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -66,7 +69,7 @@ def _put(rows: Rows, item: PutCredential) -> Decided:
         return _deny(
             "stale-credential", f"'{item.credential}' has version {version}, so the next is {version + 1}"
         )
-    if current is not None and current.module != item.module:
+    if current is not None and current.sealed is not None and current.module != item.module:
         return _deny("credential-module", f"'{item.credential}' belongs to the module '{current.module}'")
     module = rows.active_module(item.module)
     if module is None or module.manifest_digest != item.manifest_digest:
@@ -76,20 +79,26 @@ def _put(rows: Rows, item: PutCredential) -> Decided:
 
 def _disable(rows: Rows, item: DisableCredential) -> Decided:
     credential = rows.credentials.get(item.credential)
-    if credential is None:
+    if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
-    rows.credentials[item.credential] = replace(credential, disabled=True)
+    rows.credentials[item.credential] = replace(credential, disabled=True, version=credential.version + 1)
     return AUTHORIZED, None
 
 
 def _delete(rows: Rows, item: DeleteCredential) -> Decided:
-    if rows.credentials.pop(item.credential, None) is None:
+    credential = rows.credentials.get(item.credential)
+    if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
+    rows.credentials[item.credential] = replace(credential, sealed=None, version=credential.version + 1)
     return AUTHORIZED, None
 
 
 def _propose(rows: Rows, item: ProposeModule) -> Decided:
     key = (item.module, item.module_digest, item.manifest_digest)
+    if key[1:] != (_sha256(item.source), _sha256(item.manifest)):
+        return _deny(
+            "module-digest", f"the digests are not those of the code and manifest of '{item.module}'"
+        )
     if key in rows.modules:
         return _deny("module-known", f"this version of '{item.module}' is {rows.modules[key].state} already")
     rows.modules[key] = ModuleRow(
@@ -112,8 +121,14 @@ def _approve(rows: Rows, item: ApproveModule) -> Decided:
 
 
 def _set_policy(rows: Rows, item: SetPolicy) -> Decided:
+    if item.policy_digest != _sha256(item.policy.encode()):
+        return _deny("policy-digest", "the digest is not that of the policies")
     rows.policy_digest = item.policy_digest
     return AUTHORIZED, None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 _DECISIONS: dict[type[Item], Callable[[Rows, Any], Decided]] = {

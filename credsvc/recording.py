@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from credsvc.decide import concerned, decide
 from credsvc.rows import Rows, read_rows
@@ -25,6 +27,17 @@ from ostiary.work.credential_items import (
     Use,
 )
 from ostiary.work.item import Item, ItemDecoder, RawItem, encode_item
+
+_NOTHING: Final[dict[str, object]] = {
+    "owner": "",
+    "labels": [],
+    "shareable": {},
+    "ceiling": {},
+    "disabled": False,
+    "sealed": None,
+}
+"""What is kept of a deleted credential besides its name and the version of its end."""
+_log = logging.getLogger("ostiary.recorder")
 
 
 class CredentialRecording:
@@ -87,9 +100,9 @@ class CredentialRecording:
 def _write(tx: Connection, item: Item, now_ms: int) -> None:
     match item:
         case DisableCredential():
-            tx.execute(update(CREDENTIALS).where(CREDENTIALS.c.name == item.credential).values(disabled=True))
+            _change(tx, item.credential, now_ms, disabled=True)
         case DeleteCredential():
-            tx.execute(delete(CREDENTIALS).where(CREDENTIALS.c.name == item.credential))
+            _change(tx, item.credential, now_ms, **_NOTHING)
         case ProposeModule():
             tx.execute(
                 insert(MODULES).values(
@@ -106,6 +119,13 @@ def _write(tx: Connection, item: Item, now_ms: int) -> None:
             _set_policy(tx, item, now_ms)
         case _:
             pass
+
+
+def _change(tx: Connection, credential: str, now_ms: int, **values: object) -> None:
+    """Change a credential as it stands, under a version of its own: a put that is on its way comes too late (`_store_sealed`)."""
+    version = CREDENTIALS.c.version + 1
+    changed = update(CREDENTIALS).where(CREDENTIALS.c.name == credential)
+    tx.execute(changed.values(version=version, changed_at_ms=now_ms, **values))
 
 
 def _set_policy(tx: Connection, item: SetPolicy, now_ms: int) -> None:
@@ -134,9 +154,17 @@ def _store_sealed(tx: Connection, item: PutCredential, sealed: bytes) -> None:
         "sealed": sealed,
         "changed_at_ms": time.time_ns() // 1_000_000,
     }
-    changed = tx.execute(update(CREDENTIALS).where(CREDENTIALS.c.name == item.credential).values(**values))
-    if changed.rowcount == 0:
+    named = CREDENTIALS.c.name == item.credential
+    changed = tx.execute(
+        update(CREDENTIALS).where(named, CREDENTIALS.c.version == item.version - 1).values(**values)
+    )
+    if changed.rowcount:
+        return
+    if item.version == 1 and tx.execute(select(CREDENTIALS.c.name).where(named)).first() is None:
         tx.execute(insert(CREDENTIALS).values(name=item.credential, **values))
+        return
+    # Disabled, deleted or put again while the keyholder sealed this version: the ledger has the later act behind it, and so has the store.
+    _log.error("credential-put-overtaken", extra={"credential": item.credential, "version": item.version})
 
 
 def _activate(tx: Connection, item: ApproveModule) -> None:

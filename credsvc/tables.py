@@ -1,11 +1,12 @@
 """The tables of a credentials service's store.
 
-    credentials   name -> the version in use: description in clear, secrets sealed by the keyholder
+    credentials   name -> the newest version: description in clear, secrets sealed by the keyholder; of a deleted one the name and
+                  the version of its end, so that no version is given twice
     modules       every proposed and approved version of a credential module
     policies      every policy set that was ever active, by digest, as long as an entry names it
     actives       one row per thing of which one is active (`policy`)
 
-A credential whose first version waits for its seal has version 0; `next_*` is what a put is about to make of it.
+What waits for its seal is not here: it comes with it.
 """
 
 from __future__ import annotations

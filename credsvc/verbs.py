@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Engine, select
@@ -40,6 +40,8 @@ from ostiary.work.credential_items import (
 from ostiary.work.item import Operator
 
 Json = dict[str, Any]
+_CREDENTIALS: Final = select(CREDENTIALS).where(CREDENTIALS.c.sealed.is_not(None))
+"""Without those that were deleted."""
 
 
 class _Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,14 +130,13 @@ class _Verbs:
     def list_credentials(self, _operator: Operator, _arguments: Json) -> list[Json]:
         with self._engine.begin() as tx:
             return [
-                _credential(row)
-                for row in tx.execute(select(CREDENTIALS).order_by(CREDENTIALS.c.name)).mappings()
+                _credential(row) for row in tx.execute(_CREDENTIALS.order_by(CREDENTIALS.c.name)).mappings()
             ]
 
     def show_credential(self, _operator: Operator, arguments: Json) -> Json:
         name = arguments_of(arguments, _Named).name
         with self._engine.begin() as tx:
-            row = tx.execute(select(CREDENTIALS).where(CREDENTIALS.c.name == name)).mappings().first()
+            row = tx.execute(_CREDENTIALS.where(CREDENTIALS.c.name == name)).mappings().first()
         if row is None:
             raise NotFound(f"there is no credential '{name}'")
         return _credential(row)
@@ -152,6 +153,7 @@ class _Verbs:
         proposed = arguments_of(arguments, _Propose)
         manifest = parse_manifest(proposed.manifest)
         check_approvable(manifest)
+        _check_text(proposed.source)
         item = ProposeModule(
             operator=operator,
             module=manifest.name,
@@ -245,6 +247,14 @@ class _Verbs:
             self._policy_text(),
             build_schema({**self._active_manifests(), approve.name: parse_manifest(manifest)}.values()),
         )
+
+
+def _check_text(source: bytes) -> None:
+    """A front that can't read the source of an active module serves none."""
+    try:
+        source.decode()
+    except UnicodeDecodeError as exc:
+        raise BadInput("the module's code is not UTF-8", field="source") from exc
 
 
 def _credential(row: Mapping[Any, Any]) -> Json:

@@ -128,7 +128,7 @@ class CredentialEvaluator:
             shareable=item.shareable,
             field_types=_field_types(manifest),
         )
-        # A name that was deleted begins again at version 1: keys derived from its old secret must not serve the new one.
+        # Two puts of one version may be on their way, and only one is stored: keys derived from one must not serve the other.
         self._memos.pop((item.credential, item.version), None)
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,19 +36,22 @@ PEER = Peer(serial="0a", subsystem="component", node="n1.nodes.shop.example", ag
 NOW_MS = 1_800_000_000_000
 SERVICE = CredentialRecording("shop.example")
 
+M1, F1, P1 = (hashlib.sha256(content).hexdigest() for content in (b"code", b"manifest", b""))
+M2, F2 = (hashlib.sha256(content).hexdigest() for content in (b"other", b"second"))
+
 PROPOSE = ProposeModule(
     operator=OPERATOR,
     module="gogrid",
-    module_digest="m1",
-    manifest_digest="f1",
+    module_digest=M1,
+    manifest_digest=F1,
     manifest=b"manifest",
     source=b"code",
 )
 APPROVE = ApproveModule(
     operator=OPERATOR,
     module="gogrid",
-    module_digest="m1",
-    manifest_digest="f1",
+    module_digest=M1,
+    manifest_digest=F1,
     approved_at=1,
     signature=b"\x01" * 64,
 )
@@ -56,27 +60,27 @@ PUT = PutCredential(
     credential="grid",
     version=1,
     module="gogrid",
-    manifest_digest="f1",
+    manifest_digest=F1,
     owner="component",
     labels=("billing",),
     shareable={"api_key": "foo"},
     ceiling={"host": ("api.gogrid.com",)},
     envelopes={"shared_secret": b"sealed by the client"},
 )
-POLICY = SetPolicy(operator=OPERATOR, policy_digest="p1", policy="")
+POLICY = SetPolicy(operator=OPERATOR, policy_digest=P1, policy="")
 USE = Use(
     peer=PEER,
     credential="grid",
     version=1,
     operation="sign",
     module="gogrid",
-    module_digest="m1",
-    manifest_digest="f1",
+    module_digest=M1,
+    manifest_digest=F1,
     formula="query",
     holes={"t": 1},
     salt=b"\x02" * 16,
     rule="r1",
-    policy_digest="p1",
+    policy_digest=P1,
 )
 
 
@@ -128,8 +132,8 @@ def test_a_use_takes_the_sealed_credential_along_and_keeps_its_salt(ready: Conne
     [
         ({"credential": "other"}, "credential-unknown"),
         ({"version": 2}, "stale-credential"),
-        ({"module_digest": "m2"}, "stale-module"),
-        ({"manifest_digest": "f2"}, "stale-module"),
+        ({"module_digest": M2}, "stale-module"),
+        ({"manifest_digest": F2}, "stale-module"),
         ({"module": "aws-sigv4"}, "stale-module"),
         ({"policy_digest": "p0"}, "stale-policy"),
     ],
@@ -155,7 +159,61 @@ def test_a_deleted_credential_is_gone_with_its_sealed_secret(ready: Connection) 
         "credential-unknown",
         "credential-unknown",
     ]
-    assert ready.execute(select(CREDENTIALS)).first() is None
+    (left,) = ready.execute(select(CREDENTIALS)).mappings()
+    assert (left["version"], left["sealed"], left["owner"], left["shareable"]) == (2, None, "", {})
+
+
+def test_a_name_that_was_deleted_goes_on_with_another_version(ready: Connection) -> None:
+    decide(ready, DeleteCredential(operator=OPERATOR, credential="grid"))
+    again = msgspec.structs.replace(PUT, version=3, module="gogrid")
+    assert rules(decide(ready, PUT, again)) == ["stale-credential", "authorized"]
+    settle(ready, again, b"another seal")
+    assert rules(decide(ready, USE, msgspec.structs.replace(USE, version=3))) == [
+        "stale-credential",
+        "authorized",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overtaking", "rule"),
+    [
+        (DisableCredential(operator=OPERATOR, credential="grid"), "credential-disabled"),
+        (DeleteCredential(operator=OPERATOR, credential="grid"), "credential-unknown"),
+    ],
+    ids=["disabled", "deleted"],
+)
+def test_a_put_on_its_way_does_not_undo_what_came_behind_it(
+    ready: Connection, overtaking: Item, rule: str
+) -> None:
+    rotation = msgspec.structs.replace(PUT, version=2)
+    assert rules(decide(ready, rotation, overtaking)) == ["authorized", "authorized"]
+    settle(ready, rotation, b"new seal")
+    assert rules(decide(ready, USE, msgspec.structs.replace(USE, version=2))) == [rule, rule]
+
+
+def test_of_two_puts_on_their_way_the_first_is_stored(ready: Connection) -> None:
+    rotation = msgspec.structs.replace(PUT, version=2)
+    decide(ready, rotation)
+    decide(ready, rotation)
+    settle(ready, rotation, b"first")
+    settle(ready, rotation, b"second")
+    (ruling,) = decide(ready, msgspec.structs.replace(USE, version=2))
+    assert ruling.attachment == b"first"
+
+
+@pytest.mark.parametrize(
+    ("item", "rule"),
+    [
+        (msgspec.structs.replace(PROPOSE, source=b"other code"), "module-digest"),
+        (msgspec.structs.replace(PROPOSE, manifest=b"other"), "module-digest"),
+        (msgspec.structs.replace(POLICY, policy="permit(principal, action, resource);"), "policy-digest"),
+    ],
+    ids=["code", "manifest", "policy"],
+)
+def test_a_digest_that_is_not_of_what_comes_with_it_is_denied(engine: Engine, item: Item, rule: str) -> None:
+    with engine.begin() as tx:
+        assert rules(decide(tx, item)) == [rule]
+        assert tx.execute(select(MODULES)).first() is None
 
 
 def test_a_credential_serves_only_once_it_is_sealed(engine: Engine) -> None:
@@ -171,7 +229,7 @@ def test_a_credential_serves_only_once_it_is_sealed(engine: Engine) -> None:
         ({"version": 1}, "stale-credential"),
         ({"version": 3}, "stale-credential"),
         ({"version": 2, "module": "aws-sigv4"}, "credential-module"),
-        ({"version": 2, "manifest_digest": "f2"}, "module-not-active"),
+        ({"version": 2, "manifest_digest": F2}, "module-not-active"),
         ({"credential": "new", "module": "none"}, "module-not-active"),
     ],
 )
@@ -204,12 +262,14 @@ def test_a_module_is_used_after_its_approval_only(engine: Engine) -> None:
 
 
 def test_a_new_version_retires_the_old_one(ready: Connection) -> None:
-    second = msgspec.structs.replace(PROPOSE, module_digest="m2", manifest_digest="f2", manifest=b"second")
-    approval = msgspec.structs.replace(APPROVE, module_digest="m2", manifest_digest="f2")
+    second = msgspec.structs.replace(
+        PROPOSE, module_digest=M2, manifest_digest=F2, manifest=b"second", source=b"other"
+    )
+    approval = msgspec.structs.replace(APPROVE, module_digest=M2, manifest_digest=F2)
     decide(ready, second, approval)
     settle(ready, approval)
     states = dict(ready.execute(select(MODULES.c.module_digest, MODULES.c.state)).all())
-    assert states == {"m1": "retired", "m2": "active"}
+    assert states == {M1: "retired", M2: "active"}
     assert rules(decide(ready, USE)) == ["stale-module"]
 
 
