@@ -4,7 +4,7 @@ Rules:
 - An entry is encoded once, when the certificate is revoked, and kept; a list is its entries put together.
 - A shard's list carries a critical IDP with the URL of the leaf's CRLDP; the complete list has no IDP.
 - thisUpdate decides which of two lists is newer (OpenSSL keeps the first of one second), so it grows by at least a second
-  per list; CRLNumber grows too.
+  per list (ca/publishing.py sees to it); CRLNumber grows too.
 - A reason of unspecified is left out (RFC 5280 section 5.3.1).
 
 Standard: RFC 5280 section 5.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
@@ -28,7 +28,6 @@ _AUTHORITY_KEY: Final = der.oid("2.5.29.35")
 _CRL_NUMBER: Final = der.oid("2.5.29.20")
 _ISSUING_DISTRIBUTION_POINT: Final = der.oid("2.5.29.28")
 _URI: Final = 6
-_ONE_SECOND: Final = timedelta(seconds=1)
 
 
 class ReasonCode(IntEnum):
@@ -68,14 +67,6 @@ def build_entry(*, serial_number: int, revoked_at: datetime, reason: ReasonCode)
         code = der.octet_string(der.enumerated(reason))
         extensions = der.sequence(der.sequence(_REASON_CODE, code))
     return der.sequence(der.integer(serial_number), der.time(revoked_at), extensions)
-
-
-def next_this_update(previous: datetime | None, now: datetime) -> datetime | None:
-    """Return thisUpdate for a list's next issue, or None: still the second of the previous one, come again later."""
-    this_update = now.replace(microsecond=0)
-    if previous is not None and this_update < previous + _ONE_SECOND:
-        return None
-    return this_update
 
 
 def build_tbs_cert_list(

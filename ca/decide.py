@@ -1,4 +1,4 @@
-"""All decisions of a CA: a table from the kind of an item to the function that decides it, and the fold over a batch.
+"""All decisions of a CA: a table from the kind of an item to the function that decides it.
 
 Rules:
 - Items are decided in their order against the same rows, so that a later one sees what an earlier one changed.
@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from ca.decide_renewals import activate, confirm_node, renew
@@ -51,8 +51,3 @@ def decide(rows: Rows, item: Item, terms: Terms) -> Decision:
         return DECISIONS[type(item)](rows, item, terms)
     except Forbidden as exc:
         return denied(exc.rule, exc.message)
-
-
-def decide_all(rows: Rows, items_in_order: Sequence[Item], terms: Terms) -> list[Decision]:
-    """Decide a batch in its order."""
-    return [decide(rows, item, terms) for item in items_in_order]

@@ -27,7 +27,6 @@ from ostiary.token import Token, parse_token
 CERTS_ONLY_TYPE: Final = "application/pkcs7-mime; smime-type=certs-only"
 CSR_TYPE: Final = "application/pkcs10"
 CSRATTRS_TYPE: Final = "application/csrattrs"
-REALM: Final = 'Basic realm="Ostiary enrollment: token id, token"'
 
 _EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
 _P256: Final = "1.2.840.10045.3.1.7"
@@ -50,11 +49,6 @@ def csr_attributes() -> bytes:
     """
     key = der.sequence(der.oid(_EC_PUBLIC_KEY), der.set_of_one(der.oid(_P256)))
     return base64.b64encode(der.sequence(key, der.oid(_ECDSA_SHA256)))
-
-
-def is_csr_type(content_type: str | None) -> bool:
-    """Return whether a Content-Type announces a request (parameters are ignored)."""
-    return content_type is not None and content_type.partition(";")[0].strip().lower() == CSR_TYPE
 
 
 def parse_authorization(header: str | None) -> Token:

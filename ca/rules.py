@@ -48,7 +48,6 @@ RULES: Final = {
     "fingerprint-differs": "the fingerprint is not that of the pending certificate",
     "fingerprint-node": "the certificate is of another node",
     "spawn-not-manager": "the one who asks is no manager with enroll:node on that node",
-    "spawn-peer": "the identity of the manager is not that of its certificate",
     "spawn-other-node": "a manager asks for agents of its own node only",
     "spawn-spawner": "the spawner's certificate is not live on that node",
     "spawn-not-granted": "the spawner has no capability to start that sub-system",

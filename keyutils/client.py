@@ -33,11 +33,6 @@ def request(agent: str, callout: bytes = b"", *, prefix: str = PREFIX) -> bytes:
     return keyring.read(keyring.request_key(TYPE, prefix + agent, callout))
 
 
-def request_into(agent: str, callout: bytes, buffer: bytearray) -> int:
-    """Do the same into the caller's buffer, which it can `keyring.wipe`; return the length."""
-    return keyring.read_into(keyring.request_key(TYPE, PREFIX + agent, callout), buffer)
-
-
 def find(agent: str, *, prefix: str = PREFIX) -> KeySerial | None:
     """Return the key that is held already, without an upcall."""
     try:

@@ -18,7 +18,7 @@ from typing import Final, NewType, TypeAlias
 from cryptography import x509
 
 from ostiary import der
-from ostiary.errors import BadInput, Forbidden
+from ostiary.errors import BadInput
 from ostiary.names import SubSystem, parse_subsystem
 
 Capability = NewType("Capability", str)
@@ -101,15 +101,6 @@ def issue(*, requested: Capabilities, grant: Capabilities, ceiling: Capabilities
 def child_ceiling(*, parent_ceiling: Capabilities, asked: Capabilities) -> Capabilities:
     """Return what a new agent's ancestors leave it."""
     return parent_ceiling & asked
-
-
-def child_depth(parent_depth: int) -> int:
-    """Return the depth of an agent started at `parent_depth` (an operator's own is 0); Forbidden beyond MAX_DEPTH."""
-    if parent_depth >= MAX_DEPTH:
-        raise Forbidden(
-            f"chain of spawns is {parent_depth} deep already, limit {MAX_DEPTH}", rule="spawn-depth"
-        )
-    return parent_depth + 1
 
 
 def reach_within(

@@ -29,8 +29,6 @@ class RoleName(IntEnum):
 
 
 READERS_OFFSET = 10
-MODULES_OFFSET = 100
-"""First user of the sandbox's workers: one per module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.crl import ReasonCode, build_entry, build_tbs_cert_list, next_this_update, parse_reason
+from ca.crl import ReasonCode, build_entry, build_tbs_cert_list, parse_reason
 from ostiary.errors import BadInput
 from tests.ca.builders import CONFIG, SERIAL, AuthorityForTests
 
@@ -65,15 +65,6 @@ def test_our_bytes_are_those_of_pycas_builder(
     crl = x509.load_der_x509_crl(CA.crl(entries, number=number, shard=shard))
     assert crl.tbs_certlist_bytes == by_pyca(revoked, number, shard)
     assert crl.is_signature_valid(CA.key.public_key())
-
-
-def test_this_update_grows_by_a_second_per_list() -> None:
-    now = datetime(2026, 11, 21, 12, 0, 0, 999_999, tzinfo=UTC)
-    first = next_this_update(None, now)
-    assert first == now.replace(microsecond=0)
-    assert next_this_update(first, now) is None
-    assert next_this_update(first, now + timedelta(microseconds=1)) == now + timedelta(microseconds=1)
-    assert next_this_update(first, now - timedelta(hours=1)) is None
 
 
 def test_reasons_have_their_rfc_names() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from ca.est import certs_only, csr_attributes, is_csr_type, parse_authorization
+from ca.est import certs_only, csr_attributes, parse_authorization
 from ostiary.errors import Unauthenticated
 from ostiary.token import RANDOM_BYTES, mint
 from tests.ca.builders import AuthorityForTests
@@ -52,20 +52,6 @@ def test_csr_attributes_ask_for_p256(tmp_path: Path) -> None:
         "prime256v1",
         "ecdsa-with-SHA256",
     ]
-
-
-@pytest.mark.parametrize(
-    ("content_type", "expected"),
-    [
-        ("application/pkcs10", True),
-        ("Application/PKCS10; charset=x", True),
-        ("application/json", False),
-        ("", False),
-        (None, False),
-    ],
-)
-def test_content_types(content_type: str | None, *, expected: bool) -> None:
-    assert is_csr_type(content_type) is expected
 
 
 def test_a_token_is_read_from_basic_authentication() -> None:

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 
 from ostiary.capabilities import (
     CAPABILITIES_OID,
-    MAX_DEPTH,
     Capabilities,
     child_ceiling,
-    child_depth,
     decode_extension,
     encode_extension,
     issue,
@@ -21,7 +19,7 @@ from ostiary.capabilities import (
     reach_within,
     spawnable,
 )
-from ostiary.errors import BadInput, Forbidden
+from ostiary.errors import BadInput
 from ostiary.names import SubSystem, parse_subsystem
 
 SUBSYSTEMS = [parse_subsystem(name) for name in ("a", "b", "c", "d")]
@@ -145,12 +143,3 @@ def test_reach_follows_spawns_through_sub_systems() -> None:
         d: parse_capabilities(["credential:use"]),
     }
     assert reach(policy, a) == {a: policy[a], b: policy[b], c: frozenset()}
-
-
-def test_a_chain_ends_at_the_depth_limit() -> None:
-    depth = 0
-    for _ in range(MAX_DEPTH):
-        depth = child_depth(depth)
-    with pytest.raises(Forbidden) as refusal:
-        child_depth(depth)
-    assert refusal.value.rule == "spawn-depth"
