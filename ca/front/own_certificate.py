@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
@@ -70,7 +71,7 @@ class OwnCertificate:
         self._random = random
         self._agent = parse_agent_id(str(uuid.UUID(bytes=random(16), version=4)))
         self._context: ssl.SSLContext | None = None
-        self._renew_at = 0.0
+        self._renew_at = self._not_after = datetime.min.replace(tzinfo=UTC)
 
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
@@ -80,8 +81,8 @@ class OwnCertificate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether there is a certificate at all; it is replaced long before it ends."""
-        return self._context is not None
+        """Whether there is a certificate that has not ended; it is replaced long before, unless that fails all the time."""
+        return self._clock.now() < self._not_after
 
     def obtain_first(self) -> None:
         """Wait for the recorder and its keyholder up to START_S; raises what it last said."""
@@ -126,12 +127,13 @@ class OwnCertificate:
             authority.root.public_bytes(Encoding.PEM),
             client_certificates="optional",
         )
-        self._renew_at = now.timestamp() + lifetime.total_seconds() * 2 / 3
+        self._not_after = leaf.not_valid_after_utc
+        self._renew_at = now + lifetime * 2 / 3
 
     def run(self, stopped: threading.Event) -> None:
         """Replace the certificate in time, until stopped."""
         while not stopped.wait(CHECK_S):
-            if self._clock.now().timestamp() < self._renew_at:
+            if self._clock.now() < self._renew_at:
                 continue
             try:
                 self.obtain()

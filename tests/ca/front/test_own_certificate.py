@@ -54,6 +54,14 @@ def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificat
     assert own.context().num_tickets == 0
 
 
+def test_what_has_ended_is_not_valid(front: FrontForTests, own: OwnCertificate) -> None:
+    valid = [own.is_valid]
+    own.obtain_first()
+    valid.append(own.is_valid)
+    front.clock.later(hours=24)
+    assert [*valid, own.is_valid] == [False, True, False]
+
+
 def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails(
     front: FrontForTests, own: OwnCertificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
