@@ -3,7 +3,8 @@
 Rules:
 - Whoever connects learns which certificate this address has the key of, and nothing more: after the handshake we close.
 - TLS 1.3; a name that is not one of ours gets an alert. Keys reach OpenSSL by a sealed memfd (`ostiary.edge.tls`).
-- A connection has `HANDSHAKE_S` in all, and only `MAX_CONNECTIONS` are open at once: others are closed unheard.
+- The handshake has `HANDSHAKE_S`, the client's word after it as long again; only `MAX_CONNECTIONS` are open at once: others are
+  closed unheard.
 """
 
 from __future__ import annotations

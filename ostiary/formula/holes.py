@@ -8,7 +8,8 @@ Rules:
    patterns there; a ceiling that a formula can't be held to refuses it.
 
 A ceiling maps a name to patterns in which `*` stands for any run of characters; nothing else is special.
-The front calls this with `now` None for early, good errors; the keyholder calls it with its own clock and believes nobody.
+The front calls this with its clock for early, good errors; the keyholder calls it with its own and believes nobody. `now` None skips
+the clock of rule 3: for vectors and tests, never for a use.
 """
 
 from __future__ import annotations
