@@ -22,7 +22,8 @@ from ostiary.errors import Busy
 from tests.edge.pki import Leaf, Root
 
 NAME = "node.shop.example"
-HEAD_S = 1.0
+# Long enough that a busy machine does not look like a front that waits for its attackers.
+HEAD_S = 3.0
 # The slot this worker was given; empty in the arbiter.
 SLOTS: list[int] = []
 

@@ -134,4 +134,4 @@ def _serves_quickly(site: Site, leaf: Leaf | None) -> None:
     started = time.monotonic()
     with site.connect(leaf) as sock:
         assert ask(sock)[0] == 200
-    assert time.monotonic() - started < 0.8
+    assert time.monotonic() - started < HEAD_S / 2  # who waited for an attacker would wait for its deadline
