@@ -187,13 +187,21 @@ class _Verbs:
 
     def show_module(self, _operator: Operator, arguments: Json) -> Json:
         name = arguments_of(arguments, _Named).name
-        query = select(MODULES).where(MODULES.c.name == name).order_by(MODULES.c.changed_at_ms.desc())
+        of_name = MODULES.c.name == name
+        newest = select(MODULES).where(of_name).order_by(MODULES.c.changed_at_ms.desc())
+        active = select(MODULES.c.module_digest).where(of_name, MODULES.c.state == "active")
         with self._engine.begin() as tx:
-            row = tx.execute(query).mappings().first()
+            row = tx.execute(newest).mappings().first()
+            active_digest = tx.execute(active).scalar_one_or_none()
         if row is None:
             raise NotFound(f"there is no module '{name}'")
         shown = {key: row[key] for key in ("name", "module_digest", "manifest_digest", "state")}
-        return {**shown, "manifest": row["manifest"].decode(), "source": row["source"].decode()}
+        return {
+            **shown,
+            "active_module_digest": active_digest,
+            "manifest": row["manifest"].decode(),
+            "source": row["source"].decode(),
+        }
 
     def set_policy(self, operator: Operator, arguments: Json) -> Json:
         policies = self._parse_policy(arguments_of(arguments, _Policy).policy)

@@ -73,9 +73,11 @@ def list_() -> None:
 @module.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """The newest version: manifest and code."""
+    """The version proposed last, whatever its state: manifest and code. `module list` has all, and which is active."""
     shown = call("module.show", name=name)
     output.emit(shown, human=f"{shown['state']}\n\n{shown['manifest']}\n\n{shown['source']}")
+    if shown["state"] != "active" and shown["active_module_digest"] is not None:
+        output.note(f"in use is another version, with the code {shown['active_module_digest'][:16]}...")
 
 
 @module.command()
@@ -85,7 +87,7 @@ def show(name: str) -> None:
     "--passphrase", type=SECRET, help="Of the approver key; else asked for, after what is approved."
 )
 def approve(name: str, key: Path, passphrase: Secret | None) -> None:
-    """Show what the newest version may do, sign it, and make it the active one."""
+    """Show what the version proposed last may do, sign it, and make it the active one."""
     from ostiary.cli.module_approval import read_proposed, sign_approval
 
     proposed = read_proposed(call("module.show", name=name))
