@@ -5,6 +5,7 @@ Rules:
   looks again first (`has_moved`): a front that knows too little can be slow; it can't be wrong.
 - Modules and policies are parsed once per version: between versions a look costs one small query a second.
 - Secrets are not read: the column `sealed` is never selected here.
+- A store that can't be read is Busy.
 
 Thread-safe. One thread reads, the others go on with what is known.
 """
@@ -28,6 +29,7 @@ from ostiary.formula.manifest import Manifest, parse_manifest
 from ostiary.formula.types import Strength
 from ostiary.policy.cedar import CredentialEntity, PolicySet
 from ostiary.policy.schema import build_schema
+from ostiary.recorder.database import reading
 
 FRESH_S: Final = 1.0
 JUST_NOW_S: Final = 0.05
@@ -109,7 +111,7 @@ class Catalog:
     def page(self, *, after: str, limit: int) -> list[Subject]:
         """Up to `limit` usable credentials in order of their names, after a name."""
         known = self._current()
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             found = _read_credentials(tx, known, CREDENTIALS.c.name > after, limit=limit)
         return [
             Subject(credential=each, module=known.modules[each.entity.module], judge=known.judge)
@@ -149,7 +151,7 @@ class Catalog:
                 self._kept.move_to_end(name)
                 return kept[1]
         read_at_s = self._monotonic_s()
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             rows = _read_credentials(tx, known, CREDENTIALS.c.name == name, limit=1)
         found = rows[0] if rows else None
         with self._kept_lock:
@@ -161,7 +163,7 @@ class Catalog:
 
     def _read(self, known: _Known | None) -> _Known:
         read_at_s = self._monotonic_s()
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             versions, policy = _read_versions(tx)
             if known is not None and known.versions == versions:
                 return _Known(

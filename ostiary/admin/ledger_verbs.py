@@ -21,6 +21,9 @@ from sqlalchemy import Engine
 
 from ostiary.admin.server import Verb, arguments_of
 from ostiary.ledger.checkpoint import read_checkpoint
+from ostiary.ledger.tiles import TILE_WIDTH
+from ostiary.ledger.tree import MAX_SIZE
+from ostiary.recorder.database import reading
 from ostiary.recorder.ledger_reader import MAX_ENTRIES, LedgerReader
 from ostiary.recorder.ledger_tables import LedgerTables
 from ostiary.work.item import Operator
@@ -29,7 +32,7 @@ MAX_ANSWER_BYTES: Final = 256 * 1024
 """Half of what a channel takes: entries are JSON within JSON."""
 
 Json = dict[str, Any]
-_Natural = Annotated[int, msgspec.Meta(ge=0)]
+_Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE)]
 
 
 class _Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,8 +60,8 @@ class _OldSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Tile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: _Natural
-    index: _Natural
-    width: Annotated[int, msgspec.Meta(ge=1, le=256)]
+    index: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE // TILE_WIDTH)]
+    width: Annotated[int, msgspec.Meta(ge=1, le=TILE_WIDTH)]
 
 
 def ledger_verbs(engine: Engine, tables: LedgerTables, *, origin: str) -> Mapping[str, Verb]:
@@ -92,7 +95,7 @@ class _LedgerVerbs:
 
     @contextmanager
     def _reading(self) -> Iterator[LedgerReader]:
-        with self._engine.begin() as tx:
+        with reading(self._engine) as tx:
             yield LedgerReader(tx, self._tables)
 
     def checkpoint(self, arguments: Json) -> Json:

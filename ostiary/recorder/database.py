@@ -3,6 +3,7 @@
 Rules:
 - SQLite: WAL, synchronous=FULL (a commit is on the disk), one writer (the recorder); readers open it read only and never block it.
 - PostgreSQL: any number of recorders; the tree's head is one row that each transaction takes FOR UPDATE first.
+- An error never quotes a statement's parameters.
 - What differs between the two is in this file and in `LedgerStore.lock`.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from ostiary.errors import Busy
 
@@ -43,13 +44,14 @@ def open_for_reading(url: str, *, connections: int = 8) -> Engine:
     """An engine that cannot write, for fronts, responders and audits; safe to make after a fork only."""
     if not url.startswith("sqlite:"):
         options = {"options": "-c default_transaction_read_only=on"}
-        return create_engine(url, pool_size=connections, connect_args=options)
+        return create_engine(url, pool_size=connections, connect_args=options, hide_parameters=True)
     path = url.removeprefix("sqlite:///")
     engine = create_engine(
         f"sqlite:///file:{path}?mode=ro&uri=true",
         poolclass=QueuePool,
         pool_size=connections,
         connect_args={"check_same_thread": False},
+        hide_parameters=True,
     )
     _prepare_sqlite(engine, read_only=True)
     return engine
@@ -63,11 +65,6 @@ def reading(engine: Engine) -> Iterator[Connection]:
             yield tx
     except SQLAlchemyError as exc:
         raise Busy("the store can't be read now") from exc
-
-
-def open_once(url: str) -> Engine:
-    """An engine that keeps no connection: for commands that read a little and end."""
-    return create_engine(url, poolclass=NullPool)
 
 
 def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:

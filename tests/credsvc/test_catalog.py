@@ -11,7 +11,7 @@ from sqlalchemy import Engine, delete, event, insert, update
 
 from credsvc.catalog import FRESH_S, JUST_NOW_S, Catalog
 from credsvc.tables import ACTIVES, CREDENTIALS, METADATA, MODULES, POLICIES
-from ostiary.errors import Misconfigured
+from ostiary.errors import Busy, Misconfigured
 from ostiary.recorder.database import open_for_reading, open_for_writing, sqlite_url
 from tests.credsvc.builders import AWS, LIBRARY, POLICY
 
@@ -178,3 +178,13 @@ def test_pages_are_in_order_of_names(store: Store) -> None:
     assert names == ["billing-aws", "c0", "c1"]
     rest = store.catalog.page(after=names[-1], limit=3)
     assert [each.credential.entity.name for each in rest] == ["c2", "c3", "c4"]
+
+
+def test_a_store_that_cannot_be_read_is_busy(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    with store.writer.begin() as tx:
+        CREDENTIALS.drop(tx)
+    with pytest.raises(Busy):
+        store.catalog.find("billing-aws")
+    with pytest.raises(Busy):
+        store.catalog.page(after="", limit=1)

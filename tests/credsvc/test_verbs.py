@@ -92,3 +92,19 @@ def test_code_that_is_no_text_is_not_proposed(engine: Engine) -> None:
     with pytest.raises(BadInput) as refused:
         told(engine, "module.propose", manifest=manifest, source=b"\xff")
     assert refused.value.field == "source"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("ledger.entries", {"first": 1 << 70}),
+        ("ledger.find", {"terms": ["credential:grid"], "first": 1 << 63}),
+        ("ledger.prove", {"index": 1 << 64}),
+        ("ledger.tile", {"level": 0, "index": -1, "width": 1}),
+        ("ledger.tile", {"level": 0, "index": 1 << 60, "width": 1}),
+    ],
+)
+def test_a_number_that_no_ledger_has_is_named(engine: Engine, verb: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(BadInput) as refused:
+        told(engine, verb, **arguments)
+    assert refused.value.field in {"first", "index"}
