@@ -1,8 +1,9 @@
-"""A root, leaves and their PEMs in one call, right by default, for tests of TLS."""
+"""A root, leaves and their PEMs in one call, right by default; leaves whose names map are tests/integration/identities.py's."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -31,16 +32,24 @@ class Leaf:
 
 
 class Root:
-    """A root that issues leaves itself."""
+    """A root that issues leaves itself; all are valid from a minute ago, for a day, unless a test says otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        name: str = "Test root",
+        *,
+        not_before: dt.datetime | None = None,
+        not_after: dt.datetime | None = None,
+    ) -> None:
+        now = dt.datetime.now(dt.UTC)
+        self._not_before = not_before or now - dt.timedelta(seconds=60)
+        self._not_after = not_after or now + DAY
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test root")])
-        usage = _usage(sign_certificates=True)
-        builder = self._builder(self._name, self._key.public_key(), now=_now(), lifetime=DAY)
+        self._name = common_name(name)
         self.certificate = (
-            builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
+            self._builder(self._name, self._key.public_key(), self._not_after)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -48,30 +57,36 @@ class Root:
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
 
-    def leaf(self, name: str, *, lifetime: dt.timedelta = DAY) -> Leaf:
-        """A leaf for client and server use with `name` as its only DNS name."""
+    def leaf(self, name: str) -> Leaf:
+        """A leaf with `name` as its only DNS name."""
+        return self.issue(common_name(name), [name])
+
+    def issue(
+        self,
+        subject: x509.Name,
+        names: Iterable[str],
+        *,
+        until: dt.datetime | None = None,
+        more: Iterable[x509.ExtensionType] = (),
+    ) -> Leaf:
+        """A leaf for client and server use with these DNS names and `more` extensions that are not critical."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        certificate = (
-            self._builder(subject, key.public_key(), now=_now(), lifetime=lifetime)
+        builder = (
+            self._builder(subject, key.public_key(), until or self._not_after)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
             .add_extension(issuer, critical=False)
-            .sign(self._key, hashes.SHA256())
         )
-        return Leaf(key=key, certificate=certificate)
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)
+        return Leaf(key=key, certificate=builder.sign(self._key, hashes.SHA256()))
 
     def _builder(
-        self,
-        subject: x509.Name,
-        public_key: ec.EllipticCurvePublicKey,
-        *,
-        now: dt.datetime,
-        lifetime: dt.timedelta,
+        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, not_after: dt.datetime
     ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
@@ -79,14 +94,14 @@ class Root:
             .issuer_name(self._name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(seconds=60))
-            .not_valid_after(now + lifetime)
+            .not_valid_before(self._not_before)
+            .not_valid_after(not_after)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
 
 
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)
+def common_name(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _usage(*, sign_certificates: bool) -> x509.KeyUsage:

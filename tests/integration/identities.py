@@ -8,14 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
 from ostiary.capabilities import CAPABILITIES_OID, encode_extension, parse_capabilities
 from ostiary.certificate import serial_hex
 from ostiary.edge.tls import identity_pem
+from tests.edge.pki import Root
 
 NODE = "n1.nodes.shop.example"
 
@@ -46,18 +45,12 @@ class Authority:
 
     def __init__(self, application: str = "shop.example") -> None:
         self._application = application
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Root of {application}")])
-        self.certificate = (
-            self._builder(self._name, self._key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_usage(is_authority=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
+        self._root = Root(f"Root of {application}", not_before=self.not_before, not_after=self.not_after)
+        self.certificate = self._root.certificate
 
     @property
     def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
+        return self._root.pem
 
     def agent(
         self,
@@ -71,63 +64,19 @@ class Authority:
     ) -> Agent:
         """A leaf that `identity_of` reads; a `common_name` instead makes one that it doesn't."""
         agent = str(uuid.uuid4())
-        key = ec.generate_private_key(ec.SECP256R1())
         names = [f"{agent}.{node}", *([node] if named_by_node else [])]
-        name = x509.Name(
+        labels = reversed(self._application.split("."))
+        subject = x509.Name(
             [
-                *(
-                    x509.NameAttribute(NameOID.DOMAIN_COMPONENT, label)
-                    for label in reversed(self._application.split("."))
-                ),
+                *(x509.NameAttribute(NameOID.DOMAIN_COMPONENT, label) for label in labels),
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, subsystem),
                 x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, node),
                 x509.NameAttribute(NameOID.USER_ID, agent),
             ]
         )
         if common_name is not None:
-            name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        builder = (
-            self._builder(name, key.public_key(), until=until)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(is_authority=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]),
-                critical=False,
-            )
-            .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
-        )
-        if granted := parse_capabilities(capabilities):
-            extension = x509.UnrecognizedExtension(CAPABILITIES_OID, encode_extension(granted))
-            builder = builder.add_extension(extension, critical=False)
-        return Agent(agent=agent, key=key, certificate=builder.sign(self._key, hashes.SHA256()))
-
-    def _builder(
-        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, *, until: dt.datetime | None = None
-    ) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self.not_before)
-            .not_valid_after(until or self.not_after)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-        )
-
-
-def _usage(*, is_authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_authority,
-        key_cert_sign=is_authority,
-        crl_sign=is_authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
+            subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        granted = parse_capabilities(capabilities)
+        carried = [x509.UnrecognizedExtension(CAPABILITIES_OID, encode_extension(granted))] if granted else []
+        leaf = self._root.issue(subject, names, until=until, more=carried)
+        return Agent(agent=agent, key=leaf.key, certificate=leaf.certificate)
