@@ -82,13 +82,14 @@ class Recorder:
             return [None]
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
 
-    def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> Turn | None:
-        """Record what time asks for, and alarms of the recorder itself; None where nothing is due."""
+    def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> list[Turn]:
+        """Record what time asks for, and alarms of the recorder itself: no turn where nothing is due, as `record` else."""
         with self._engine.begin() as tx:
             items = [*alarms, *self._service.due(tx, now_ms=now_ms)]
         if not items:
-            return None
-        return self.record([ask(item) for item in items], now_ms=now_ms)[0]
+            return []
+        turns = self.record([ask(item) for item in items], now_ms=now_ms)
+        return [turn for turn in turns if turn is not None]
 
     def flush(self) -> None:
         """Store what the keyholder answered, without waiting for the next turn."""

@@ -206,9 +206,9 @@ class RecorderLoop:
         if now_s < self._next_due_s or not self._keyholder.ready or len(self._in_flight) >= MAX_IN_FLIGHT:
             return
         self._next_due_s = now_s + DUE_EVERY_S
-        turn = self._recorder.record_due(self._alarms, now_ms=_now_ms())
+        turns = self._recorder.record_due(self._alarms, now_ms=_now_ms())
         self._alarms.clear()
-        if turn is not None:
+        for turn in turns:
             self._send(turn, [])
 
     def _settle_late(self) -> None:

@@ -1,0 +1,50 @@
+"""Turns: what one transaction records, and what becomes of the rest where the store refuses some of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from ostiary.recorder.batch import Recorder
+from ostiary.recorder.database import open_for_writing, sqlite_url
+from ostiary.recorder.ledger_store import LedgerStore
+from ostiary.work.ca_items import Activate, Alarm
+from ostiary.work.item import Item
+from tests.recorder.toy import LEDGER, METADATA, ToyService
+
+NOW_MS = 1_800_000_000_000
+
+
+class DueService(ToyService):
+    """`waiting` is what time asks for."""
+
+    def __init__(self, *serials: str) -> None:
+        self.waiting = serials
+
+    def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
+        return [Activate(serial=serial, means="used") for serial in self.waiting]
+
+
+def recorder_of(path: Path, service: ToyService) -> Recorder:
+    engine = open_for_writing(sqlite_url(path / "store"))
+    with engine.begin() as tx:
+        METADATA.create_all(tx)
+    return Recorder(engine=engine, service=service, ledger=LedgerStore(engine, LEDGER))
+
+
+def test_what_is_due_is_one_turn_behind_the_alarms(tmp_path: Path) -> None:
+    recorder = recorder_of(tmp_path, DueService("a", "b"))
+    (turn,) = recorder.record_due([Alarm(what="x", detail="y")], now_ms=NOW_MS)
+    assert [placed.index for placed in turn.placed] == [0, 1, 2]
+    assert len(turn.batch.work) == 2
+
+
+def test_nothing_due_is_no_turn(tmp_path: Path) -> None:
+    assert recorder_of(tmp_path, DueService()).record_due([], now_ms=NOW_MS) == []
+
+
+def test_where_the_store_refuses_one_of_them_every_other_goes_to_the_keyholder(tmp_path: Path) -> None:
+    turns = recorder_of(tmp_path, DueService("a", "boom", "b")).record_due([], now_ms=NOW_MS)
+    assert [turn.batch.first for turn in turns] == [0, 1]
+    assert all(len(turn.batch.work) == 1 for turn in turns)
