@@ -189,7 +189,11 @@ class HTTPClient:
 
     def _exchange_once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
         connection = self._open()
-        connection.request(method, path, body=body, headers=headers)
+        try:
+            connection.request(method, path, body=body, headers=headers)
+        except (ConnectionError, ssl.SSLEOFError):
+            connection.hear_why()
+            raise
         raw = connection.getresponse()
         content = raw.read(self._limit_bytes + 1)
         if len(content) > self._limit_bytes:
@@ -230,6 +234,12 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host)
         self.sock: Any = sock
         self.auto_open = 0
+
+    def hear_why(self) -> None:
+        """Raise what the server said before it closed, while we wrote: in TLS 1.3 its verdict on our certificate comes that late."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            with contextlib.suppress(ssl.SSLEOFError, ConnectionError, TimeoutError):
+                self.sock.recv(1)
 
     def stale(self) -> bool:
         """Whether the server closed, or said something nobody asked for, while the connection was idle."""
