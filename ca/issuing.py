@@ -135,7 +135,7 @@ def again(row: CertificateRow, now_s: int) -> Decision:
     """The same certificate once more: its stored signature, or (while that can be) a new one over the same bytes."""
     if row.signature is None and now_s - row.issued_at > RESIGN_S:
         raise refusal(
-            "token-answer-lost", f"the signature of certificate {row.serial} was lost; make a new token"
+            "token-answer-lost", f"the signature of certificate {row.serial} was lost; {_way_out(row)}"
         )
     return Decision(
         item=Resign(certificate=prepared_of(row)),
@@ -143,6 +143,12 @@ def again(row: CertificateRow, now_s: int) -> Decision:
         known_output=row.signature or b"",
         substitute=row.tbs,
     )
+
+
+def _way_out(row: CertificateRow) -> str:
+    if row.generation > 1:
+        return "renew again, with another key"
+    return "make a new token" if row.token_id else "ask for another agent"
 
 
 def prepared_of(row: CertificateRow) -> Prepared:

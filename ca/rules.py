@@ -28,7 +28,7 @@ RULES: Final = {
     "token-times": "the token's expiry or lifetime is out of bounds",
     "node-enrolled": "the node has a live certificate of that sub-system; an operator may begin again",
     "grant": "policy does not grant that capability to the sub-system",
-    "reserved-subsystem": "only the CA itself has that name",
+    "reserved-subsystem": "that name is the CA's own, or comes by an operator's token only",
     "certificate-lifetime": "the certificate would live longer than it may",
     "certificate-times": "the certificate does not begin now",
     "certificate-serial-taken": "a certificate with that serial number exists",

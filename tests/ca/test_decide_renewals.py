@@ -57,6 +57,16 @@ def test_a_lost_answer_is_no_alarm(desk: Desk) -> None:
     assert desk.row(lost.serial).status == "revoked"
 
 
+def test_a_renewal_whose_signature_was_lost_for_good_is_told_to_take_another_key(desk: Desk) -> None:
+    first = desk.enrolled()
+    renewed(desk, first)
+    desk.wait(181)
+    refused = desk.decide(desk.renew(first, number=2)).verdict
+    assert refused.rule == "token-answer-lost"
+    assert "another key" in refused.reason
+    assert not desk.rule(desk.renew(first, number=3))
+
+
 def test_a_renewal_by_an_older_generation_stops_the_lineage(desk: Desk) -> None:
     first = desk.enrolled()
     second = renewed(desk, first)
