@@ -162,40 +162,14 @@ class GuardedSocket(socket.socket):
         self.settimeout(left_s)
 
 
-class TLSSocket(ssl.SSLSocket):
-    """The server's end of a TLS connection, with the deadlines of `GuardedSocket` and what is known of its peer."""
+class TLSSocket(GuardedSocket, ssl.SSLSocket):
+    """The server's end of a TLS connection: the same deadlines (`sendall` sends by `send`, so that a slow reader meets them between
+    records), and what is known of its peer.
+    """
 
-    exchange_s: ClassVar[float] = GuardedSocket.exchange_s
-    _deadline: float | None = None
-    _writing = False
     peer_der: bytes | None = None
     peer_serial_number: int | None = None
     peer_values: dict[object, object] | None = None
-
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - socket's signature
-        self._writing = False
-        self._deadline = time.monotonic() + self.exchange_s if flag else None
-        super().setblocking(flag)
-
-    def recv(self, buflen: int = 8192, flags: int = 0) -> bytes:
-        self._bound()
-        return super().recv(buflen, flags)
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Also what `sendall` sends by, so that a slow reader meets the deadline between records."""
-        if not self._writing and self._deadline is not None:
-            self._writing = True
-            self._deadline = time.monotonic() + self.exchange_s
-        self._bound()
-        return super().send(data, flags)
-
-    def _bound(self) -> None:
-        if self._deadline is None:
-            return
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError("the exchange took too long")
-        self.settimeout(left_s)
 
 
 def acknowledge_at_once(sock: socket.socket) -> None:
