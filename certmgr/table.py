@@ -89,7 +89,10 @@ class Table:
         ends = [window[1] for window in (record.life.used, record.life.signed) if window]
         timeout_s = int((max(ends, default=now + _UNSIGNED) - now).total_seconds())
         kept = self._vault.save(_VAULT_PREFIX + record.agent, encode_record(record), timeout_s=timeout_s)
-        (self._fleeting.discard if kept else self._fleeting.add)(record.agent)
+        if kept:
+            self._fleeting.discard(record.agent)
+        else:
+            self._fleeting.add(record.agent)
 
     def forget_dead(self, before: datetime) -> None:
         """Forget who died before that time."""

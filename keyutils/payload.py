@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from keyutils.keyring import MAX_PAYLOAD_BYTES
 
@@ -94,7 +94,7 @@ def decode(text: bytes | bytearray) -> Payload:
     )
 
 
-def _parse_header(line: bytes) -> dict:  # type: ignore[type-arg]
+def _parse_header(line: bytes) -> dict[str, Any]:
     try:
         header = json.loads(line)
     except ValueError:
