@@ -45,7 +45,12 @@ def responder() -> Responder:
 
 
 @pytest.fixture
-def client(tmp_path: Path, responder: Responder) -> Iterator[falcon.testing.TestClient]:
+def clock() -> ClockForTests:
+    return ClockForTests()
+
+
+@pytest.fixture
+def client(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterator[falcon.testing.TestClient]:
     url = sqlite_url(tmp_path / "store.sqlite")
     writing = open_for_writing(url)
     METADATA.create_all(writing)
@@ -66,7 +71,7 @@ def client(tmp_path: Path, responder: Responder) -> Iterator[falcon.testing.Test
         root=AUTHORITY.root,
         root_crl_der=AUTHORITY.root_crl(),
         buckets=Buckets(Limit(rate_per_s=1, burst=20)),
-        clock=ClockForTests(),
+        clock=clock,
         metrics=Metrics(stages=STAGES, counters=COUNTERS, processes=1),
     )
     yield falcon.testing.TestClient(build_app(parts))
@@ -114,6 +119,24 @@ def test_the_bundle_has_every_shard_and_the_roots(client: falcon.testing.TestCli
         x509.load_pem_x509_crl((block + "-----END X509 CRL-----\n").encode()).issuer for block in blocks
     ]
     assert issuers == [AUTHORITY.issuing.subject, AUTHORITY.issuing.subject, AUTHORITY.root.subject]
+
+
+def test_the_bundle_is_made_a_few_times_a_second_however_often_it_is_asked_for(
+    client: falcon.testing.TestClient, clock: ClockForTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def counted(reader: StoreReader) -> list[bytes]:
+        made.append(1)
+        return []
+
+    monkeypatch.setattr(StoreReader, "shard_crls", counted)
+    for _ in range(5):
+        client.simulate_get("/crl/bundle.pem")
+    assert len(made) == 1
+    clock.later(seconds=0.25)
+    client.simulate_get("/crl/bundle.pem")
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize("name", ["3.crl", "99.crl", "-1.crl", "01.crl", "x.crl", "2.crl%00", "..%2f1.crl"])
