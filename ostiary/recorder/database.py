@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from ostiary.errors import Busy
 # often it was written: every 4,000 pages (16 MiB) instead of SQLite's 1,000.
 _CHECKPOINT_PAGES = 4000
 _WRITER_CACHE_KIB = 64 * 1024
+
+_log = logging.getLogger("ostiary.store")
 
 
 def sqlite_url(path: Path) -> str:
@@ -64,6 +67,9 @@ def reading(engine: Engine) -> Iterator[Connection]:
         with engine.begin() as tx:
             yield tx
     except SQLAlchemyError as exc:
+        cause = getattr(exc, "orig", None)
+        error = getattr(cause, "sqlite_errorname", None) or type(cause or exc).__name__
+        _log.warning("store-not-read", extra={"error": error})
         raise Busy("the store can't be read now") from exc
 
 
