@@ -14,9 +14,11 @@ from ostiary.admin.client import AdminClient
 from ostiary.cli import output
 from ostiary.cli.duration import DURATION
 from ostiary.cli.invocation import home
-from ostiary.cli.secret_argument import prompt_secret
+from ostiary.cli.recovery import recover, recovery_options
+from ostiary.cli.secret_argument import SECRET, prompt_secret
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import Misconfigured
+from ostiary.secret import Secret
 
 _TOKEN_COLUMNS = ("id", "subsystem", "node", "status", "expires_at", "bootstrap", "created_by")
 _CERTIFICATE_COLUMNS = ("serial_number", "subsystem", "node", "agent", "status", "not_before", "not_after")
@@ -40,13 +42,19 @@ def _call(verb: str, **arguments: Any) -> Any:
 @click.option("--node-domain", "node_domains", multiple=True, help="Where nodes are named (repeatable).")
 @click.option("--kek", default="file:kek", help="file:PATH, prompt, keyring:kernel or keyring:MODULE.CLASS.")
 @click.option("--recovery", type=click.Path(path_type=Path), help="Where a recovery copy of that key goes.")
+@click.option("--recovery-passphrase", type=SECRET, help="Of the copy; else asked for.")
 @click.option("--node", help="This CA's own machine [ca.<application>].")
 @click.option("--listen", help="HOST:PORT of the front.")
 @click.option("--status-listen", help="HOST:PORT of OCSP and CRLs, plain HTTP.")
 @click.option("--status-url", help="Where the world finds them; stands in every certificate.")
 @click.option("--credentials-url", default="", help="The credentials service, for bootstrap documents.")
 def init(
-    application: str, node_domains: tuple[str, ...], kek: str, recovery: Path | None, **given: str
+    application: str,
+    node_domains: tuple[str, ...],
+    kek: str,
+    recovery: Path | None,
+    recovery_passphrase: Secret | None,
+    **given: str,
 ) -> None:
     """Make a CA: root (sealed, offline), issuing CA, ledger key, store."""
     from ca.config import (
@@ -77,7 +85,10 @@ def init(
         settings=settings,
         ask=lambda: prompt_secret("passphrase of the key-encryption key").reveal().decode(),
         recovery=RecoveryCopy(
-            path=recovery, ask=lambda: prompt_secret("passphrase of the recovery copy").reveal().decode()
+            path=recovery.absolute(),
+            ask=lambda: (
+                (recovery_passphrase or prompt_secret("passphrase of the recovery copy")).reveal().decode()
+            ),
         )
         if recovery
         else None,
@@ -97,11 +108,19 @@ def init(
 
 @ca.command()
 @click.option("--listen", help="HOST:PORT of the front [config.toml's].")
-def serve(listen: str | None) -> None:
+@recovery_options
+def serve(listen: str | None, recovery: Path | None, recovery_passphrase: Secret | None) -> None:
     """Run the CA until SIGTERM or SIGINT."""
+    from ca.home import CAHome
     from ca.role import serve as run
     from ostiary.edge import log
 
+    if recovery is not None:
+        made, config = _places(), CAHome(_places()).config()
+        place, copy = made.keyholder, recovery.absolute()
+        recover(
+            config.kek, config.application, "ca", directory=place, copy=copy, passphrase=recovery_passphrase
+        )
     log.configure("ca-supervisor")
     run(_places().path, listen)
 

@@ -16,6 +16,7 @@ import msgspec
 
 from ostiary.cli import output
 from ostiary.cli.invocation import home
+from ostiary.cli.recovery import recover, recovery_options
 from ostiary.cli.secret_argument import SECRET, prompt_secret
 from ostiary.errors import Misconfigured
 from ostiary.secret import Secret
@@ -146,9 +147,12 @@ def _asker(given: Secret | None, label: str) -> Callable[[], str]:
 @credsvc.command()
 @click.option("--listen", metavar="HOST:PORT", required=True)
 @click.option("--claim", type=SECRET, required=True, help="The claim token of the service's own certificate.")
-def serve(listen: str, claim: Secret) -> None:
+@recovery_options
+def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase: Secret | None) -> None:
     """Run the service until SIGTERM."""
     import credsvc.role
+    from credsvc.config import SERVICE, Config
+    from ostiary.edge import config as config_file
     from ostiary.edge import log
     from ostiary.edge.home import ServiceHome
     from ostiary.edge.tls import sealed_memfd
@@ -156,6 +160,17 @@ def serve(listen: str, claim: Secret) -> None:
 
     place = ServiceHome(home() / "credsvc")
     require_socket(place, "credsvc")
+    if recovery is not None:
+        config, copy = config_file.load(place.config, Config), recovery.absolute()
+        directory = place.keyholder
+        recover(
+            config.kek,
+            config.application,
+            SERVICE,
+            directory=directory,
+            copy=copy,
+            passphrase=recovery_passphrase,
+        )
     log.configure("credsvc-supervisor")
     with sealed_memfd(claim.reveal()) as path:
         # Close-on-exec: the supervisor hands it to the front alone, under the same number.
