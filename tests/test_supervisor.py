@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from ostiary import supervisor
+from ostiary.edge.role import die_with_parent
 from ostiary.errors import Misconfigured
 from ostiary.supervisor import Role, RoleStatus, Supervisor, User, can_run_as
 
@@ -30,14 +31,21 @@ def role(name: str, program: str, *arguments: str, ready_timeout_s: float = 10, 
     return Role(name=name, argv=argv, ready_timeout_s=ready_timeout_s, stop_s=stop_s)
 
 
+END_S = 30.0
+"""A supervisor that does not end by then is killed, so that a test run never waits for ever."""
+
+
 class Running:
     """A supervisor in a child process; its exit code is 0, or 3 with the message in `failure`."""
 
     def __init__(self, directory: Path, roles: list[Role]) -> None:
         self.status_path = directory / "roles.json"
         self.failure = directory / "failure"
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
+            # A test run that is killed leaves no supervisor behind, and with it no role.
+            die_with_parent(parent)
             code = 1
             try:
                 Supervisor(roles, status_path=self.status_path).run()
@@ -71,8 +79,12 @@ class Running:
         return self.end()
 
     def end(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
-        return os.waitstatus_to_exitcode(status)
+        deadline = time.monotonic() + END_S
+        while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.01)
+        return os.waitstatus_to_exitcode(ended[1])
 
 
 Start = Callable[[list[Role]], Running]

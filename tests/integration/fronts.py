@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import falcon
 
 from ostiary.edge.front import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
 from ostiary.edge.http import create_app, read_json, write_json
-from ostiary.edge.role import READY_FD_VARIABLE
+from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
 from ostiary.edge.tls import client_context, cut_off, peer_certificate, peer_value, server_context
 from ostiary.errors import Busy
 from tests.edge.pki import Leaf, Root
@@ -35,6 +36,9 @@ def parse_once(der: bytes) -> int:
     """How often a certificate was looked at in this worker, this time included."""
     PARSED.append(der)
     return len(PARSED)
+
+
+STOP_S = 15.0
 
 
 class Resource:
@@ -82,8 +86,11 @@ class Running:
 
     def __init__(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None, **options: Any) -> None:
         read_fd, write_fd = os.pipe()
+        parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
+            # A test run that is killed leaves no front behind.
+            die_with_parent(parent)
             os.close(read_fd)
             os.environ[READY_FD_VARIABLE] = str(write_fd)
             try:
@@ -107,9 +114,14 @@ class Running:
         sock.close()
 
     def stop(self) -> None:
+        """End it gracefully; one that does not end is killed, so that a test run never waits for ever."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
-        os.waitpid(self.pid, 0)
+        deadline_s = time.monotonic() + STOP_S
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline_s:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.01)
 
 
 class Site:
