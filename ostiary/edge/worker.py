@@ -193,6 +193,11 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         conn.expect_head()
         super().on_client_socket_readable(conn, client)
 
+    def on_pending_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
+        """Leave alone what made room earlier in this round of the poller: its event is stale and its descriptor another's."""
+        if conn in self.pending_conns:
+            super().on_pending_socket_readable(conn, client)
+
     def handle(self, conn: FrontConnection) -> object:
         """In a thread: serve the request whose head is there, and those that follow it at once."""
         outcome = self._serve(conn)

@@ -108,6 +108,25 @@ def test_a_full_front_makes_room_by_dropping_who_waited_longest() -> None:
     running.stop()
 
 
+def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along() -> None:
+    """Its event and the newcomer's that takes its place are often told in one round of the poller."""
+    running = Running(listen_tcp("127.0.0.1", 0), None, connections=8)
+    workers = set()
+    for _ in range(40):
+        attackers = [socket.create_connection(running.address) for _ in range(12)]
+        for attacker in attackers:
+            with contextlib.suppress(ConnectionError):
+                attacker.sendall(b"G")
+        with socket.create_connection(running.address, timeout=5) as sock:
+            status, told = ask(sock)
+            assert status == 200
+            workers.add(told["worker"])
+        for attacker in attackers:
+            attacker.close()
+    assert len(workers) == 1
+    running.stop()
+
+
 def test_a_slow_body_is_ended_by_its_deadline() -> None:
     """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
     from ostiary.edge import tls
