@@ -202,6 +202,7 @@ def test_a_stopped_peer_costs_the_deadline_and_no_more(path: Path, client: Clien
         _wait_for(path)
         assert client.call(b"x", timeout_s=2).body == b"x"
         os.kill(child, signal.SIGSTOP)
+        os.waitpid(child, os.WUNTRACED)  # until each of its threads stands still
         with pytest.raises(Busy, match="in time"):
             client.call(b"x", timeout_s=0.1)
         os.kill(child, signal.SIGCONT)
