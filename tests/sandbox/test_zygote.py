@@ -133,6 +133,7 @@ def test_a_zygote_that_is_stopped_is_late_and_ends_its_workers_when_it_goes_on(s
     client = ZygoteClient(stack.folder / "control")
     spawned = client.spawn(DIGEST, deadline=in_a_while())
     stack.process.send_signal(signal.SIGSTOP)
+    os.waitpid(stack.process.pid, os.WUNTRACED)  # until it stands still
     begun = time.monotonic()
     assert client.kill(spawned.worker_id, deadline=begun + 0.2) == NOT_YET_KNOWN
     assert 0.2 <= time.monotonic() - begun < 1.0
