@@ -49,6 +49,17 @@ def started(high_water: MemoryHighWater) -> Witness:
     return witness
 
 
+def resumed_behind_its_mark() -> Witness:
+    """A restarted witness that signed 8 leaves and was shown the checkpoint of 5."""
+    high_water = MemoryHighWater()
+    first = started(high_water)
+    old_note = first.append(0, leaves(0, 5))
+    first.append(5, leaves(5, 3))
+    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
+    again.resume(resume_at(5, old_note))
+    return again
+
+
 @given(st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=6))
 def test_every_note_is_of_the_tree_of_all_leaves_so_far(batches: list[int]) -> None:
     witness = started(MemoryHighWater())
@@ -70,12 +81,7 @@ def test_a_restarted_witness_goes_on_from_its_own_checkpoint() -> None:
 
 
 def test_a_stored_checkpoint_that_lags_is_caught_up_through_the_mark() -> None:
-    high_water = MemoryHighWater()
-    first = started(high_water)
-    old_note = first.append(0, leaves(0, 5))
-    first.append(5, leaves(5, 3))
-    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
-    again.resume(resume_at(5, old_note))
+    again = resumed_behind_its_mark()
     assert again.state().must_pass == 8
     again.catch_up(CatchUp(first=5, leaf_hashes=leaves(5, 3)))
     again.catch_up(CatchUp(first=8, leaf_hashes=leaves(8, 4)))
@@ -83,36 +89,21 @@ def test_a_stored_checkpoint_that_lags_is_caught_up_through_the_mark() -> None:
 
 
 def test_another_history_up_to_the_mark_is_a_fork() -> None:
-    high_water = MemoryHighWater()
-    first = started(high_water)
-    old_note = first.append(0, leaves(0, 5))
-    first.append(5, leaves(5, 3))
-    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
-    again.resume(resume_at(5, old_note))
+    again = resumed_behind_its_mark()
     with pytest.raises(Forbidden) as caught:
         again.catch_up(CatchUp(first=5, leaf_hashes=leaves(5, 3, fork="x")))
     assert caught.value.rule == "witness-fork"
 
 
 def test_an_old_checkpoint_cannot_be_signed_over() -> None:
-    high_water = MemoryHighWater()
-    first = started(high_water)
-    old_note = first.append(0, leaves(0, 5))
-    first.append(5, leaves(5, 3))
-    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
-    again.resume(resume_at(5, old_note))
+    again = resumed_behind_its_mark()
     with pytest.raises(Forbidden) as caught:
         again.append(5, leaves(5, 1))
     assert caught.value.rule == "witness-high-water"
 
 
 def test_leaves_may_not_jump_over_the_mark() -> None:
-    high_water = MemoryHighWater()
-    first = started(high_water)
-    old_note = first.append(0, leaves(0, 5))
-    first.append(5, leaves(5, 3))
-    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
-    again.resume(resume_at(5, old_note))
+    again = resumed_behind_its_mark()
     with pytest.raises(Forbidden) as caught:
         again.catch_up(CatchUp(first=5, leaf_hashes=leaves(5, 4)))
     assert caught.value.rule == "witness-high-water"
