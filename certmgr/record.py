@@ -137,4 +137,4 @@ def describe_scope(scope: Scope) -> dict[str, Any]:
         case ProcessScope():
             return {"kind": "process", "pid": scope.root.pid}
         case LeaseScope():
-            return {"kind": "lease", "session": scope.leader.pid, "until": scope.until.isoformat()}
+            return {"kind": "lease", "anchor": scope.anchor.pid, "until": scope.until.isoformat()}

@@ -181,7 +181,7 @@ def _flat_scope(scope: Scope) -> _Scope:
         case ProcessScope():
             return _Scope(kind="process", processes=[scope.root, *sorted(scope.members)])
         case LeaseScope():
-            return _Scope(kind="lease", processes=[scope.leader], until=scope.until.timestamp())
+            return _Scope(kind="lease", processes=[scope.anchor], until=scope.until.timestamp())
 
 
 def _scope(value: _Scope) -> Scope:
@@ -192,6 +192,6 @@ def _scope(value: _Scope) -> Scope:
         case "process" if processes:
             return ProcessScope(root=processes[0], members=frozenset(processes[1:]))
         case "lease" if processes:
-            return LeaseScope(leader=processes[0], until=datetime.fromtimestamp(value.until, UTC))
+            return LeaseScope(anchor=processes[0], until=datetime.fromtimestamp(value.until, UTC))
         case _:
             raise BadInput("the record's scope can't be read")

@@ -2,7 +2,8 @@
 
     cgroup    the claimer is in a leaf cgroup (version 2) that neither spawner nor manager are in: everything in it
     process   the process that the spawner named, else the claimer: it, and what descends from it
-    lease     whoever claimed asked for one (a command that ends at once): same session, for a while after the last claim
+    lease     whoever claimed asked for one (a command that ends at once): same session, for a while after the last claim;
+              where the session's leader has ended (nohup, cron, a container), what descends from the topmost that is left of it
 
 Rules:
 - Pure decisions over `ProcessView`; a process is its pid and its start time, so that no later one can be taken for it.
@@ -16,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import takewhile
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from ostiary.errors import Forbidden
 
 _MAX_ANCESTORS: Final = 512
 _ROOT_CGROUP: Final = "/"
+_INIT: Final = 1
 
 
 class ProcessKey(NamedTuple):
@@ -77,9 +80,12 @@ class ProcessScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseScope:
-    """The processes of one session (setsid(2)), by its leader, until a time that each claim moves."""
+    """The processes of one session (setsid(2)), until a time that each claim moves.
 
-    leader: ProcessKey
+    While `anchor`, its leader or the topmost of the claimer's ancestors in it, lives, the session's number is no other's.
+    """
+
+    anchor: ProcessKey
     until: datetime
 
 
@@ -105,10 +111,19 @@ def choose_scope(view: ProcessView, claimer: Process, around: Surroundings) -> S
         return CgroupScope(path=own.path, inode=own.inode)
     if around.named is not None:
         return ProcessScope(root=around.named)
-    leader = view.process(claimer.session)
-    if around.lease_until is not None and leader is not None:
-        return LeaseScope(leader=leader.key, until=around.lease_until)
+    if around.lease_until is not None:
+        return LeaseScope(anchor=_anchor(view, claimer), until=around.lease_until)
     return ProcessScope(root=claimer.key)
+
+
+def _anchor(view: ProcessView, claimer: Process) -> ProcessKey:
+    leader = view.process(claimer.session)
+    if leader is not None:
+        return leader.key
+    line = takewhile(
+        lambda each: each.session == claimer.session and each.key.pid != _INIT, lineage(view, claimer)
+    )
+    return [claimer, *line][-1].key
 
 
 def _is_named(view: ProcessView, claimer: Process, named: ProcessKey) -> bool:
@@ -164,9 +179,14 @@ def distance(view: ProcessView, scope: Scope, line: Sequence[Process]) -> int | 
                 (2 * depth + keys[each.key] for depth, each in enumerate(line) if each.key in keys), None
             )
         case LeaseScope():
-            if process.session != scope.leader.pid or not _lives(view, scope.leader):
-                return None
-            return 2 * _MAX_ANCESTORS
+            return 2 * _MAX_ANCESTORS if _is_in_session(view, scope.anchor, line) else None
+
+
+def _is_in_session(view: ProcessView, anchor: ProcessKey, line: Sequence[Process]) -> bool:
+    found = view.process(anchor.pid)
+    if found is None or found.key != anchor or line[0].session != found.session:
+        return False
+    return found.session == anchor.pid or any(each.key == anchor for each in line)
 
 
 def _is_same_cgroup(view: ProcessView, scope: CgroupScope) -> bool:

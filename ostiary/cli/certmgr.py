@@ -79,5 +79,5 @@ def status(socket_path: Path | None) -> None:
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
     scope = row["scope"] or {}
-    detail = scope.get("path") or scope.get("pid") or scope.get("session") or ""
+    detail = scope.get("path") or scope.get("pid") or scope.get("anchor") or ""
     return row | {"scope": f"{scope['kind']} {detail}" if scope else "unclaimed"}

@@ -19,10 +19,13 @@ class FakeProcesses:
         return self.cgroups.get(path)
 
     def add(
-        self, pid: int, *, parent: int = 1, session: int = 0, cgroup: str = "/", start: int = 100
+        self, pid: int, *, parent: int = 1, session: int | None = None, cgroup: str = "/", start: int = 100
     ) -> Process:
         process = Process(
-            key=ProcessKey(pid, start + pid), parent=parent, session=session or pid, cgroup=cgroup
+            key=ProcessKey(pid, start + pid),
+            parent=parent,
+            session=pid if session is None else session,
+            cgroup=cgroup,
         )
         self.table[pid] = process
         return process

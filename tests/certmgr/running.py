@@ -133,15 +133,24 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 class Actor:
-    """A program of the test's (`tests/certmgr/actor.py`), perhaps of another user or in a cgroup of its own."""
+    """A program of the test's (`tests/certmgr/actor.py`), the leader of a session; perhaps of another user or in its own cgroup."""
 
     def __init__(
-        self, running: RunningManager, *, uid: int | None = None, cgroup: Path | None = None
+        self,
+        running: RunningManager,
+        *,
+        uid: int | None = None,
+        cgroup: Path | None = None,
+        is_orphaned: bool = False,
     ) -> None:
+        """`is_orphaned`: in a session whose leader has ended, as under nohup or cron."""
         command = [PYTHON, str(ROOT / "tests/certmgr/actor.py"), str(running.socket)]
         command += [] if uid is None else [str(uid)]
 
         def enter() -> None:
+            os.setsid()
+            if is_orphaned and os.fork():
+                os._exit(0)
             if cgroup is not None:
                 (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 

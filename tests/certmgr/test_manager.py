@@ -263,11 +263,16 @@ def test_a_double_forking_daemon_in_its_cgroup_is_one_agent(
     until(lambda: statuses(fake, agent) == ["revoked"])
 
 
+@pytest.mark.parametrize("is_orphaned", [False, True], ids=["", "whose leader has ended"])
 def test_a_lease_lets_a_session_go_on_where_the_claimer_ends(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: Actor,
+    actor: Callable[..., Actor],
+    is_orphaned: bool,
 ) -> None:
     agent, token = spawn(controller)
-    shell = actor()
+    shell = actor(is_orphaned=is_orphaned)
     claimed = shell("child", order={"do": "claim", "token": token, "lease": True})
     assert claimed["agent"] == agent
     time.sleep(0.6)

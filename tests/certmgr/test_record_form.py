@@ -27,7 +27,7 @@ KEY = ProcessKey(30, 130)
         {},
         {"binding": Binding(uid=7, scope=CgroupScope(path="/own", inode=9)), "claim_by": NOW},
         {"binding": Binding(uid=0, scope=ProcessScope(root=KEY, members=frozenset({ProcessKey(31, 2)})))},
-        {"binding": Binding(uid=0, scope=LeaseScope(leader=KEY, until=NOW))},
+        {"binding": Binding(uid=0, scope=LeaseScope(anchor=KEY, until=NOW))},
         {"spawn": Spawn(spawner="x", serial_number="0a", process=KEY), "uid": 5, "named": KEY},
         {"capabilities": None, "endpoints": None},
     ],

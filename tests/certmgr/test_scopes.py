@@ -83,7 +83,7 @@ def test_a_lease_is_the_session_where_the_claimer_says_so(machine: FakeProcesses
     command = machine.add(31, parent=30, session=30)
     around = replace(AROUND, lease_until=NOON)
     lease = choose_scope(machine, command, around)
-    assert lease == LeaseScope(leader=shell.key, until=NOON)
+    assert lease == LeaseScope(anchor=shell.key, until=NOON)
     machine.end(31)
     assert isinstance(lease, LeaseScope)
     assert inside(machine, lease, machine.add(33, parent=30, session=30)) is not None
@@ -93,6 +93,25 @@ def test_a_lease_is_the_session_where_the_claimer_says_so(machine: FakeProcesses
     machine.end(30)
     machine.add(30, start=999)  # a later process of the same number leads no session of ours
     assert inside(machine, lease, machine.table[33]) is None
+
+
+@pytest.mark.parametrize("session", [29, 0], ids=["whose leader has ended", "of another pid namespace"])
+def test_a_lease_of_a_session_without_leader_is_what_descends_from_its_topmost(
+    machine: FakeProcesses, session: int
+) -> None:
+    script = machine.add(30, parent=1, session=session)
+    command = machine.add(31, parent=30, session=session)
+    lease = choose_scope(machine, command, replace(AROUND, lease_until=NOON))
+    assert lease == LeaseScope(anchor=script.key, until=NOON)
+    machine.end(31)
+    sibling = machine.add(32, parent=30, session=session)
+    assert isinstance(lease, LeaseScope)
+    assert inside(machine, lease, sibling) is not None
+    assert inside(machine, lease, machine.add(33, parent=1, session=session)) is None
+    assert inside(machine, lease, machine.add(34, parent=30, session=34)) is None
+    machine.end(30)
+    machine.add(30, session=session, start=999)
+    assert inside(machine, lease, sibling) is None
 
 
 def test_descendants_are_inside_and_nobody_else(machine: FakeProcesses) -> None:
