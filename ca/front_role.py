@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,9 +24,10 @@ from ca.profile import check_profile
 from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.front_tls import FrontTLS
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls import cut_off
+from ostiary.edge.tls_peer import cut_off
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, OstiaryError
 from ostiary.recorder.database import open_for_reading
@@ -45,7 +45,7 @@ def run(home: CAHome, place: Place) -> None:
         Front(
             listeners=[listen_tcp(config.listen.host, config.listen.port)],
             make_app=worker.app,
-            tls=worker.context,
+            tls=worker.tls,
             workers=config.workers,
             threads=config.threads,
             on_worker_start=worker.start,
@@ -99,10 +99,10 @@ class _Worker:
     def app(self) -> falcon.App[Any, Any]:
         return build_app(self._started())
 
-    def context(self) -> ssl.SSLContext:
+    def tls(self) -> FrontTLS:
         if self._own is None:
             raise AssertionError("a connection before the worker has started")
-        return self._own.context()
+        return self._own.tls()
 
     def _started(self) -> FrontParts:
         if self._parts is None:

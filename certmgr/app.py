@@ -179,7 +179,6 @@ class Manager:
 
         return ProofListener(
             listen_tcp(*self._serving.listen),
-            root_pem=self._serving.bootstrap.root_pem,
             identity_of=identity_of,
         )
 

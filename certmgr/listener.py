@@ -28,11 +28,8 @@ _log = logging.getLogger("ostiary.certmgr")
 class ProofListener:
     """Serves on a listening TCP socket until `stop`; `identity_of` gives key and chain (PEM) for a host name, or None."""
 
-    def __init__(
-        self, sock: socket.socket, *, root_pem: bytes, identity_of: Callable[[str], bytes | None]
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, identity_of: Callable[[str], bytes | None]) -> None:
         self._sock = sock
-        self._root_pem = root_pem
         self._identity_of = identity_of
         self._contexts: dict[bytes, ssl.SSLContext] = {}
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -84,7 +81,6 @@ class ProofListener:
         if context is None:
             if len(self._contexts) >= _MAX_CONTEXTS:
                 self._contexts.clear()
-            context = server_context(identity, self._root_pem, client_certificates="none")
-            context.sslsocket_class = ssl.SSLSocket
+            context = server_context(identity)
             self._contexts[identity] = context
         return context

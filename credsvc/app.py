@@ -5,7 +5,7 @@
     POST .../explain                                      the holes and public bindings; nothing is signed
     GET  /v1/ledger/...                                   see ostiary.edge.ledger_api; entries by policy (`ledger:read`)
     GET  /metrics                                         Prometheus text, for whom policy lets read the ledger
-    GET  /readyz /healthz                                 any client certificate of the application's root
+    GET  /readyz /healthz                                 any client certificate issued under the application's root
 
 A wrong path, method or content type is falcon's to refuse; every error is a problem document (ostiary.edge.http).
 """
@@ -62,7 +62,8 @@ class Parts:
 
 def make_app(parts: Parts) -> falcon.App[Any, Any]:
     """The WSGI application of one worker."""
-    app = create_app(audience="network", middleware=[_Timing(parts.metrics)])
+    timing = _Timing(parts.metrics)
+    app = create_app(audience="network", middleware=[timing], count_unverified=parts.gate.count_unverified)
     operations = _Operations(parts)
     app.add_route("/v1/credentials", _Credentials(parts))
     app.add_route("/v1/credentials/{name}/operations/{operation}", operations)

@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -33,10 +32,11 @@ from ostiary.edge.client import HTTPClient, tls_connector
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
 from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.front_tls import FrontTLS
 from ostiary.edge.ledger_api import add_ledger_routes
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls import cut_off
+from ostiary.edge.tls_peer import cut_off
 from ostiary.errors import Misconfigured
 from ostiary.recorder.client import RecorderClient
 from ostiary.recorder.database import open_for_reading
@@ -57,7 +57,7 @@ def run(config: Config, place: Place, *, listen: str, claim_fd: int) -> None:
         Front(
             listeners=[listen_tcp(host, port)],
             make_app=worker.make_app,
-            tls=worker.server_context,
+            tls=worker.tls,
             workers=config.front_workers,
             threads=config.front_threads,
             on_worker_start=worker.start,
@@ -92,7 +92,7 @@ class _Worker:
     _stopping: threading.Event | None = None
     _parts: Parts | None = None
 
-    def server_context(self) -> ssl.SSLContext:
+    def tls(self) -> FrontTLS:
         """For the next connection; gunicorn asks in a worker that has started."""
         if self._identity is None:
             raise AssertionError("the worker has not started")

@@ -21,7 +21,8 @@ from typing import Final
 import msgspec
 
 from ostiary.edge.client import HTTPClient, unix_connector
-from ostiary.edge.tls import client_context, server_context
+from ostiary.edge.front_tls import FrontTLS, front_tls
+from ostiary.edge.tls import client_context
 from ostiary.errors import Busy, Misconfigured, OstiaryError
 from ostiary.secret import Secret
 
@@ -85,7 +86,7 @@ class OwnIdentity:
         # Read by other threads: each attribute is replaced whole.
         self._server, self._client = self._contexts(claimed)
 
-    def server(self) -> ssl.SSLContext:
+    def server(self) -> FrontTLS:
         """For the next connection to this service; agents must show a certificate."""
         return self._server
 
@@ -109,9 +110,9 @@ class OwnIdentity:
             except OstiaryError as exc:
                 _log.warning("certificate-not-claimed", extra={"problem": exc.message})
 
-    def _contexts(self, claimed: Claimed) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    def _contexts(self, claimed: Claimed) -> tuple[FrontTLS, ssl.SSLContext]:
         identity = claimed.identity()
-        server = server_context(identity, self._root, client_certificates="required")
+        server = front_tls(identity, self._root, client_certificates="required")
         return server, client_context(self._root, identity)
 
 

@@ -20,7 +20,7 @@ from ostiary.edge.clock import Clock
 from ostiary.edge.http import check_pace
 from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls import peer_value
+from ostiary.edge.tls_peer import peer_value
 from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.identity import Identity
 from ostiary.names import Application
@@ -73,6 +73,10 @@ class Gate:
         self._clock = clock
         self._callers = Buckets(limit)
         self._read = read
+
+    def count_unverified(self, source: str) -> None:
+        """Count a request with a certificate that did not verify, of a source address."""
+        self._refusals.add(source, "certificate-unverified")
 
     def admit(self, environ: Mapping[str, object], *, act: str, target: str) -> AdmittedPeer:
         """Check the peer of a request; `act` and `target` say in the ledger what a refused one wanted."""

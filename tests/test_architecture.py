@@ -27,6 +27,12 @@ WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", 
 WORLD_OF_OURS = ("ostiary.edge", "ostiary.recorder", "ostiary.keyholder", "ostiary.supervisor", "ostiary.cli")
 # `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait for it.
 CLOCK = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep", "now", "utcnow", "today"}
+# Each of these libraries is known to one file.
+ADAPTERS = {
+    "OpenSSL": "ostiary.edge.front_tls",
+    "cedarpy": "ostiary.policy.cedar",
+    "RestrictedPython": "credsvc.sandbox.policy",
+}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
 LONGEST = 400
 
@@ -77,6 +83,8 @@ def wrong_arrows(module: str, imported: set[str]) -> Iterator[str]:
             yield f"{module} imports {name}: services use ostiary, not the other way"
         elif top == "keyutils" and target in OURS - {"keyutils"}:
             yield f"{module} imports {name}: keyutils knows nothing of ours"
+        elif ADAPTERS.get(target, module) != module:
+            yield f"{module} imports {name}: {ADAPTERS[target]} is its adapter"
         elif _within(module, *PURE) and (target in WORLD or _within(name, *WORLD_OF_OURS)):
             yield f"{module} imports {name}: a pure package takes what it needs as arguments"
 
@@ -108,6 +116,7 @@ def test_the_test_sees_each_kind_of_wrong_arrow() -> None:
         ("ostiary.ledger.tree", "import os.path"): "pure package",
         ("ostiary.formula.evaluate", "from ..edge import clock"): "pure package",
         ("ostiary.ledger", "from .. import recorder"): "pure package",
+        ("ca.front_role", "from OpenSSL import SSL"): "its adapter",
         ("credsvc.catalog", "import modules.gogrid"): "never imported",
     }
     for (module, source), reason in cases.items():
@@ -117,6 +126,7 @@ def test_the_test_sees_each_kind_of_wrong_arrow() -> None:
         assert len(found) >= 1, (module, source)
         assert reason in found[0]
     assert not list(wrong_arrows("ostiary.cli.ca", {"ca.app"}))
+    assert not list(wrong_arrows("ostiary.edge.front_tls", {"OpenSSL.SSL"}))
 
 
 def test_the_test_sees_each_way_to_ask_the_clock() -> None:

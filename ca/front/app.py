@@ -26,7 +26,11 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     a pending certificate       prove, confirm, whoami, revoke (itself)
     an active certificate       the rest; agents: enroll:node; entries of the ledger: ledger:read
     """
-    app = create_app(audience="network")
+
+    def count_unverified(source: str) -> None:
+        parts.doorkeeper.refuse_stranger(source, "certificate-unverified")
+
+    app = create_app(audience="network", count_unverified=count_unverified)
     est = "/.well-known/est"
     app.add_route(f"{est}/cacerts", CACerts(parts))
     app.add_route(f"{est}/csrattrs", CSRAttributes(parts))

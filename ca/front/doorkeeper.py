@@ -22,7 +22,7 @@ from ostiary.edge.clock import Clock
 from ostiary.edge.http import check_pace
 from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls import peer_value
+from ostiary.edge.tls_peer import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
 from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.work.answer import Recorded

@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 import time
 import uuid
@@ -29,7 +28,8 @@ from ca.profile import Profile
 from ostiary.capabilities import NO_CAPABILITIES
 from ostiary.certificate import spki_der
 from ostiary.edge.clock import Clock
-from ostiary.edge.tls import identity_pem, server_context
+from ostiary.edge.front_tls import FrontTLS, front_tls
+from ostiary.edge.tls import identity_pem
 from ostiary.errors import InternalFault, OstiaryError
 from ostiary.identity import Identity
 from ostiary.names import NodeName, parse_agent_id
@@ -70,14 +70,14 @@ class OwnCertificate:
         self._clock = clock
         self._random = random
         self._agent = parse_agent_id(str(uuid.UUID(bytes=random(16), version=4)))
-        self._context: ssl.SSLContext | None = None
+        self._tls: FrontTLS | None = None
         self._renew_at = self._not_after = datetime.min.replace(tzinfo=UTC)
 
-    def context(self) -> ssl.SSLContext:
-        """The context for a new connection."""
-        if self._context is None:
+    def tls(self) -> FrontTLS:
+        """For a new connection."""
+        if self._tls is None:
             raise InternalFault("the front has no certificate yet")
-        return self._context
+        return self._tls
 
     @property
     def is_valid(self) -> bool:
@@ -122,7 +122,7 @@ class OwnCertificate:
         )
         recorded = self._recording.submit(FrontCertificate(certificate=prepared))
         leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
-        self._context = server_context(
+        self._tls = front_tls(
             identity_pem(key, [leaf, authority.issuing]),
             authority.root.public_bytes(Encoding.PEM),
             client_certificates="optional",

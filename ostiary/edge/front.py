@@ -8,7 +8,7 @@ Rules:
 - Workers die with the arbiter, the arbiter with the supervisor. The role is ready when a worker serves.
 - Nothing is read from gunicorn's environment, configuration files or admin socket.
 - One instance is TLS or plain, never both.
-What the workers withstand is in `ostiary.edge.worker`; what a request's peer is, in `ostiary.edge.tls` (certificate)
+What the workers withstand is in `ostiary.edge.worker`; what a request's peer is, in `ostiary.edge.tls_peer` (certificate)
 and below (user).
 """
 
@@ -18,7 +18,6 @@ import itertools
 import logging
 import os
 import socket
-import ssl
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from ostiary.edge.channel import PeerCredentials, check_path, peer_of
+from ostiary.edge.front_tls import FrontTLS
 from ostiary.edge.role import die_with_parent
 from ostiary.edge.worker import FrontWorker, WorkerSettings
 from ostiary.errors import Misconfigured
@@ -52,6 +52,8 @@ class Limits:
     max_head_bytes: int = 32 << 10
     # Handshake and head together, from accept.
     head_s: float = 5.0
+    # One request's body, and one answer, each.
+    exchange_s: float = 15.0
     keepalive_s: int = 60
     connections: int = 1000
     stop_s: int = 5
@@ -63,7 +65,7 @@ class Front:
 
     listeners: list[socket.socket]
     make_app: Callable[[], WSGIApplication]
-    tls: Callable[[], ssl.SSLContext] | None
+    tls: Callable[[], FrontTLS] | None
     workers: int
     threads: int
     limits: Limits = field(default_factory=Limits)
@@ -114,7 +116,10 @@ def run_front(front: Front) -> None:
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
     FrontWorker.settings = WorkerSettings(
-        tls=front.tls, head_s=front.limits.head_s, max_head_bytes=front.limits.max_head_bytes
+        tls=front.tls,
+        head_s=front.limits.head_s,
+        max_head_bytes=front.limits.max_head_bytes,
+        exchange_s=front.limits.exchange_s,
     )
     _Application(front).run()
 

@@ -16,14 +16,23 @@ import math
 import os
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeVar
 
 import falcon
 import msgspec
 
-from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured, OstiaryError
+from ostiary.edge.tls_peer import peer_certificate
+from ostiary.errors import (
+    BadInput,
+    Busy,
+    Forbidden,
+    InternalFault,
+    Misconfigured,
+    OstiaryError,
+    Unauthenticated,
+)
 
 T = TypeVar("T")
 Audience = Literal["network", "operator"]
@@ -89,9 +98,17 @@ def raw_problem(status: int) -> bytes:
     return head.encode("ascii") + body
 
 
-def create_app(*, audience: Audience, middleware: Iterable[Any] = ()) -> falcon.App[Any, Any]:
-    """A falcon application that answers every error with a problem document; add routes to it."""
-    stack: list[Any] = [_Headers(), *middleware]
+def create_app(
+    *,
+    audience: Audience,
+    middleware: Iterable[Any] = (),
+    count_unverified: Callable[[str], None] | None = None,
+) -> falcon.App[Any, Any]:
+    """A falcon application that answers every error with a problem document; add routes to it.
+
+    Who shows a client certificate that does not verify is refused whatever it asks for; `count_unverified` is told its address.
+    """
+    stack: list[Any] = [_Headers(), _VerifiedPeers(count_unverified), *middleware]
     app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
     errors = _Errors(audience)
     app.set_error_serializer(_serialize_http_error)
@@ -168,6 +185,21 @@ class _Headers:
         if resp.get_header("Cache-Control") is None:
             resp.set_header("Cache-Control", "no-store")
         resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+class _VerifiedPeers:
+    """Before anything else: the client certificate, if there is one, has verified."""
+
+    def __init__(self, count_unverified: Callable[[str], None] | None) -> None:
+        self._count_unverified = count_unverified
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        try:
+            peer_certificate(req.env)
+        except Unauthenticated:
+            if self._count_unverified is not None:
+                self._count_unverified(str(req.remote_addr))
+            raise
 
 
 class _Errors:

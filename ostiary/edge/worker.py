@@ -10,7 +10,7 @@ Rules:
 - When the worker is full, the oldest connection that has not completed a head makes room.
 - After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who asks request after request
   is served without three hand-overs between threads for each.
-- Body and answer are a thread's, under the deadline of `ostiary.edge.tls.GuardedSocket`.
+- Body and answer are a thread's, under the deadline of `ostiary.edge.guarded_socket`.
 - Closing never lingers on the main loop (gunicorn's waits up to 2 s there for the client to close).
 - What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
 
@@ -26,7 +26,6 @@ import logging
 import select
 import selectors
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -37,9 +36,10 @@ from gunicorn import http
 from gunicorn.http import errors as parsing
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from ostiary.edge.front_tls import FrontTLS, TLSSocket
+from ostiary.edge.guarded_socket import GuardedSocket
 from ostiary.edge.http import raw_problem
 from ostiary.edge.role import announce_ready, die_with_parent
-from ostiary.edge.tls import GuardedSocket, TLSSocket, acknowledge_at_once
 
 _log = logging.getLogger("ostiary.front")
 _HEAD_END: Final = b"\r\n\r\n"
@@ -66,25 +66,26 @@ _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
 class WorkerSettings:
     """What the arbiter hands to its workers over fork."""
 
-    tls: Callable[[], ssl.SSLContext] | None
+    tls: Callable[[], FrontTLS] | None
     head_s: float
     max_head_bytes: int
+    exchange_s: float
 
 
 class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
     """One client; `sock` is its `GuardedSocket`, and its `TLSSocket` once the handshake began."""
 
-    sock: Any
+    sock: GuardedSocket | TLSSocket
     parser: Any
     initialized: bool
 
     def __init__(
         self, cfg: Any, sock: socket.socket, client: Any, server: Any, settings: WorkerSettings
     ) -> None:
-        super().__init__(cfg, GuardedSocket.adopt(sock), client, server)
+        guarded = GuardedSocket.adopt(sock, exchange_s=settings.exchange_s)
+        super().__init__(cfg, guarded, client, server)
         self.data_ready = True
         self._settings = settings
-        self._handshake_done = settings.tls is None
         self.head_deadline = 0.0
         self.expect_head()
 
@@ -100,32 +101,19 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
 
     def advance(self) -> bool:
         """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is gone."""
+        if self._settings.tls is not None and isinstance(self.sock, GuardedSocket):
+            self.sock = self._settings.tls().accept(self.sock, exchange_s=self._settings.exchange_s)
         self.sock.setblocking(False)
-        if not self._handshake_done and not self._shake_hands():
-            return False
-        self.init()
-        return self._gather_head()
-
-    def _shake_hands(self) -> bool:
-        if not isinstance(self.sock, TLSSocket) and self._settings.tls is not None:
-            self.sock = self._settings.tls().wrap_socket(
-                self.sock, server_side=True, do_handshake_on_connect=False
-            )
         try:
             self.sock.do_handshake()
-        except ssl.SSLWantReadError:
+            self.init()
+            self._gather_head()
+        except BlockingIOError:
             return False
-        except ssl.SSLCertVerificationError as exc:
-            # There is no HTTP to answer in yet: the client gets an alert, the log what was wrong.
-            source = self.client[0] if isinstance(self.client, tuple) else ""
-            _log.info("client certificate refused", extra={"reason": exc.verify_message, "source": source})
-            raise
-        acknowledge_at_once(self.sock)
-        self._handshake_done = True
         return True
 
-    def _gather_head(self) -> bool:
-        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`."""
+    def _gather_head(self) -> None:
+        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`, BlockingIOError."""
         unreader = self.parser.unreader
         head = bytearray(unreader.take_buffered())
         try:
@@ -136,15 +124,12 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
                 if not chunk:
                     raise ConnectionResetError("closed by the client")
                 head += chunk
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return False
         finally:
             unreader.unread(bytes(head))
-        return True
 
     def keep_read_ahead(self) -> None:
         """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket readable."""
-        pending = self.sock.pending() if isinstance(self.sock, TLSSocket) else 0
+        pending = self.sock.pending()
         if pending:
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.sock.recv(pending))
@@ -156,7 +141,7 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
                 self.sock.setblocking(False)
                 self.sock.shutdown(socket.SHUT_WR)
                 for _ in range(_DRAIN_READS):
-                    if not self.sock.recv(_READ_BYTES):
+                    if not self.sock.discard(_READ_BYTES):
                         break
         with contextlib.suppress(OSError):
             self.sock.close()
@@ -223,13 +208,16 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except parsing.LimitRequestHeaders as exc:
             self.handle_error(None, conn.sock, conn.client, exc)
             return False
-        except (OSError, ValueError):  # ssl.SSLError is an OSError: refused certificate, no TLS, gone
+        except (OSError, ValueError):  # refused certificate, no TLS, gone
             return False
         keep = super().handle(conn)
-        if keep is True:
-            conn.expect_head()
-            with contextlib.suppress(OSError):
+        try:
+            conn.sock.flush()
+            if keep is True:
+                conn.expect_head()
                 conn.keep_read_ahead()
+        except OSError:
+            return False
         return keep
 
     def finish_request(self, conn: FrontConnection, fs: Future[object]) -> None:
@@ -251,7 +239,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for conn in [conn for conn in self.pending_conns if conn.head_deadline <= now or not self.alive]:
             self._drop(conn)
 
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+    def handle_error(self, req: Any, client: GuardedSocket | TLSSocket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
         """Answer what is no HTTP, or what the application let through, without a word of it."""
         status = next((status for kind, status in _STATUS_OF if isinstance(exc, kind)), 500)
         # The text of a parsing error quotes the client; its type is enough.

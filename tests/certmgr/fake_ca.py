@@ -184,10 +184,9 @@ class FakeCA:
 
     def start(self, *, subsystem: str = CERTIFICATE_AUTHORITY) -> None:
         """Serve on a port of loopback until the test's process ends or `stop`."""
-        context = server_context(
-            self.server_identity(subsystem), self.root_pem.encode(), client_certificates="optional"
-        )
-        context.sslsocket_class = ssl.SSLSocket
+        context = server_context(self.server_identity(subsystem))
+        context.load_verify_locations(cadata=self.root_pem)
+        context.verify_mode = ssl.CERT_OPTIONAL
         self.server = Server(self, context, self.address[1])
         self.address = ("127.0.0.1", self.server.server_address[1])
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()

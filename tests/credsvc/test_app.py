@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import falcon.testing
@@ -16,9 +17,10 @@ from credsvc.refuser import Refuser
 from credsvc.stages import STAGES
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
+from ostiary.edge.tls_peer import TLSPeer
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
-from ostiary.work.ca_items import Refuse
+from ostiary.work.ca_items import Refusals, Refuse
 from tests.credsvc.builders import FixedClock, MemoryRecorder, subject, world
 from tests.integration.identities import Authority
 
@@ -41,7 +43,9 @@ class OneJudge:
         return subject().judge
 
 
-def client(recorder: MemoryRecorder, *capabilities: str) -> falcon.testing.TestClient:
+def client(
+    recorder: MemoryRecorder, *capabilities: str, refusals: RefusalCounter | None = None
+) -> falcon.testing.TestClient:
     agent = Authority().agent("component", capabilities=capabilities)
     certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
     refuser = Refuser(recorder, FixedClock())
@@ -58,7 +62,7 @@ def client(recorder: MemoryRecorder, *capabilities: str) -> falcon.testing.TestC
             application=parse_application("shop.example"),
             revocations=Nobody(),
             refuser=refuser,
-            refusals=RefusalCounter(),
+            refusals=refusals or RefusalCounter(),
             clock=FixedClock(),
             read=lambda _: certificate,
         ),
@@ -89,6 +93,16 @@ def test_who_holds_the_capability_reads(path: str) -> None:
     recorder = MemoryRecorder()
     assert client(recorder, "ledger:read").simulate_get(path).status_code == 200
     assert not recorder.items
+
+
+def test_a_certificate_that_did_not_verify_is_counted_and_nobodys() -> None:
+    refusals, recorded = RefusalCounter(), list[Refusals]()
+    peer = TLSPeer(der=b"", problem="it has expired", shut=lambda: None)
+    extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
+    asked = client(MemoryRecorder(), "ledger:read", refusals=refusals)
+    assert asked.simulate_get("/v1/ledger/checkpoint", extras=extras).status_code == 401
+    refusals.flush(recorded.append)
+    assert recorded == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
 
 
 def test_hashes_are_for_every_agent() -> None:

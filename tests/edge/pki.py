@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ostiary.edge.tls import identity_pem
 
 DAY = dt.timedelta(days=1)
+BOTH_ENDS = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,10 @@ class Root:
         *,
         until: dt.datetime | None = None,
         more: Iterable[x509.ExtensionType] = (),
+        purposes: Iterable[x509.ObjectIdentifier] = BOTH_ENDS,
     ) -> Leaf:
         """A leaf for client and server use with these DNS names and `more` extensions that are not critical."""
         key = ec.generate_private_key(ec.SECP256R1())
-        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (
             self._builder(subject, key.public_key(), until or self._not_after)
@@ -116,3 +117,11 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def identities_that_do_not_load() -> list[bytes]:
+    """Nothing, nonsense, and the key of one certificate with another."""
+    root = Root()
+    key, certificate = root.leaf("a.example").identity, root.leaf("b.example").identity
+    begin = b"-----BEGIN CERT"
+    return [b"", b"nonsense", key.split(begin)[0] + certificate[certificate.index(begin) :]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import falcon
@@ -21,6 +22,7 @@ from ostiary.edge.http import (
     raw_problem,
     read_json,
 )
+from ostiary.edge.tls_peer import TLSPeer
 from ostiary.errors import (
     BadInput,
     Busy,
@@ -154,6 +156,19 @@ def test_busy_says_when_to_come_again(client: falcon.testing.TestClient) -> None
 def test_unauthenticated_asks_for_credentials(client: falcon.testing.TestClient, resource: Resource) -> None:
     resource.error = Unauthenticated("who are you")
     assert client.simulate_get("/").headers["www-authenticate"].startswith("Basic realm=")
+
+
+def test_a_certificate_that_did_not_verify_is_refused_before_anything_else() -> None:
+    counted: list[str] = []
+    app: Any = create_app(audience="network", count_unverified=counted.append)
+    app.add_route("/", Resource())
+    peer = TLSPeer(der=b"", problem="it has expired", shut=lambda: None)
+    extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
+    for path in ("/", "/nowhere"):
+        result = falcon.testing.TestClient(app).simulate_get(path, extras=extras)
+        assert (result.status_code, result.json["field"]) == (401, "certificate")
+        assert result.json["detail"] == "client certificate: it has expired"
+    assert counted == ["127.0.0.1"] * 2
 
 
 def test_an_unexpected_exception_is_told_to_nobody_but_the_log(

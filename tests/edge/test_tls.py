@@ -1,4 +1,4 @@
-"""TLS contexts: what they load, how, and what they refuse to load."""
+"""TLS contexts by Python's ssl: what they load, how, and what they refuse to load."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge.tls import client_context, cut_off, peer_certificate, sealed_memfd, server_context
+from ostiary.edge.tls import client_context, sealed_memfd, server_context
 from ostiary.errors import Misconfigured
-from tests.edge.pki import Root
+from tests.edge.pki import Root, identities_that_do_not_load
 
 
 def test_a_memfd_can_be_read_and_never_changed() -> None:
@@ -29,48 +29,31 @@ def test_a_memfd_can_be_read_and_never_changed() -> None:
         os.fstat(fd)
 
 
-@pytest.mark.parametrize(
-    ("mode", "verify"),
-    [("required", ssl.CERT_REQUIRED), ("optional", ssl.CERT_OPTIONAL), ("none", ssl.CERT_NONE)],
-)
-def test_a_server_context_speaks_tls_1_3_without_tickets(mode: str, verify: ssl.VerifyMode) -> None:
-    root = Root()
-    context = server_context(root.leaf("a.example").identity, root.pem, client_certificates=mode)  # type: ignore[arg-type]
+def test_a_server_context_speaks_tls_1_3_without_tickets() -> None:
+    context = server_context(Root().leaf("a.example").identity)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.num_tickets == 0
-    assert context.verify_mode is verify
-    assert context.verify_flags & ssl.VerifyFlags.VERIFY_X509_STRICT
+    assert context.verify_mode is ssl.CERT_NONE
 
 
-def test_a_client_context_verifies_names() -> None:
+def test_a_client_context_verifies_names_strictly() -> None:
     context = client_context(Root().pem, None)
     assert context.check_hostname
     assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.verify_flags & ssl.VerifyFlags.VERIFY_X509_STRICT
 
 
 def test_what_does_not_load_is_said_without_its_content() -> None:
-    root = Root()
-    leaf, other = root.leaf("a.example"), root.leaf("b.example")
-    mixed = (
-        leaf.identity.split(b"-----BEGIN CERT")[0]
-        + other.identity[other.identity.index(b"-----BEGIN CERT") :]
-    )
-    for identity in (b"", b"nonsense", mixed):
+    for identity in identities_that_do_not_load():
         with pytest.raises(Misconfigured, match="key and certificate do not load"):
-            server_context(identity, root.pem, client_certificates="required")
+            server_context(identity)
     with pytest.raises(Misconfigured, match="trusted root"):
         client_context(b"nonsense", None)
 
 
 def test_no_descriptor_is_left_behind() -> None:
-    root = Root()
-    identity = root.leaf("a.example").identity
+    identity = Root().leaf("a.example").identity
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        server_context(identity, root.pem, client_certificates="required")
+        server_context(identity)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_request_without_tls_has_no_certificate() -> None:
-    assert peer_certificate({}) is None
-    assert cut_off([1, 2]) == 0

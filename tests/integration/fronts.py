@@ -16,9 +16,11 @@ from typing import Any
 import falcon
 
 from ostiary.edge.front import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
+from ostiary.edge.front_tls import FrontTLS, front_tls
 from ostiary.edge.http import create_app, read_json, write_json
 from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
-from ostiary.edge.tls import client_context, cut_off, peer_certificate, peer_value, server_context
+from ostiary.edge.tls import client_context
+from ostiary.edge.tls_peer import cut_off, peer_certificate, peer_value
 from ostiary.errors import Busy
 from tests.edge.pki import Leaf, Root
 
@@ -84,7 +86,7 @@ def make_app() -> Any:
 class Running:
     """A front in a child process."""
 
-    def __init__(self, sock: socket.socket, tls: Callable[[], ssl.SSLContext] | None, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, tls: Callable[[], FrontTLS] | None, **options: Any) -> None:
         read_fd, write_fd = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
@@ -130,8 +132,8 @@ class Site:
     def __init__(self, mode: Any) -> None:
         self.root = Root()
         server = self.root.leaf(NAME)
-        context = server_context(server.identity, self.root.pem, client_certificates=mode)
-        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: context)
+        tls = front_tls(server.identity, self.root.pem, client_certificates=mode)
+        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: tls)
         self.client = self.root.leaf("agent.shop.example")
 
     def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import ssl
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +17,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from ostiary.edge.client import HTTPClient, tcp_connector
-from ostiary.edge.tls import client_context
 from ostiary.errors import Unauthenticated
 from tests.edge.pki import Root
 from tests.integration.ca_service import (
@@ -32,6 +29,7 @@ from tests.integration.ca_service import (
     new_key,
     running_ca,
 )
+from tests.integration.identities import Authority
 
 pytestmark = pytest.mark.slow
 ENROLL = "/.well-known/est/simpleenroll"
@@ -243,19 +241,35 @@ def test_a_token_of_another_node(site: Site) -> None:
     check_refused(site, None, ("POST", ENROLL, csr, headers), 400, "subject.OU")
 
 
-def test_a_client_certificate_of_a_foreign_ca_ends_in_the_handshake(site: Site) -> None:
-    """TLS 1.3 has an alert for it and no HTTP yet; the log says why."""
-    foreign = Root().leaf("agent.n1.nodes.shop.example")
-    context = client_context(site.ca.root_pem, foreign.identity)
-    sock = tcp_connector(site.ca.address, timeout_s=TIMEOUT_S)()
-    with pytest.raises((ssl.SSLError, OSError)), context.wrap_socket(sock, server_hostname=CA_NODE) as tls:
-        tls.sendall(b"GET /v1/whoami HTTP/1.1\r\nHost: x\r\n\r\n")
-        tls.recv(100)
-        pytest.fail("was answered")
-    deadline = time.monotonic() + 2
-    while "client certificate refused" not in site.ca.log():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+@pytest.mark.parametrize("names", ["an agent's", "a host's"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/whoami"),
+        ("POST", RENEW),
+        ("POST", "/v1/agents"),
+        ("GET", "/.well-known/est/cacerts"),
+        ("GET", "/healthz"),
+    ],
+)
+def test_a_client_certificate_of_a_foreign_ca(site: Site, method: str, path: str, names: str) -> None:
+    """Refused whatever it asks for, and however well its names read."""
+    if names == "a host's":
+        leaf = Root().leaf("agent.n1.nodes.shop.example")
+        foreign = Agent(key=leaf.key, certificate=leaf.certificate)
+    else:
+        manager = Authority().agent("certificate-manager", capabilities=["enroll:node"])
+        foreign = Agent(key=manager.key, certificate=manager.certificate)
+    check_refused(site, foreign, (method, path, b"", {}), 401, "certificate")
+
+
+def test_a_client_certificate_of_a_foreign_ca_is_told_what_is_wrong_with_it(site: Site) -> None:
+    leaf = Root().leaf("agent.n1.nodes.shop.example")
+    client = site.ca.client(Agent(key=leaf.key, certificate=leaf.certificate))
+    with pytest.raises(
+        Unauthenticated, match="client certificate: it was not issued under this service's root"
+    ):
+        client.request("GET", "/v1/whoami")
 
 
 def test_no_client_certificate_where_one_is_wanted(site: Site) -> None:

@@ -18,9 +18,10 @@ from credsvc.client import SigningClient
 from ostiary.admin.client import AdminClient
 from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.tls import client_context
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError, Unauthenticated
 from ostiary.ledger.checkpoint import read_checkpoint
-from tests.integration.credential_service import AWS_SECRET, CommandFailed, Service, running
+from tests.integration.credential_service import AWS_SECRET, SERVICE_NODE, CommandFailed, Service, running
 from tests.integration.identities import Agent, Authority
 
 pytestmark = pytest.mark.slow
@@ -338,10 +339,21 @@ def test_an_operation_that_is_not_there(client: SigningClient) -> None:
     assert refused.value.rule == "operation-unknown"
 
 
-def test_a_certificate_of_a_foreign_authority_ends_at_tls(service: Service) -> None:
+def test_a_certificate_of_a_foreign_authority_is_told_so(service: Service) -> None:
+    """It names an agent of this application, with every right."""
     foreign = Authority().agent("component", capabilities=["credential:use"])
-    with pytest.raises(Unauthenticated):
+    before = service.log.count("not issued under")
+    with pytest.raises(Unauthenticated, match="client certificate: it was not issued under") as refused:
         service.client(foreign).use("grid", "sign", {})
+    assert refused.value.field == "certificate"
+    assert service.log.count("not issued under") == before + 1
+
+
+def test_without_a_certificate_there_is_no_http(service: Service) -> None:
+    context = client_context(service.authority.pem, None)
+    client = SigningClient(f"https://{SERVICE_NODE}", context, address=("127.0.0.1", service.port))
+    with pytest.raises(Unauthenticated, match=r"(?i)certificate.required"):
+        _http(client).request("GET", "/healthz")
 
 
 def test_a_certificate_without_our_names_is_nobody(service: Service) -> None:

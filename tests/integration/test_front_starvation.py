@@ -129,15 +129,7 @@ def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along
 
 def test_a_slow_body_is_ended_by_its_deadline() -> None:
     """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
-    from ostiary.edge import tls
-
-    sock = listen_tcp("127.0.0.1", 0)
-    before = tls.GuardedSocket.exchange_s
-    tls.GuardedSocket.exchange_s = 0.5
-    try:
-        running = Running(sock, None)
-    finally:
-        tls.GuardedSocket.exchange_s = before
+    running = Running(listen_tcp("127.0.0.1", 0), None, exchange_s=0.5)
     with socket.create_connection(running.address, timeout=5) as slow:
         slow.sendall(post(b"x" * 100)[:-90])
         started = time.monotonic()

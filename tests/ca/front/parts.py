@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha512
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import falcon.testing
@@ -29,7 +30,7 @@ from ca.tables import METADATA
 from ostiary.capabilities import parse_capabilities
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls import TLSSocket
+from ostiary.edge.tls_peer import TLSPeer
 from ostiary.errors import Busy
 from ostiary.names import SubSystem, parse_agent_id
 from ostiary.recorder.database import open_for_reading, open_for_writing, sqlite_url
@@ -265,14 +266,19 @@ class FrontForTests:
         return Holder(key=key, certificate=certificate_in(result))
 
     def ask(
-        self, method: str, path: str, *, holder: Holder | None = None, **kwargs: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        holder: Holder | None = None,
+        problem: str | None = None,
+        **kwargs: Any,
     ) -> falcon.testing.Result:
-        """One request, with a holder's certificate if there is one."""
+        """One request, with a holder's certificate if there is one, which did not verify if it has a problem."""
         extras = {}
         if holder is not None:
-            sock = TLSSocket.__new__(TLSSocket)
-            sock.peer_der = holder.der
-            extras = {"gunicorn.socket": sock}
+            peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)
+            extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
         return self.client.simulate_request(method, path, extras=extras, **kwargs)
 
     def post(self, path: str, value: object, *, holder: Holder | None = None) -> falcon.testing.Result:

@@ -12,6 +12,7 @@ import pytest
 from ca.front.doorkeeper import LIMITS
 from ostiary.edge.limits import Limit
 from ostiary.errors import Forbidden
+from ostiary.work.ca_items import Refusals
 from tests.ca.front.parts import MANAGER, FrontForTests
 
 ADDRESS = "127.0.0.1:7443"
@@ -187,3 +188,13 @@ def test_a_store_that_cannot_be_read_is_busy_and_says_nothing(front: FrontForTes
     front.reader.engine.dispose()
     result = front.ask("GET", "/v1/whoami", holder=holder)
     assert (result.status_code, result.json["detail"]) == (503, "the store can't be read now")
+
+
+@pytest.mark.parametrize("path", ["/v1/whoami", "/healthz", "/.well-known/est/cacerts"])
+def test_a_certificate_that_did_not_verify_is_counted_and_nobodys(front: FrontForTests, path: str) -> None:
+    result = front.ask("GET", path, holder=front.holder(), problem="it has expired")
+    assert (result.status_code, result.json["field"]) == (401, "certificate")
+    recorded: list[Refusals] = []
+    front.refusals.flush(recorded.append)
+    assert recorded == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
+    assert not front.recording.refusals()

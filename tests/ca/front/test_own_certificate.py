@@ -44,14 +44,13 @@ def items(front: FrontForTests) -> list[FrontCertificate]:
 
 def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificate) -> None:
     with pytest.raises(InternalFault):
-        own.context()
+        own.tls()
     own.obtain_first()
     (item,) = items(front)
     assert item.certificate.subsystem == "certificate-authority"
     assert item.certificate.node == "ca.nodes.shop.example"
     assert item.certificate.capabilities == ()
     assert front.status(item.certificate.serial) == "active"
-    assert own.context().num_tickets == 0
 
 
 def test_what_has_ended_is_not_valid(front: FrontForTests, own: OwnCertificate) -> None:
@@ -67,7 +66,7 @@ def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails
 ) -> None:
     monkeypatch.setattr(own_certificate, "CHECK_S", 0.005)
     own.obtain_first()
-    first = own.context()
+    first = own.tls()
     front.clock.later(hours=1, minutes=21)
     front.recording.is_away = True
     stopped = threading.Event()
@@ -75,16 +74,16 @@ def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails
     renewing.start()
     try:
         assert not stopped.wait(0.05)
-        assert own.context() is first
+        assert own.tls() is first
         front.recording.is_away = False
         for _ in range(200):
-            if own.context() is not first:
+            if own.tls() is not first:
                 break
             stopped.wait(0.01)
     finally:
         stopped.set()
         renewing.join(timeout=5)
-    assert own.context() is not first
+    assert own.tls() is not first
     agents = {item.certificate.agent for item in items(front)}
     assert (len(items(front)), len(agents)) == (2, 1)
 
