@@ -22,6 +22,7 @@ from ca.storing import certificate_row, load, store
 from ca.tables import CERTIFICATES
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.service import Asked, Ruling, Settled
+from ostiary.recorder.statement import Statement
 from ostiary.work import ca_items
 from ostiary.work.ca_items import (
     ExpirePending,
@@ -41,7 +42,7 @@ CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
     "admin": ca_items.ADMIN,
 }
 MAX_EXPIRED_AT_ONCE: Final = 200
-_STORE_SIGNATURE: Final = (
+_STORE_SIGNATURE: Final = Statement(
     update(CERTIFICATES).where(CERTIFICATES.c.serial == bindparam("k")).values(signature=bindparam("v"))
 )
 MAX_RESIGNED_AT_ONCE: Final = 64
@@ -99,7 +100,7 @@ class CAService:
                 case _:
                     pass
         if signatures:
-            tx.execute(_STORE_SIGNATURE, signatures)
+            _STORE_SIGNATURE.run_each(tx, signatures)
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
         """At a start what was never signed; pending certificates that ran out; lists."""

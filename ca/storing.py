@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, insert, select, update
 
 from ca.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
 from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ostiary.recorder.statement import Statement
 from ostiary.work.ca_items import (
     Activate,
     ConfirmNode,
@@ -29,7 +30,6 @@ from ostiary.work.ca_items import (
 )
 from ostiary.work.item import Item
 
-RowT = TypeVar("RowT", TokenRow, CertificateRow, ShardRow, CRLRow)
 AnyRow = TokenRow | CertificateRow | ShardRow | CRLRow | RevocationRow
 
 _CERTIFICATE_STATE: Final = (
@@ -42,23 +42,42 @@ _CERTIFICATE_STATE: Final = (
     "reason",
 )
 _OF_A_LINEAGE: Final = (Renew, Activate, ConfirmNode, ExpirePending, Retire, Revoke)
+_MAX_KEYS: Final = 1024
+"""Of one statement; a compromised key's descendants may be more."""
 _TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
 
-# What every issuance executes, built once: building a statement costs more than SQLite takes to run it.
-_BY_SERIAL: Final = select(CERTIFICATES).where(
-    CERTIFICATES.c.serial.in_(bindparam("serials", expanding=True))
+
+def _valid_by(column: ColumnElement[str]) -> Statement:
+    named = column.in_(bindparam("names", expanding=True))
+    return Statement(select(CERTIFICATES).where(named, CERTIFICATES.c.not_after >= bindparam("now")))
+
+
+def _state_of(table: Table, key: str, columns: Iterable[str]) -> Statement:
+    changed: dict[str, Any] = {name: bindparam(f"v_{name}") for name in columns}
+    return Statement(update(table).where(table.c[key] == bindparam("k")).values(changed))
+
+
+# What every issuance, renewal and revocation executes.
+_TOKENS: Final = Statement(select(TOKENS).where(TOKENS.c.token_id.in_(bindparam("ids", expanding=True))))
+_BY_SERIAL: Final = Statement(
+    select(CERTIFICATES).where(CERTIFICATES.c.serial.in_(bindparam("serials", expanding=True)))
 )
-_VALID_BY_AGENT: Final = select(CERTIFICATES).where(
-    CERTIFICATES.c.agent.in_(bindparam("agents", expanding=True)),
-    CERTIFICATES.c.not_after >= bindparam("now"),
-)
-_NEWEST_SHARDS: Final = select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2)
-_SET_SHARD: Final = (
+_VALID_BY_AGENT: Final = _valid_by(CERTIFICATES.c.agent)
+_VALID_BY_LINEAGE: Final = _valid_by(CERTIFICATES.c.lineage)
+_VALID_BY_PARENT: Final = _valid_by(CERTIFICATES.c.parent_lineage)
+_NEWEST_SHARDS: Final = Statement(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2))
+_SET_SHARD: Final = Statement(
     update(SHARDS)
     .where(SHARDS.c.number == bindparam("n"))
     .values(opened_at=bindparam("o"), count=bindparam("c"), last_not_after=bindparam("l"))
 )
-_INSERTS: Final = {table: insert(table) for table in (TOKENS, CERTIFICATES, REVOCATIONS, SHARDS)}
+_SET_TOKEN: Final = _state_of(TOKENS, "token_id", _TOKEN_STATE)
+_SET_CERTIFICATE: Final = _state_of(CERTIFICATES, "serial", _CERTIFICATE_STATE)
+_INSERTS: Final = {
+    # A revocation's number is the store's to give.
+    table: Statement(insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "n"}))
+    for table in (TOKENS, CERTIFICATES, REVOCATIONS, SHARDS)
+}
 
 
 @dataclass(slots=True)
@@ -80,15 +99,13 @@ def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
         _collect(keys, item)
     rows = Rows(now_s=now_s)
     if keys.tokens:
-        _load_tokens(tx, rows, TOKENS.c.token_id.in_(keys.tokens))
+        _take_tokens(rows, _TOKENS.fetch(tx, {"ids": list(keys.tokens)}))
     keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial}
     if keys.serials:
-        _take_certificates(rows, tx.execute(_BY_SERIAL, {"serials": list(keys.serials)}))
-    if keys.agents:
-        valid_of = {"agents": list(keys.agents), "now": now_s}
-        _take_certificates(rows, tx.execute(_VALID_BY_AGENT, valid_of))
+        _take_certificates(rows, _BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
+    _load_valid(tx, rows, _VALID_BY_AGENT, keys.agents)
     lineages = {rows.certificates[s].lineage for s in keys.whole_lineages if s in rows.certificates}
-    _load_valid(tx, rows, CERTIFICATES.c.lineage, lineages)
+    _load_valid(tx, rows, _VALID_BY_LINEAGE, lineages)
     _load_descendants(
         tx, rows, {rows.certificates[s].lineage for s in keys.compromised if s in rows.certificates}
     )
@@ -120,22 +137,18 @@ def _named(value: object, name: str) -> set[str]:
     return {found} if isinstance(found, str) else set()
 
 
-def _load_tokens(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> None:
-    for found in tx.execute(select(TOKENS).where(where)):
-        row = TokenRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+def _take_tokens(rows: Rows, found: Iterable[Any]) -> None:
+    for each in found:
+        row = TokenRow(**each)
         rows.tokens.setdefault(row.token_id, row)
 
 
-def _load_certificates(tx: Connection, rows: Rows, where: ColumnElement[bool]) -> list[CertificateRow]:
-    return _take_certificates(rows, tx.execute(select(CERTIFICATES).where(where)))
-
-
-def _take_certificates(rows: Rows, result: Iterable[Any]) -> list[CertificateRow]:
-    found = [certificate_row(each) for each in result]
-    for row in found:
+def _take_certificates(rows: Rows, found: Iterable[Any]) -> list[CertificateRow]:
+    taken = [CertificateRow(**each) for each in found]
+    for row in taken:
         if row.serial not in rows.certificates:
             rows.load_certificate(row)
-    return found
+    return taken
 
 
 def certificate_row(found: Any) -> CertificateRow:
@@ -143,13 +156,13 @@ def certificate_row(found: Any) -> CertificateRow:
     return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
 
 
-def _load_valid(
-    tx: Connection, rows: Rows, column: ColumnElement[str], values: Iterable[str]
-) -> list[CertificateRow]:
-    wanted = list(values)
-    if not wanted:
-        return []
-    return _load_certificates(tx, rows, column.in_(wanted) & (CERTIFICATES.c.not_after >= rows.now_s))
+def _load_valid(tx: Connection, rows: Rows, by: Statement, names: Iterable[str]) -> list[CertificateRow]:
+    wanted = list(names)
+    found: list[CertificateRow] = []
+    for at in range(0, len(wanted), _MAX_KEYS):
+        keys = {"names": wanted[at : at + _MAX_KEYS], "now": rows.now_s}
+        found += _take_certificates(rows, by.fetch(tx, keys))
+    return found
 
 
 def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
@@ -157,22 +170,22 @@ def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
     level = lineages
     while level:
         seen |= level
-        children = _load_valid(tx, rows, CERTIFICATES.c.parent_lineage, sorted(level))
+        children = _load_valid(tx, rows, _VALID_BY_PARENT, sorted(level))
         level = {child.lineage for child in children} - seen
 
 
 def _load_node(tx: Connection, rows: Rows, node: str, subsystem: str) -> None:
     of_node = (CERTIFICATES.c.node == node) & (CERTIFICATES.c.subsystem == subsystem)
-    _load_certificates(tx, rows, of_node & (CERTIFICATES.c.not_after >= rows.now_s))
-    _load_tokens(
-        tx, rows, (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
-    )
+    valid = select(CERTIFICATES).where(of_node, CERTIFICATES.c.not_after >= rows.now_s)
+    _take_certificates(rows, tx.execute(valid).mappings())
+    open_ones = (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
+    _take_tokens(rows, tx.execute(select(TOKENS).where(open_ones)).mappings())
 
 
 def _load_shards(tx: Connection, rows: Rows) -> None:
     """The newest two: certificates are put into no other (`ca.issuing`)."""
-    for found in tx.execute(_NEWEST_SHARDS):
-        row = ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    for found in _NEWEST_SHARDS.fetch(tx, {}):
+        row = ShardRow(**found)
         rows.shards[row.number] = row
 
 
@@ -180,10 +193,10 @@ def store(tx: Connection, rows: Rows) -> None:
     """Write what changed."""
     _insert(tx, TOKENS, [rows.tokens[key] for key in sorted(rows.new_tokens)])
     changed_tokens = [rows.tokens[key] for key in sorted(rows.changed_tokens - rows.new_tokens)]
-    _update(tx, TOKENS, "token_id", _TOKEN_STATE, changed_tokens)
+    _update(tx, _SET_TOKEN, "token_id", _TOKEN_STATE, changed_tokens)
     _insert(tx, CERTIFICATES, [rows.certificates[key] for key in sorted(rows.new_certificates)])
     changed = [rows.certificates[key] for key in sorted(rows.changed_certificates - rows.new_certificates)]
-    _update(tx, CERTIFICATES, "serial", _CERTIFICATE_STATE, changed)
+    _update(tx, _SET_CERTIFICATE, "serial", _CERTIFICATE_STATE, changed)
     _insert(tx, REVOCATIONS, rows.revocations)
     _store_shards(tx, rows)
 
@@ -192,7 +205,7 @@ def _store_shards(tx: Connection, rows: Rows) -> None:
     for number in sorted(rows.changed_shards):
         row = rows.shards[number]
         values = {"n": number, "o": row.opened_at, "c": row.count, "l": row.last_not_after}
-        if not tx.execute(_SET_SHARD, values).rowcount:
+        if not _SET_SHARD.run(tx, values):
             _insert(tx, SHARDS, [row])
     for shard in sorted(rows.changed_crls):
         store_crl(tx, rows.crls[shard])
@@ -209,25 +222,21 @@ def _insert(tx: Connection, table: Table, rows: Sequence[AnyRow]) -> None:
     if rows:
         columns = [each.name for each in fields(rows[0])]
         values = attrgetter(*columns)
-        tx.execute(_INSERTS[table], [dict(zip(columns, values(row), strict=True)) for row in rows])
+        _INSERTS[table].run_each(tx, [dict(zip(columns, values(row), strict=True)) for row in rows])
 
 
 def _update(
-    tx: Connection, table: Table, key: str, columns: Sequence[str], rows: Sequence[TokenRow | CertificateRow]
+    tx: Connection,
+    statement: Statement,
+    key: str,
+    columns: Sequence[str],
+    rows: Sequence[TokenRow | CertificateRow],
 ) -> None:
     if rows:
-        statement = (
-            update(table)
-            .where(table.c[key] == bindparam("k"))
-            .values({name: bindparam(f"v_{name}") for name in columns})
-        )
-        tx.execute(
-            statement,
-            [
-                {"k": getattr(row, key)} | {f"v_{name}": getattr(row, name) for name in columns}
-                for row in rows
-            ],
-        )
+        changed = [
+            {"k": getattr(row, key)} | {f"v_{name}": getattr(row, name) for name in columns} for row in rows
+        ]
+        statement.run_each(tx, changed)
 
 
 def newest_shard(tx: Connection) -> ShardRow | None:

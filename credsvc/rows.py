@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, select
 
 from credsvc.tables import ACTIVES, CREDENTIALS, MODULES
+from ostiary.recorder.statement import Statement
 
-# Built once: building a statement costs more than SQLite takes to run it.
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
-_CREDENTIALS = select(CREDENTIALS).where(CREDENTIALS.c.name.in_(_NAMES))
-_MODULES = select(
-    MODULES.c.name,
-    MODULES.c.module_digest,
-    MODULES.c.manifest_digest,
-    MODULES.c.manifest,
-    MODULES.c.state,
-).where(MODULES.c.name.in_(_NAMES))
-_POLICY = select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy")
+_C, _M = CREDENTIALS.c, MODULES.c
+_CREDENTIALS: Final = Statement(
+    select(_C.name, _C.version, _C.module, _C.disabled, _C.sealed).where(_C.name.in_(_NAMES))
+)
+_MODULES: Final = Statement(
+    select(_M.name, _M.module_digest, _M.manifest_digest, _M.manifest, _M.state).where(_M.name.in_(_NAMES))
+)
+_POLICY: Final = Statement(select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialRow:
-    """A credential as it stands; `sealed` None while its first version waits for the keyholder."""
+    """What decisions ask of a credential; `sealed` None while its first version waits for the keyholder."""
 
     name: str
     version: int
     module: str
-    owner: str
-    labels: tuple[str, ...]
-    shareable: dict[str, str]
-    ceiling: dict[str, tuple[str, ...]]
     disabled: bool
     sealed: bytes | None
 
@@ -68,24 +64,14 @@ class Rows:
 
 def read_rows(tx: Connection, *, credentials: Iterable[str], modules: Iterable[str]) -> Rows:
     """Read what a batch concerns, by key: three statements, whatever the batch's size."""
-    names, module_names = set(credentials), set(modules)
-    found = tx.execute(_CREDENTIALS, {"names": list(names)}).mappings() if names else ()
-    rows = {
-        row["name"]: CredentialRow(
-            name=row["name"],
-            version=row["version"],
-            module=row["module"],
-            owner=row["owner"],
-            labels=tuple(row["labels"]),
-            shareable=row["shareable"],
-            ceiling={name: tuple(patterns) for name, patterns in row["ceiling"].items()},
-            disabled=row["disabled"],
-            sealed=row["sealed"],
-        )
-        for row in found
-    }
-    module_names |= {row.module for row in rows.values()}
-    of_names = tx.execute(_MODULES, {"names": list(module_names)}).mappings() if module_names else ()
-    versions = [ModuleRow(**row) for row in of_names]
-    digest = tx.execute(_POLICY).scalar_one_or_none()
-    return Rows(credentials=rows, modules={m.key: m for m in versions}, policy_digest=digest or "")
+    names, module_names = list(set(credentials)), set(modules)
+    found = [CredentialRow(**each) for each in _CREDENTIALS.fetch(tx, {"names": names})] if names else []
+    module_names |= {row.module for row in found}
+    of_names = _MODULES.fetch(tx, {"names": list(module_names)}) if module_names else []
+    versions = [ModuleRow(**each) for each in of_names]
+    policy = _POLICY.fetch(tx, {})
+    return Rows(
+        credentials={row.name: row for row in found},
+        modules={row.key: row for row in versions},
+        policy_digest=policy[0]["digest"] if policy else "",
+    )

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +26,10 @@ from ostiary.ledger.tiles import TileHashes
 from ostiary.ledger.tree import Frontier, leaf_hashes
 from ostiary.recorder.ledger_reader import SqlHashReader
 from ostiary.recorder.ledger_tables import LedgerTables
+from ostiary.recorder.statement import Statement
 
 _HEAD_ID = 1
-_INDEXED = ("serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor")
+_INDEXED = frozenset({"serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor"})
 """Members of an entry (or of its certificate) that `audit` finds entries by."""
 
 
@@ -58,8 +59,8 @@ class LedgerStore:
 
     def lock(self, tx: Connection) -> None:
         """Take the store's one order for this transaction."""
-        size = tx.execute(self._sql.lock_head).scalar_one()
-        if size != self._edge.size:
+        (head,) = self._sql.lock_head.fetch(tx, {})
+        if head["size"] != self._edge.size:
             self._edge = self._read_edge(tx)
 
     def append(self, tx: Connection, entries: Sequence[bytes], salts: Sequence[bytes]) -> Appended:
@@ -68,10 +69,10 @@ class LedgerStore:
         hashes = leaf_hashes(entries)
         edge, rows = self._edge.append(hashes)
         if entries:
-            tx.execute(self._sql.insert_entries, _entry_rows(first, entries, hashes, salts))
+            self._sql.insert_entries.run_each(tx, _entry_rows(first, entries, hashes, salts))
             self._index(tx, first, entries)
             self._write_tiles(tx, rows)
-            tx.execute(self._sql.set_size, {"new": edge.size})
+            self._sql.set_size.run(tx, {"new": edge.size})
         return Appended(first=first, leaf_hashes=tuple(hashes), edge=edge)
 
     def advance(self, appended: Appended) -> None:
@@ -80,7 +81,7 @@ class LedgerStore:
 
     def store_note(self, tx: Connection, note: bytes) -> None:
         """Keep the newest signed note."""
-        tx.execute(self._sql.set_note, {"new": note})
+        self._sql.set_note.run(tx, {"new": note})
 
     def last_signed(self) -> tuple[bytes, Frontier]:
         """The newest stored note and its tree's frontier; b"" and an empty one before the first."""
@@ -116,11 +117,9 @@ class LedgerStore:
         return RightEdge.read(SqlHashReader(tx, self._tables), size)
 
     def _write_tiles(self, tx: Connection, rows: Sequence[TileHashes]) -> None:
-        if not rows:
-            return
-        tx.execute(
-            self._sql.replace_tiles, [{"level": r.level, "tile": r.index, "hashes": r.hashes} for r in rows]
-        )
+        if rows:
+            tiles = [{"level": r.level, "tile": r.index, "hashes": r.hashes} for r in rows]
+            self._sql.replace_tiles.run_each(tx, tiles)
 
     def _index(self, tx: Connection, first: int, entries: Sequence[bytes]) -> None:
         terms = [
@@ -129,42 +128,38 @@ class LedgerStore:
             for term in terms_of(msgspec.json.decode(entry))
         ]
         if terms:
-            tx.execute(self._sql.insert_terms, terms)
+            self._sql.insert_terms.run_each(tx, terms)
 
 
 class _Statements:
-    """What every turn executes, built once: building a statement costs more than SQLite takes to run it."""
+    """What every turn executes."""
 
     def __init__(self, engine: Engine, tables: LedgerTables) -> None:
         the_head = tables.head.c.id == _HEAD_ID
-        self.lock_head = select(tables.head.c.size).where(the_head).with_for_update()
-        self.set_size = update(tables.head).where(the_head).values(size=bindparam("new"))
-        self.set_note = update(tables.head).where(the_head).values(note=bindparam("new"))
-        self.insert_entries = insert(tables.entries)
-        self.insert_terms = insert(tables.index)
+        self.lock_head = Statement(select(tables.head.c.size).where(the_head).with_for_update())
+        self.set_size = Statement(update(tables.head).where(the_head).values(size=bindparam("new")))
+        self.set_note = Statement(update(tables.head).where(the_head).values(note=bindparam("new")))
+        self.insert_entries = Statement(insert(tables.entries))
+        self.insert_terms = Statement(insert(tables.index))
         # An upsert, in the one syntax that both dialects share; SQLAlchemy keeps two classes for it.
         dialect = postgresql if engine.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(tables.tiles)
-        self.replace_tiles = statement.on_conflict_do_update(
-            index_elements=["level", "tile"], set_={"hashes": statement.excluded.hashes}
+        tiles = dialect.insert(tables.tiles)
+        self.replace_tiles = Statement(
+            tiles.on_conflict_do_update(
+                index_elements=["level", "tile"], set_={"hashes": tiles.excluded.hashes}
+            )
         )
 
 
 def terms_of(entry: Mapping[str, Any]) -> set[str]:
     """The terms (`serial:...`, `agent:...`) by which an entry is found, wherever in it they stand."""
-    return {
-        f"{name}:{value}"[:200]
-        for name, value in _members(entry)
-        if name in _INDEXED and isinstance(value, str) and value
-    }
-
-
-def _members(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, member in value.items():
+    terms = set()
+    for name, member in entry.items():
         if isinstance(member, dict):
-            yield from _members(member)
-        else:
-            yield name, member
+            terms |= terms_of(member)
+        elif name in _INDEXED and isinstance(member, str) and member:
+            terms.add(f"{name}:{member}"[:200])
+    return terms
 
 
 def _entry_rows(
