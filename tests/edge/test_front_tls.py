@@ -5,12 +5,14 @@ Handshakes are over a socket pair, both ends in this process and never blocking.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 from cryptography import x509
@@ -188,3 +190,53 @@ def test_what_is_no_tls_is_an_error_of_the_system() -> None:
 def test_a_certificate_for_servers_is_no_clients() -> None:
     leaf = ROOT.issue(common_name("a"), ["a.example"], purposes=[ExtendedKeyUsageOID.SERVER_AUTH])
     assert "not for TLS clients" in (verdict_on(leaf) or "")
+
+
+@pytest.mark.parametrize("flight", [0, 1, 2], ids=["hello", "certificate and finished", "request"])
+def test_whatever_a_client_sends_ends_in_an_error_of_the_system(flight: int) -> None:
+    """A mutated flight: pyOpenSSL's own errors, or worse, would take a front's thread along."""
+    random = Random(flight)
+    front, context = tls("required"), client_context(ROOT.pem, ROOT.leaf("a.example").identity)
+    refused = 0
+    for _ in range(100):
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        server = front.accept(ours, exchange_s=0.1)
+        arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(arriving, leaving, server_hostname=NAME)
+        with theirs:
+            for step in range(3):
+                speak(client, hears_last=step == 2)
+                flown = bytearray(leaving.read())
+                if step == flight:
+                    mutate(flown, random)
+                theirs.sendall(flown)
+                try:
+                    server.do_handshake()
+                    server.recv()
+                except BlockingIOError:
+                    with contextlib.suppress(BlockingIOError):
+                        arriving.write(theirs.recv(1 << 16))
+                except OSError:
+                    refused += 1
+                    break
+        server.close()
+    assert refused > 50
+
+
+def speak(client: ssl.SSLObject, *, hears_last: bool) -> None:
+    with contextlib.suppress(ssl.SSLError):
+        client.do_handshake()
+        if hears_last:
+            client.write(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def mutate(flown: bytearray, random: Random) -> None:
+    at = random.randrange(len(flown))
+    match random.randrange(3):
+        case 0:
+            flown[at] ^= 1 << random.randrange(8)
+        case 1:
+            del flown[at : at + random.randrange(1, 20)]
+        case 2:
+            flown[at:at] = random.randbytes(random.randrange(1, 20))
