@@ -1,7 +1,9 @@
-"""The last look before recording: parse the to-be-signed bytes back and compare them with what was planned.
+"""The last look before recording: compare the to-be-signed bytes with what was planned.
 
 Rules:
-- Nothing is taken from the builder: the bytes are read by pyca/cryptography and by `identity_of`, and each field is compared.
+- Nothing is taken from the builder: the plan is written a second time by the issuing key's template (ostiary/leaf_template.py), and the
+  bytes must be the same. Tests hold the template to pyca/cryptography's and `identity_of`'s reading.
+- Bytes that differ are read by these two, and each field is compared: they name the difference, and pass only what says the same.
 - A difference is our own fault, never the caller's: LintError names the field, and nothing is recorded or signed.
 
 Precedent: Boulder's `issuance` package (prepare, lint, record, sign once). pkilint does the same from outside in the tests.
@@ -15,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
 
 from ca.profile import LeafPlan, Profile, shard_url
-from ostiary.capabilities import CAPABILITIES_OID, NO_CAPABILITIES
+from ostiary.capabilities import CAPABILITIES_OID, NO_CAPABILITIES, Capabilities
 from ostiary.certificate import DIGITAL_SIGNATURE_ONLY, algorithm_of_tbs, parse_tbs
 from ostiary.errors import BadInput, InternalFault
 from ostiary.identity import identity_of
+from ostiary.leaf_template import Leaf
 
 
 class LintError(InternalFault):
@@ -26,7 +29,28 @@ class LintError(InternalFault):
 
 
 def lint(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
-    """Check that `tbs` says what `plan` says, exactly; LintError otherwise.
+    """Check that `tbs` says what `plan` says, exactly; LintError otherwise."""
+    if profile.template.public_key_in(tbs, _leaf(plan)) != plan.spki_der:
+        lint_by_reading(tbs, profile, plan)
+
+
+def _leaf(plan: LeafPlan) -> Leaf:
+    return Leaf(
+        identity=plan.identity,
+        capabilities=_carried(plan),
+        serial_number=plan.serial_number,
+        not_before=int(plan.not_before.timestamp()),
+        not_after=int(plan.not_after.timestamp()),
+        shard=plan.shard,
+    )
+
+
+def _carried(plan: LeafPlan) -> Capabilities:
+    return NO_CAPABILITIES if plan.pending else plan.identity.capabilities
+
+
+def lint_by_reading(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
+    """The same by reading `tbs`; LintError names the first field that differs.
 
     1. It parses.  2. Identity.  3. Serial number, key, validity, issuer, algorithm.
     4. The set of extensions.  5. Each extension's value.
@@ -40,8 +64,7 @@ def lint(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
         validity = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
     except (BadInput, ValueError, UnsupportedAlgorithm) as exc:
         raise LintError("lint: to-be-signed certificate does not parse", field="tbs_certificate") from exc
-    capabilities = NO_CAPABILITIES if plan.pending else plan.identity.capabilities
-    _same(identity.capabilities, capabilities, "capabilities")
+    _same(identity.capabilities, _carried(plan), "capabilities")
     for field in ("application", "subsystem", "node", "agent", "endpoints", "node_name_in_san"):
         _same(getattr(identity, field), getattr(plan.identity, field), field)
     _same(certificate.serial_number, plan.serial_number, "serial_number")

@@ -16,7 +16,7 @@ Standard: RFC 5280 section 4, RFC 6960 section 4.2.2.2.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,6 +28,7 @@ from ostiary.capabilities import CAPABILITIES_OID, encode_extension
 from ostiary.certificate import accept_public_key, signature_algorithm
 from ostiary.errors import BadInput, Misconfigured
 from ostiary.identity import Identity, application_rdns, subject_alternative_name_der, subject_der
+from ostiary.leaf_template import LeafTemplate, leaf_template
 from ostiary.names import Application, is_within, parse_application
 
 BACKDATE: Final = timedelta(seconds=60)
@@ -86,7 +87,7 @@ class ProfileConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A checked profile of one issuing key; made by `check_profile` only."""
+    """A checked profile of one issuing key; made by `check_profile` only. `template` is what its leaves are compared with."""
 
     application: Application
     node_domains: tuple[str, ...]
@@ -101,6 +102,18 @@ class Profile:
     node_service_lifetime: timedelta
     authority_information_extension: bytes
     authority_key_extension: bytes
+    template: LeafTemplate = field(init=False)
+
+    def __post_init__(self) -> None:
+        template = leaf_template(
+            issuer_der=self.issuer_subject_der,
+            key_identifier=self.issuer_key_identifier,
+            signature_algorithm_der=self.signature_algorithm_der,
+            ocsp_url=self.ocsp_url,
+            ca_issuers_url=self.ca_issuers_url,
+            crl_base_url=self.crl_base_url,
+        )
+        object.__setattr__(self, "template", template)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -156,6 +157,7 @@ class Identity:
         return f"{self.agent}.{self.node}"
 
 
+@lru_cache(maxsize=16)
 def application_rdns(application: Application) -> bytes:
     """Return the DC RDNs of an application, most significant label first, as concatenated DER (no SEQUENCE around)."""
     return b"".join(_rdn(_DC, der.ia5_string(label)) for label in reversed(application.split(".")))

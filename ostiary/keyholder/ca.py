@@ -1,7 +1,7 @@
 """What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with what was recorded of it.
 
 Rules:
-- The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same; the guard parses the bytes.
+- The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same; ostiary/keyholder/prepared_guard.py compares them.
 - Signatures are deterministic (RFC 6979, Ed25519): signing a recorded certificate again gives the same bytes.
 - The output of an item is the signature alone, DER for ECDSA, 64 raw bytes for Ed25519.
 """
@@ -21,11 +21,10 @@ from ostiary.keyholder.certificate_guard import (
     CertificateGuard,
     certificate_guard,
     check_tbs_cert_list,
-    check_tbs_certificate,
     check_tbs_responder,
-    shard_of,
 )
 from ostiary.keyholder.keys import CAKeys, IssuingKey, load_issuing_key
+from ostiary.keyholder.prepared_guard import check_prepared
 from ostiary.keyholder.protocol import Document
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, SERVICES
 from ostiary.work.ca_items import (
@@ -101,40 +100,12 @@ class CAEvaluator:
     def _check_prepared(
         self, item: Redeem | Renew | Spawn | Resign | FrontCertificate, now: datetime
     ) -> None:
-        prepared = item.certificate
-        identity = check_tbs_certificate(prepared.tbs, self._guard, now)
+        identity = check_prepared(item.certificate, self._guard, now)
         is_front = isinstance(item, FrontCertificate)
         if is_front != (identity.subsystem == CERTIFICATE_AUTHORITY):
             raise Forbidden("only the front has the CA's own name", rule="authority-name")
         if identity.node_name_in_san != (identity.subsystem in SERVICES):
             raise Forbidden("only services have their node's name", rule="node-name")
-        parsed = parse_tbs(prepared.tbs)
-        _require_same(
-            (
-                serial_hex(parsed.serial_number),
-                identity.subsystem,
-                identity.node,
-                identity.agent,
-                sorted(identity.capabilities),
-                sorted(str(endpoint) for endpoint in identity.endpoints),
-                _seconds(parsed.not_valid_before_utc),
-                _seconds(parsed.not_valid_after_utc),
-                shard_of(parsed, self._guard),
-                spki_digest(parsed),
-            ),
-            (
-                prepared.serial,
-                prepared.subsystem,
-                prepared.node,
-                prepared.agent,
-                sorted(prepared.capabilities),
-                sorted(prepared.endpoints),
-                prepared.not_before,
-                prepared.not_after,
-                prepared.shard,
-                prepared.spki_digest.hex(),
-            ),
-        )
 
 
 def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int]:

@@ -34,12 +34,14 @@ from ostiary.certificate import (
 )
 from ostiary.errors import BadInput, Forbidden
 from ostiary.identity import Identity, identity_of
+from ostiary.leaf_template import LeafTemplate, leaf_template
 from ostiary.names import Application, is_within, parse_application
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 MAX_VALIDITY: Final = timedelta(hours=24, minutes=1)
 MAX_CRL_VALIDITY: Final = timedelta(days=7)
 MAX_SERIAL_BITS: Final = 159
+MAX_SHARD: Final = 10**18 - 1
 
 _COMMON_EXTENSIONS: Final = frozenset(
     (
@@ -81,6 +83,7 @@ class CertificateGuard:
     authority_key: x509.AuthorityKeyIdentifier
     authority_information: x509.AuthorityInformationAccess
     crl_base_url: str
+    template: LeafTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +105,26 @@ def certificate_guard(
         (AuthorityInformationAccessOID.OCSP, ocsp_url),
         (AuthorityInformationAccessOID.CA_ISSUERS, ca_issuers_url),
     )
+    algorithm = signature_algorithm(accept_public_key(issuer.public_key()))
     return CertificateGuard(
         application=parse_application(".".join(str(label.value) for label in reversed(labels))),
         node_domains=tuple(name.value for name in permitted if isinstance(name, x509.DNSName)),
         issuer=issuer.subject,
         issuer_not_after=issuer.not_valid_after_utc,
-        signature_algorithm_der=signature_algorithm(accept_public_key(issuer.public_key())),
+        signature_algorithm_der=algorithm,
         authority_key=x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
         authority_information=x509.AuthorityInformationAccess(
             [x509.AccessDescription(method, x509.UniformResourceIdentifier(url)) for method, url in locations]
         ),
         crl_base_url=crl_base_url,
+        template=leaf_template(
+            issuer_der=issuer.subject.public_bytes(),
+            key_identifier=identifier.digest,
+            signature_algorithm_der=algorithm,
+            ocsp_url=ocsp_url,
+            ca_issuers_url=ca_issuers_url,
+            crl_base_url=crl_base_url,
+        ),
     )
 
 
@@ -268,7 +280,7 @@ def _check_end_entity(
 
 def _is_shard(points: x509.ExtensionType, guard: CertificateGuard) -> bool:
     """Return whether these are distribution points with one point, the CRL of a shard, and nothing else."""
-    if not isinstance(points, x509.CRLDistributionPoints):
+    if not isinstance(points, x509.CRLDistributionPoints) or len(points) != 1:
         return False
     name = _shard_name(guard, _shard(points[0].full_name, guard))
     return points == x509.CRLDistributionPoints([x509.DistributionPoint([name], None, None, None)])

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.lint import LintError, lint
-from ca.profile import build_tbs
+from ca.lint import LintError, lint, lint_by_reading
+from ca.profile import LeafPlan, build_tbs
 from ca.shards import ShardNumber
 from ostiary.capabilities import parse_capabilities
-from ostiary.certificate import ED25519, spki_der
+from ostiary.certificate import ED25519, PublicKey, spki_der
 from ostiary.identity import parse_endpoint, parse_subsystem
 from tests.ca.builders import RESPONDER_KEY, AuthorityForTests
+from tests.ca.oracle import by_pyca, plans
 from tests.ostiary.builders import HOST, IDENTITY
 
 CA = AuthorityForTests()
@@ -52,6 +53,14 @@ def test_what_was_planned_passes() -> None:
     lint(TBS, CA.profile, PLAN)
     pending = CA.plan(pending=True)
     lint(build_tbs(CA.profile, pending), CA.profile, pending)
+
+
+@given(plans(CA))
+def test_comparing_and_reading_pass_the_same_plans(planned: tuple[LeafPlan, PublicKey]) -> None:
+    plan, key = planned
+    for tbs in (build_tbs(CA.profile, plan), by_pyca(CA, plan, key)):
+        lint(tbs, CA.profile, plan)
+        lint_by_reading(tbs, CA.profile, plan)
 
 
 @pytest.mark.parametrize("field", PLANS)

@@ -10,92 +10,23 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
-from ca.profile import LeafPlan, ProfileConfig, build_tbs, check_profile, serial_number
-from ostiary.capabilities import CAPABILITIES_OID, encode_extension
-from ostiary.certificate import PublicKey, spki_der
+from ca.profile import ProfileConfig, build_tbs, check_profile, serial_number
+from ostiary.capabilities import CAPABILITIES_OID
+from ostiary.certificate import spki_der
 from ostiary.errors import BadInput, Misconfigured
 from ostiary.identity import Identity, identity_of, parse_application, parse_node
 from tests.ca.builders import CONFIG, LEAF_KEY, SERIAL, AuthorityForTests
+from tests.ca.oracle import KEYS, by_pyca
 from tests.need import require_tool
-from tests.ostiary.builders import ALTERNATIVE_NAME, HOST, IDENTITY, NODE, SUBJECT
+from tests.ostiary.builders import ALTERNATIVE_NAME, HOST, IDENTITY, NODE
 
 CA = AuthorityForTests()
-KEYS: dict[str, PublicKey] = {
-    "P-256": LEAF_KEY.public_key(),
-    "P-384": ec.generate_private_key(ec.SECP384R1()).public_key(),
-    "Ed25519": ed25519.Ed25519PrivateKey.generate().public_key(),
-    "RSA-2048": rsa.generate_private_key(65537, 2048).public_key(),
-}
 SERVICE = dataclasses.replace(IDENTITY, node_name_in_san=True)
 PLAIN = dataclasses.replace(IDENTITY, endpoints=(), capabilities=frozenset())
-
-
-def by_pyca(plan: LeafPlan, key: PublicKey) -> bytes:
-    """Build the same certificate with pyca's builder and a throwaway key of the issuer's type: the oracle."""
-    identity = plan.identity
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(url)) for url in identity.endpoints]
-    names += [x509.DNSName(identity.host)] + [x509.DNSName(identity.node)] * identity.node_name_in_san
-    usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
-    usages += [ExtendedKeyUsageOID.SERVER_AUTH] * (bool(identity.endpoints) or identity.node_name_in_san)
-    uri = x509.UniformResourceIdentifier
-    builder = (
-        x509.CertificateBuilder()
-        .serial_number(plan.serial_number)
-        .issuer_name(CA.issuing.subject)
-        .not_valid_before(plan.not_before)
-        .not_valid_after(plan.not_after)
-        .subject_name(x509.Name(SUBJECT))
-        .public_key(key)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=False,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityInformationAccess(
-                [
-                    x509.AccessDescription(AuthorityInformationAccessOID.OCSP, uri(CONFIG.ocsp_url)),
-                    x509.AccessDescription(
-                        AuthorityInformationAccessOID.CA_ISSUERS, uri(CONFIG.ca_issuers_url)
-                    ),
-                ]
-            ),
-            critical=False,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(CA.key.public_key()), critical=False
-        )
-        .add_extension(
-            x509.CRLDistributionPoints(
-                [x509.DistributionPoint([uri(f"{CONFIG.crl_base_url}{plan.shard}.crl")], None, None, None)]
-            ),
-            critical=False,
-        )
-    )
-    if identity.capabilities and not plan.pending:
-        value = encode_extension(identity.capabilities)
-        builder = builder.add_extension(x509.UnrecognizedExtension(CAPABILITIES_OID, value), critical=False)
-    throwaway = ec.generate_private_key(ec.SECP256R1())
-    return builder.sign(throwaway, hashes.SHA256()).tbs_certificate_bytes
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -104,7 +35,7 @@ def by_pyca(plan: LeafPlan, key: PublicKey) -> bytes:
 def test_our_bytes_are_those_of_pycas_builder(kind: str, pending: bool, identity: Identity) -> None:
     key = KEYS[kind]
     plan = CA.plan(identity, key=key, pending=pending)
-    assert build_tbs(CA.profile, plan) == by_pyca(plan, key)
+    assert build_tbs(CA.profile, plan) == by_pyca(CA, plan, key)
 
 
 def test_a_validity_beyond_2049_changes_its_form_as_pycas_does() -> None:

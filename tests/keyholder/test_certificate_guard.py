@@ -163,6 +163,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "CRL elsewhere": ({"extensions": instead(points("http://evil.example/3.crl"))}, "crl-distribution-point"),
     "CRL of no shard": ({"extensions": instead(points(SHARD.replace("3.", "x.")))}, "crl-distribution-point"),
     "CRL shard 03": ({"extensions": instead(points(SHARD.replace("3.", "03.")))}, "crl-distribution-point"),
+    "an empty list of CRLs": ({"extensions": instead(points())}, "crl-distribution-point"),
     "two CRLs": ({"extensions": instead(points(SHARD, SHARD))}, "crl-distribution-point"),
     "CRL of another issuer": (
         {"extensions": instead(points(SHARD, crl_issuer=[x509.DirectoryName(CA.root.subject)]))},
