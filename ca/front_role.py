@@ -19,6 +19,7 @@ from ca.front.feed import RevocationFeed
 from ca.front.own_certificate import Authority, OwnCertificate
 from ca.front.parts import FrontParts
 from ca.front.reader import StoreReader
+from ca.front.recent import RecentRows
 from ca.home import CAHome
 from ca.profile import check_profile
 from ostiary.edge.channel import connect
@@ -112,6 +113,7 @@ class _Worker:
     def _build(self) -> FrontParts:
         clock = SystemClock()
         reader = StoreReader(open_for_reading(self._place.database_url, connections=self._config.threads))
+        recent = RecentRows(reader.certificate, monotonic_ns=clock.monotonic_ns)
         recording = recorder_client(self._place, "front")
         authority = self._authority
         return FrontParts(
@@ -120,9 +122,14 @@ class _Worker:
             root=authority.root,
             grants=self._config.grants,
             doorkeeper=Doorkeeper(
-                recording=recording, certificate=reader.certificate, refusals=self._refusals, clock=clock
+                recording=recording,
+                certificate=reader.certificate,
+                recent=recent.certificate,
+                refusals=self._refusals,
+                clock=clock,
             ),
             reader=reader,
+            recent=recent,
             recording=recording,
             enroller=Enroller(
                 profile=authority.profile,

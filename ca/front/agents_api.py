@@ -44,10 +44,11 @@ class Agents:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """1. A manager asks.  2. What it asks is well formed.  3. The spawner is there.  4. Record, sign.
 
-        Whether the spawner may, and whether all three share a node, is decided by the recorder against the rows under its lock.
+        Whether manager and spawner may, and whether all three share a node, is decided by the recorder against the rows under its lock;
+        so the rows that are looked at here may be a moment old.
         """
         parts = self._parts
-        caller = parts.doorkeeper.identify(req, act=_ACT)
+        caller = parts.doorkeeper.identify_for_recorder(req, act=_ACT)
         parts.doorkeeper.require(caller, ENROLL_NODE, act=_ACT, target=caller.identity.node)
         body = read_json(req, AgentRequest)
         ask = _parse(body)
@@ -79,7 +80,7 @@ class Agents:
 
     def _spawner(self, caller: Caller, serial: str) -> CertificateRow:
         parse_serial_hex(serial)
-        row = self._parts.reader.certificate(serial)
+        row = self._parts.recent.certificate(serial)
         if row is None or row.node != caller.identity.node:
             raise self._parts.doorkeeper.refusal(
                 caller,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import falcon
 
@@ -30,6 +30,9 @@ from ostiary.work.ca_items import Activate, Refuse
 from ostiary.work.item import Item
 
 _MAX_TARGET: Final = 64
+
+RowOf: TypeAlias = Callable[[str], CertificateRow | None]
+"""The row of a certificate by its serial number (hex)."""
 
 
 class Recording(Protocol):
@@ -66,13 +69,15 @@ class Doorkeeper:
         self,
         *,
         recording: Recording,
-        certificate: Callable[[str], CertificateRow | None],
+        certificate: RowOf,
+        recent: RowOf,
         refusals: RefusalCounter,
         clock: Clock,
         limits: DoorLimits = LIMITS,
     ) -> None:
         self._recording = recording
         self._certificate = certificate
+        self._recent = recent
         self._refusals = refusals
         self._clock = clock
         self._sources = Buckets(limits.source)
@@ -104,6 +109,15 @@ class Doorkeeper:
         3. It stands in `standings`.  4. A renewed one becomes active by this use.
         Raises Unauthenticated, Forbidden(rule=certificate-...), Busy.
         """
+        return self._identify(req, act, standings, self._certificate)
+
+    def identify_for_recorder(self, req: falcon.Request, *, act: str) -> Caller:
+        """`identify` by a row that may be a moment old (ca/front/recent.py): for an act that the recorder decides by the row itself."""
+        return self._identify(req, act, ASKERS, self._recent)
+
+    def _identify(
+        self, req: falcon.Request, act: str, standings: frozenset[Standing], row_of: RowOf
+    ) -> Caller:
         source = self.admit(req)
         certificate = peer_value(req.env, read_peer)
         if certificate is None or certificate.identity is None:
@@ -113,7 +127,7 @@ class Doorkeeper:
             wanted = "missing" if certificate is None else "its names are not an agent's"
             raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
         check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
-        row = self._certificate(certificate.serial)
+        row = row_of(certificate.serial)
         standing = standing_of(row, certificate, self._clock.now())
         if row is None or standing not in standings:
             raise self._recorded_refusal(certificate, act, refusal_of(standing), standing)

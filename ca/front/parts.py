@@ -12,6 +12,7 @@ from ca.front.doorkeeper import Doorkeeper, Recording
 from ca.front.enroller import Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.reader import StoreReader
+from ca.front.recent import RecentRows
 from ca.profile import Profile
 from ostiary.capabilities import NO_CAPABILITIES, Capabilities
 from ostiary.edge.clock import Clock
@@ -32,6 +33,7 @@ class FrontParts:
     grants: Mapping[SubSystem, Capabilities]
     doorkeeper: Doorkeeper
     reader: StoreReader
+    recent: RecentRows
     recording: Recording
     enroller: Enroller
     feed: RevocationFeed

@@ -24,6 +24,7 @@ from ca.front.enroller import STAGES, Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.parts import FrontParts
 from ca.front.reader import StoreReader
+from ca.front.recent import RecentRows
 from ca.publishing import Publisher
 from ca.recording import CAService, CASettings
 from ca.tables import METADATA
@@ -173,6 +174,7 @@ class FrontForTests:
         store = self.directory / "store.sqlite"
         self.recording = RecordingForTests(self.authority, self.clock, store)
         self.reader = StoreReader(open_for_reading(sqlite_url(store)))
+        self.recent = RecentRows(self.reader.certificate, monotonic_ns=self.clock.monotonic_ns)
         self.refusals = RefusalCounter()
         metrics = Metrics(stages=STAGES, counters=(), processes=1)
         self.feed = RevocationFeed(self.reader, cut_off=self._cut, max_waiters=1)
@@ -184,11 +186,13 @@ class FrontForTests:
             doorkeeper=Doorkeeper(
                 recording=self.recording,
                 certificate=self.reader.certificate,
+                recent=self.recent.certificate,
                 refusals=self.refusals,
                 clock=self.clock,
                 limits=self.limits,
             ),
             reader=self.reader,
+            recent=self.recent,
             recording=self.recording,
             enroller=Enroller(
                 profile=self.authority.profile,
