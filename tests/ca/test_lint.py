@@ -55,6 +55,15 @@ def test_what_was_planned_passes() -> None:
     lint(build_tbs(CA.profile, pending), CA.profile, pending)
 
 
+def test_what_was_planned_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading passes it, too, but costs nine times as much: a template that lost the profile would not be noticed else."""
+    monkeypatch.delattr("ca.lint.lint_by_reading")
+    for plan in (PLAN, CA.plan(pending=True), CA.plan(other(endpoints=(), capabilities=frozenset()))):
+        lint(build_tbs(CA.profile, plan), CA.profile, plan)
+    with pytest.raises(NameError):
+        lint(TBS, CA.profile, dataclasses.replace(PLAN, serial_number=8))
+
+
 @given(plans(CA))
 def test_comparing_and_reading_pass_the_same_plans(planned: tuple[LeafPlan, PublicKey]) -> None:
     plan, key = planned
