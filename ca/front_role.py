@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -26,6 +26,7 @@ from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.front_tls import FrontTLS
+from ostiary.edge.health import Readiness
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import cut_off
@@ -143,16 +144,16 @@ class _Worker:
             feed=RevocationFeed(reader, cut_off=cut_off, max_waiters=max(1, self._config.threads // 2)),
             # A dial keeps a thread for up to 3 s; most of them must stay free.
             prove=Dialler(max_at_once=max(1, self._config.threads // 4)).prove,
-            is_ready=self._readiness(reader),
+            readiness=self._readiness(reader),
             clock=clock,
             metrics=self._metrics,
         )
 
-    def _readiness(self, reader: StoreReader) -> Callable[[], Mapping[str, bool]]:
+    def _readiness(self, reader: StoreReader) -> Callable[[], Readiness]:
         channel = self._place.home.channel("front")
         recorder_uids = frozenset({self._place.users.uid(RoleName.RECORDER)})
 
-        def check() -> Mapping[str, bool]:
+        def check() -> Readiness:
             store = recorder = True
             try:
                 reader.last_revocation()
@@ -163,12 +164,10 @@ class _Worker:
             except OstiaryError:
                 recorder = False
             certificate = self._own is not None and self._own.is_valid
-            return {
-                "store": store,
-                "recorder": recorder,
-                "certificate": certificate,
-                "separated": self._place.users.separated,
-            }
+            return Readiness(
+                checks={"store": store, "recorder": recorder, "certificate": certificate},
+                roles_separated=self._place.users.separated,
+            )
 
         return check
 

@@ -12,6 +12,7 @@ A wrong path, method or content type is falcon's to refuse; every error is a pro
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -25,6 +26,7 @@ from credsvc.peers import AdmittedPeer, Gate, RevocationsPort
 from credsvc.pipeline import Pipeline
 from credsvc.refuser import Refuser
 from credsvc.requests import MAX_REQUEST_BYTES, RawRequest, SignRequest, check_request
+from ostiary.edge.health import Readiness, add_health, add_readiness
 from ostiary.edge.http import create_app, read_json, write_json
 from ostiary.edge.ledger_api import Admit
 from ostiary.edge.metrics import Metrics
@@ -68,8 +70,8 @@ def make_app(parts: Parts) -> falcon.App[Any, Any]:
     app.add_route("/v1/credentials", _Credentials(parts))
     app.add_route("/v1/credentials/{name}/operations/{operation}", operations)
     app.add_route("/v1/credentials/{name}/operations/{operation}/explain", operations, suffix="explanation")
-    app.add_route("/readyz", _Ready(parts))
-    app.add_route("/healthz", _Healthy())
+    add_health(app)
+    add_readiness(app, lambda: _readiness(parts))
     app.add_route("/metrics", _Metrics(parts))
     parts.mount_ledger(app, lambda req, asks_entries: _admit_reader(parts, req, asks_entries=asks_entries))
     return app
@@ -132,27 +134,17 @@ def _summary(admitted: AdmittedPeer, subject: Subject) -> CredentialSummary | No
     )
 
 
-class _Ready:
-    """Ready once the CA was heard; says what the separation of roles is worth here."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        age_s = self._parts.revocations.age_s()
-        if age_s is None:
-            raise Busy("the list of revoked certificates was not read yet")
-        policy = self._parts.catalog.judge.digest
-        separated = self._parts.separated
-        write_json(
-            resp,
-            {"ready": True, "roles_separated": separated, "revocation_age": age_s, "policy": policy},
-        )
-
-
-class _Healthy:
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, {"alive": True})
+def _readiness(parts: Parts) -> Readiness:
+    """Ready once the CA was heard, since nobody can be let in before."""
+    age_s = parts.revocations.age_s()
+    policy: str | None = None
+    with contextlib.suppress(Busy):
+        policy = parts.catalog.judge.digest
+    return Readiness(
+        checks={"revocations": age_s is not None, "store": policy is not None},
+        roles_separated=parts.separated,
+        facts={"revocation_age": age_s, "policy": policy},
+    )
 
 
 class _Metrics:

@@ -12,7 +12,8 @@ from ca.front.est_api import CACerts, CSRAttributes, SimpleEnroll, SimpleReenrol
 from ca.front.parts import FrontParts
 from ca.tables import LEDGER
 from ostiary.capabilities import Capability
-from ostiary.edge.http import create_app, write_json
+from ostiary.edge.health import add_health, add_readiness
+from ostiary.edge.http import create_app
 from ostiary.edge.ledger_api import add_ledger_routes
 
 LEDGER_READ = Capability("ledger:read")
@@ -42,8 +43,8 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     app.add_route("/v1/certificates/{serial}/revoke", Revoke(parts))
     app.add_route("/v1/whoami", WhoAmI(parts))
     app.add_route("/v1/revocations", Revocations(parts))
-    app.add_route("/healthz", _Health())
-    app.add_route("/readyz", _Ready(parts))
+    add_health(app)
+    add_readiness(app, parts.readiness)
     app.add_route("/metrics", _Metrics(parts))
 
     def admit(req: falcon.Request, entries: bool) -> None:  # noqa: FBT001 - the port
@@ -53,26 +54,6 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
 
     add_ledger_routes(app, "/v1/ledger", engine=parts.reader.engine, tables=LEDGER, admit=admit)
     return app
-
-
-class _Health:
-    """This worker answers."""
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, {"status": "ok"})
-
-
-class _Ready:
-    """The parts behind this worker answer, too; 503 where one doesn't."""
-
-    def __init__(self, parts: FrontParts) -> None:
-        self._parts = parts
-
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        checks = self._parts.is_ready()
-        ready = all(checks[name] for name in checks if name != "separated")
-        resp.status = falcon.HTTP_200 if ready else falcon.HTTP_503
-        write_json(resp, {"status": "ready" if ready else "not-ready", "checks": checks})
 
 
 class _Metrics:

@@ -16,6 +16,7 @@ from ca.front.recent import RecentRows
 from ca.profile import Profile
 from ostiary.capabilities import NO_CAPABILITIES, Capabilities
 from ostiary.edge.clock import Clock
+from ostiary.edge.health import Readiness
 from ostiary.edge.metrics import Metrics
 from ostiary.names import SubSystem
 
@@ -38,7 +39,7 @@ class FrontParts:
     enroller: Enroller
     feed: RevocationFeed
     prove: Prover
-    is_ready: Callable[[], Mapping[str, bool]]
+    readiness: Callable[[], Readiness]
     clock: Clock
     metrics: Metrics
     chain_pem: str = field(init=False)

@@ -25,7 +25,8 @@ from ca.front.reader import StoreReader
 from ca.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
 from ostiary.edge.channel import Answer, Status
 from ostiary.edge.clock import Clock
-from ostiary.edge.http import check_pace, create_app, read_body, write_json
+from ostiary.edge.health import add_health
+from ostiary.edge.http import check_pace, create_app, read_body
 from ostiary.edge.limits import Buckets
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import BadInput, Busy, NotFound
@@ -73,7 +74,7 @@ def build_app(parts: StatusParts) -> falcon.App[Any, Any]:
     app.add_route("/ca/root.cer", _Fixed(parts.root.public_bytes(der), CERTIFICATE_TYPE))
     app.add_route("/ca/root.crl", _Fixed(parts.root_crl_der, CRL_TYPE))
     app.add_route("/metrics", _Metrics(parts))
-    app.add_route("/healthz", _Health())
+    add_health(app)
     return app
 
 
@@ -193,8 +194,3 @@ class _Metrics:
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
         gauge = f"# TYPE ostiary_ca_revocations_total counter\nostiary_ca_revocations_total {newest}\n"
         resp.data = self._parts.metrics.exposition("ostiary_ca_status") + gauge.encode("ascii")
-
-
-class _Health:
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, {"status": "ok"})

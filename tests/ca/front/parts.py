@@ -29,6 +29,7 @@ from ca.publishing import Publisher
 from ca.recording import CAService, CASettings
 from ca.tables import METADATA
 from ostiary.capabilities import parse_capabilities
+from ostiary.edge.health import Readiness
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import TLSPeer
@@ -204,7 +205,9 @@ class FrontForTests:
             ),
             feed=self.feed,
             prove=self._prove,
-            is_ready=lambda: {"store": True, "recorder": not self.recording.is_away, "separated": False},
+            readiness=lambda: Readiness(
+                checks={"store": True, "recorder": not self.recording.is_away}, roles_separated=False
+            ),
             clock=self.clock,
             metrics=metrics,
         )
