@@ -50,8 +50,9 @@ class DoorLimits:
     caller: Limit
     # Wrong secrets, unknown tokens, missing certificates; per source address.
     stranger: Limit
-    # Refusals of one certificate: each is an entry in the ledger.
+    # Refusals of one certificate, and of the known tokens (spent, of another node) of a source address: each is an entry in the ledger.
     refused: Limit
+    refused_tokens: Limit
 
 
 LIMITS: Final = DoorLimits(
@@ -59,6 +60,7 @@ LIMITS: Final = DoorLimits(
     caller=Limit(rate_per_s=2000, burst=4000),
     stranger=Limit(rate_per_s=2, burst=60),
     refused=Limit(rate_per_s=1, burst=60),
+    refused_tokens=Limit(rate_per_s=1, burst=4000),
 )
 
 
@@ -84,6 +86,7 @@ class Doorkeeper:
         self._callers = Buckets(limits.caller)
         self._strangers = Buckets(limits.stranger)
         self._refused = Buckets(limits.refused)
+        self._refused_tokens = Buckets(limits.refused_tokens)
 
     def admit(self, req: falcon.Request) -> str:
         """Count a request against its source and return that; 429 when there were too many."""
@@ -94,13 +97,18 @@ class Doorkeeper:
     def admit_stranger(self, req: falcon.Request) -> str:
         """Count a request of somebody without an identity; 429 when its source was refused too often."""
         source = self.admit(req)
-        check_pace(self._strangers.wait_s(source, now_ns=self._clock.monotonic_ns()))
+        for bucket in (self._strangers, self._refused_tokens):
+            check_pace(bucket.wait_s(source, now_ns=self._clock.monotonic_ns()))
         return source
 
     def refuse_stranger(self, source: str, reason: str) -> None:
         """Count the refusal of somebody without an identity; the caller raises."""
         self._strangers.take(source, now_ns=self._clock.monotonic_ns())
         self._refusals.add(source, reason)
+
+    def slow_down(self, source: str) -> None:
+        """A token of this source was refused, and recorded so; the caller raises."""
+        self._refused_tokens.take(source, now_ns=self._clock.monotonic_ns())
 
     def identify(self, req: falcon.Request, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
         """Let in the holder of a client certificate that stands well enough; what is refused is recorded.

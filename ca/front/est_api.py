@@ -23,7 +23,7 @@ from ca.front.parts import FrontParts
 from ca.front.peer import RENEWERS
 from ca.rows import TokenRow
 from ostiary.edge.http import read_body
-from ostiary.errors import Unauthenticated
+from ostiary.errors import Forbidden, Unauthenticated
 from ostiary.token import Token
 from ostiary.work.ca_items import Redeem, Renew
 
@@ -74,13 +74,17 @@ class SimpleEnroll:
         accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
         wanted = wanted_by_token(parts.profile.application, row, grant=parts.grant(row.subsystem))
         address = _spelled(source)
-        der = parts.enroller.enroll(
-            wanted,
-            accepted,
-            lambda prepared: Redeem(
-                token_id=token.id, token_digest=token.digest, address=address, certificate=prepared
-            ),
-        )
+        try:
+            der = parts.enroller.enroll(
+                wanted,
+                accepted,
+                lambda prepared: Redeem(
+                    token_id=token.id, token_digest=token.digest, address=address, certificate=prepared
+                ),
+            )
+        except Forbidden:
+            parts.doorkeeper.slow_down(source)
+            raise
         _answer(resp, der)
 
     def _token(self, req: falcon.Request, source: str) -> tuple[Token, TokenRow]:

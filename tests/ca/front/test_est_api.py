@@ -181,3 +181,16 @@ def test_a_source_that_is_refused_too_often_waits(tmp_path: Path) -> None:
     assert front.ask("GET", "/v1/whoami", holder=known).status_code == 200
     front.clock.later(seconds=10)
     assert front.enroll(token, new_key()).status_code == 200
+
+
+def test_who_comes_with_refused_tokens_again_and_again_is_slowed_down(tmp_path: Path) -> None:
+    """Each such refusal is an entry in the ledger."""
+    few = replace(LIMITS, refused_tokens=Limit(rate_per_s=0.1, burst=3))
+    front = FrontForTests(tmp_path, limits=few)
+    spent, other = front.token(), front.token()
+    assert front.enroll(spent, new_key()).status_code == 200
+    statuses = [front.enroll(spent, new_key()).status_code for _ in range(5)]
+    assert statuses == [403, 403, 403, 429, 429]
+    assert front.enroll(other, new_key()).status_code == 429
+    front.clock.later(seconds=10)
+    assert front.enroll(other, new_key()).status_code == 200
