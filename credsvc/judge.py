@@ -40,6 +40,10 @@ class Judge:
         """Decide on what will really be signed."""
         return self._decide(agent, action, credential, tuple(context.items()))
 
+    def is_guessable(self, action: str) -> bool:
+        """Whether what the operation releases lets passwords be tried."""
+        return self._policies.is_guessable(action)
+
     def may_read(self, agent: AgentEntity, ledger: str) -> Grant | Denial:
         """Decide whether an agent may read a ledger's entries (and this service's metrics)."""
         return self._read(agent, ledger)

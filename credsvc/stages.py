@@ -5,6 +5,7 @@
 Rules:
 - A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's ceiling.
 - Nobody is refused on what was replaced meanwhile: before a refusal the catalog looks again (`Moved`).
+- Guessable operations (`ostiary.policy.schema`) have a pace.
 - The clock is asked once per stage that needs it; the keyholder asks its own again.
 - The times of policy, sandbox and recorder (which includes the keyholder) are measured here.
 """
@@ -23,6 +24,8 @@ from credsvc.requests import SignRequest
 from credsvc.sandbox.decode import HoleProposal
 from credsvc.sandbox.pool import LoadedModule
 from ostiary.edge.clock import Clock
+from ostiary.edge.http import check_pace
+from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy, Forbidden, InternalFault
 from ostiary.formula.evaluate import explain
@@ -34,6 +37,8 @@ from ostiary.work.credential_items import Use
 
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
+GUESSABLE: Final = Limit(rate_per_s=20, burst=200)
+"""Of one credential per worker, where what is released lets passwords be tried: enough for any provider, little for a dictionary."""
 SALT_BYTES: Final = 16
 STAGES: Final = ("request", "policy", "sandbox", "recorder")
 _outputs = msgspec.msgpack.Decoder(dict[str, str])
@@ -136,6 +141,7 @@ class Stages:
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._guessable = Buckets(GUESSABLE)
 
     def attempt(self, request: SignRequest) -> Attempt:
         """Find what the request is about; refuse what no context could allow."""
@@ -202,6 +208,8 @@ class Stages:
             )
         if isinstance(decision, Denial):
             self._refuse(attempt.request, attempt.subject, decision.rule, decision.reason)
+        if attempt.subject.judge.is_guessable(attempt.action):
+            check_pace(self._guessable.take(credential.name, now_ns=self._ports.clock.monotonic_ns()))
         return Granted(filled=filled, rule=decision.rule)
 
     def record(self, granted: Granted) -> RecordedUse:

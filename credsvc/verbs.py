@@ -217,7 +217,12 @@ class _Verbs:
         return {"policy": policies.digest, "rules": list(policies.rules)}
 
     def show_policy(self, _operator: Operator, _arguments: Json) -> Json:
-        return {"policy": self._policy_text(), "schema": build_schema(self._active_manifests().values())}
+        schema = build_schema(self._active_manifests().values())
+        return {
+            "policy": self._policy_text(),
+            "schema": schema.text,
+            "guessable": sorted(schema.guessable),
+        }
 
     def _parse_policy(self, text: str) -> PolicySet:
         return PolicySet(text, build_schema(self._active_manifests().values()))

@@ -12,7 +12,7 @@ import pytest
 from ca.front import agents_api, app
 from ca.front.peer import Standing
 from ca.rules import RULES
-from ostiary.policy.decision import DEFAULT_DENY
+from ostiary.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED
 from ostiary.policy.schema import GUARDS
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +106,10 @@ def test_the_fronts_rules() -> None:
 def test_the_credentials_services_rules() -> None:
     guards = set(re.findall(r'@id\("([^"]+)"\)\nforbid', GUARDS))
     assert guards
-    assert set(rows("The credentials service")) == rules_of(*CREDENTIALS, *POLICY) | guards | {DEFAULT_DENY}
+    assert set(rows("The credentials service")) == rules_of(*CREDENTIALS, *POLICY) | guards | {
+        DEFAULT_DENY,
+        GUESSABLE_UNNAMED,
+    }
 
 
 def test_the_managers_rules() -> None:

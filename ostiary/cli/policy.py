@@ -71,7 +71,7 @@ def explain(
     from ostiary.formula.types import Strength
     from ostiary.policy.cedar import AgentEntity, CredentialEntity, PolicySet
     from ostiary.policy.decision import Grant
-    from ostiary.policy.schema import action_name
+    from ostiary.policy.schema import PolicySchema, action_name
 
     shown, found = call("policy.show"), call("credential.show", name=credential)
     manifest = parse_manifest(call("module.show", name=found["module"])["manifest"].encode())
@@ -92,7 +92,8 @@ def explain(
         revocation_age_s=0,
     )
     values = {name: int(text) if kinds.get(name) == "Long" else text for name, text in context_pairs}
-    decision = PolicySet(shown["policy"], shown["schema"]).decide_use(
+    schema = PolicySchema(text=shown["schema"], guessable=frozenset(shown["guessable"]))
+    decision = PolicySet(shown["policy"], schema).decide_use(
         agent, action_name(found["module"], operation), entity, values
     )
     granted = isinstance(decision, Grant)

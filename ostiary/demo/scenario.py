@@ -27,7 +27,7 @@ SIGNED = 5
 """How many signatures the story asks for."""
 POLICY = """\
 @id("components-use-billing")
-permit(principal in SubSystem::"component", action in Action::"use", resource in Label::"billing");
+permit(principal in SubSystem::"component", action in [Action::"use", Action::"gogrid/sign"], resource in Label::"billing");
 """
 _REFUSED = frozenset({"forbidden", "unauthenticated"})
 GRANTS = """

@@ -4,6 +4,7 @@ Rules:
 - A policy set is refused at load unless it validates against the schema and each rule has an `@id` of its own.
 - cedarpy names the deciding rule by its position; it is mapped to the rule's `@id`. Where several rules decide, the first by position
   is named.
+- A guessable operation is allowed by rules that name its action alone: `action == ...` or a member of `action in [...]`; not by a group.
 - `preview` uses Cedar's partial evaluation, which is experimental: it may only refuse early, never allow.
 """
 
@@ -18,8 +19,8 @@ from typing import Any
 import cedarpy
 
 from ostiary.errors import BadInput
-from ostiary.policy.decision import DEFAULT_DENY, Denial, Grant, Undecided
-from ostiary.policy.schema import GUARDS
+from ostiary.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED, Denial, Grant, Undecided
+from ostiary.policy.schema import GUARDS, PolicySchema
 
 MAX_POLICY_BYTES = 40 * 1024
 
@@ -50,19 +51,20 @@ class CredentialEntity:
 class PolicySet:
     """Validated policies of one digest; immutable, shared by threads."""
 
-    def __init__(self, text: str, schema: str) -> None:
+    def __init__(self, text: str, schema: PolicySchema) -> None:
         """Parse the operators' rules behind the built-in guards; BadInput says what does not validate."""
         self.text = text
         self.digest = hashlib.sha256(text.encode()).hexdigest()
         if len(text.encode()) > MAX_POLICY_BYTES:
             raise BadInput(f"the policies are longer than {MAX_POLICY_BYTES} bytes", field="policy")
         whole = f"{GUARDS}\n{text}"
-        self._policies, self._rules = _parse(whole)
-        result = cedarpy.validate_policies(whole, schema)
+        self._policies, self._rules, self._named = _parse(whole)
+        self._guessable = schema.guessable
+        result = cedarpy.validate_policies(whole, schema.text)
         if not result.validation_passed:
             told = "; ".join(str(error.error) for error in result.errors)
             raise BadInput(f"the policies do not fit the schema: {told}", field="policy")
-        self._schema = cedarpy.Schema.from_str(schema)
+        self._schema = cedarpy.Schema.from_str(schema.text)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -77,7 +79,19 @@ class PolicySet:
         request["context"] = dict(context)
         entities = [*_agent(agent), *_credential(credential)]
         result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
-        return self._answer(result.allowed, result.diagnostics.reasons, result.diagnostics.errors)
+        reasons = result.diagnostics.reasons
+        if result.allowed and action in self._guessable:
+            reasons = [reason for reason in reasons if action in self._named[reason]]
+            if not reasons:
+                return Denial(
+                    rule=GUESSABLE_UNNAMED,
+                    reason=f"'{action}' lets passwords be tried, and no policy permits it by name",
+                )
+        return self._answer(result.allowed, reasons, result.diagnostics.errors)
+
+    def is_guessable(self, action: str) -> bool:
+        """Whether what the operation releases lets passwords be tried."""
+        return action in self._guessable
 
     def preview_use(
         self, agent: AgentEntity, action: str, credential: CredentialEntity
@@ -120,7 +134,8 @@ class PolicySet:
         return self._rules[min(reasons, key=lambda reason: int(reason.removeprefix("policy")))]
 
 
-def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str]]:
+def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str], dict[str, frozenset[str]]]:
+    """The policies; by position each rule's id, and the actions that it names one by one."""
     try:
         policies = cedarpy.PolicySet.from_str(text)
         parsed = json.loads(cedarpy.policies_to_json_str(text))
@@ -129,6 +144,7 @@ def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str]]:
     if parsed["templates"]:
         raise BadInput("policy templates are not supported: write each rule out", field="policy")
     rules: dict[str, str] = {}
+    named: dict[str, frozenset[str]] = {}
     for position, policy in sorted(
         parsed["staticPolicies"].items(), key=lambda kv: int(kv[0].removeprefix("policy"))
     ):
@@ -136,7 +152,10 @@ def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str]]:
         if not rule or rule in rules.values():
             raise BadInput(f"each policy needs an @id of its own; {position} has {rule!r}", field="policy")
         rules[position] = rule
-    return policies, rules
+        scope = policy["action"]
+        entities = scope.get("entities", [scope["entity"]] if "entity" in scope else [])
+        named[position] = frozenset(entity["id"] for entity in entities)
+    return policies, rules, named
 
 
 def _uid(kind: str, name: str) -> str:

@@ -14,7 +14,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """Refused: by the `forbid` with this `@id`, or by `default-deny` where no rule allows it."""
+    """Refused by the `forbid` with this `@id`, or because no rule allows it (`default-deny`), or none by name (`guessable-unnamed`)."""
 
     rule: str
     reason: str
@@ -26,3 +26,4 @@ class Undecided:
 
 
 DEFAULT_DENY = "default-deny"
+GUESSABLE_UNNAMED = "guessable-unnamed"

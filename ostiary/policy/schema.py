@@ -4,13 +4,16 @@ Rules:
 - One action per operation, `"<module>/<operation>"`, in the group `use`; its context is what the manifest names as policy context, with
   its types. Cedar has no open maps, so a typo in a policy's context attribute is caught when the policy is loaded.
 - The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate there is no use.
+- An operation that lets passwords be tried (`ostiary.formula.approve`, guessable) is allowed only by a rule that names its action.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from ostiary.formula.approve import check_manifest
 from ostiary.formula.manifest import Manifest
 
 _ENTITIES = """\
@@ -36,17 +39,27 @@ when { principal.capabilities.contains("ledger:read") };
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySchema:
+    """The schema in Cedar's human syntax, and the actions that a permit must name."""
+
+    text: str
+    guessable: frozenset[str]
+
+
 def action_name(module: str, operation: str) -> str:
     """The action of one operation of one module."""
     return f"{module}/{operation}"
 
 
-def build_schema(manifests: Iterable[Manifest]) -> str:
-    """The schema in Cedar's human syntax, the same text for the same set of manifests."""
+def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
+    """The schema of these manifests; the same text for the same set of them."""
     lines = [_ENTITIES]
+    guessable: set[str] = set()
     for manifest in sorted(manifests, key=lambda m: m.name):
         lines += [_action(manifest, operation) for operation in sorted(manifest.operations)]
-    return "".join(lines)
+        guessable |= {action_name(manifest.name, each) for each in check_manifest(manifest).guessable}
+    return PolicySchema(text="".join(lines), guessable=frozenset(guessable))
 
 
 def _action(manifest: Manifest, operation: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,11 +67,15 @@ def active_module(name: str) -> ActiveModule:
 AWS = active_module("aws-sigv4")
 
 
-def subject(*, policy: str = POLICY, disabled: bool = False, **ceiling: tuple[str, ...]) -> Subject:
+def subject(
+    *, policy: str = POLICY, disabled: bool = False, guessable: bool = False, **ceiling: tuple[str, ...]
+) -> Subject:
+    """A credential of aws-sigv4; `guessable` as if a human's password were behind it."""
     entity = CredentialEntity(
         name="billing-aws", module="aws-sigv4", owner="component", labels=("billing",), guessable=False
     )
-    policies = PolicySet(policy, build_schema([AWS.manifest]))
+    actions = frozenset({"aws-sigv4/sign"}) if guessable else frozenset[str]()
+    policies = PolicySet(policy, replace(build_schema([AWS.manifest]), guessable=actions))
     return Subject(
         credential=KnownCredential(
             version=3,

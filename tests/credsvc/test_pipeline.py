@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import falcon
 import pytest
 
 from credsvc.catalog import Subject
+from credsvc.stages import GUESSABLE
 from ostiary.errors import BadInput, Busy, Forbidden
 from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Refuse
@@ -168,3 +170,25 @@ def test_explain_is_refused_like_a_use() -> None:
     with pytest.raises(Forbidden):
         made.pipeline.explain(sign_request(method="PUT"))
     _refused(made, "default-deny")
+
+
+ANY_USE = '@id("any-use") permit(principal, action in Action::"use", resource);'
+
+
+def test_what_lets_passwords_be_tried_must_be_permitted_by_name() -> None:
+    assert world(subject(policy=ANY_USE)).pipeline.use(sign_request()).rule == "any-use"
+    made = world(subject(policy=ANY_USE, guessable=True))
+    with pytest.raises(Forbidden, match="lets passwords be tried"):
+        made.pipeline.use(sign_request())
+    _refused(made, "guessable-unnamed")
+
+
+def test_what_lets_passwords_be_tried_has_a_pace() -> None:
+    made, free = world(subject(guessable=True)), world()
+    for _ in range(GUESSABLE.burst):
+        made.pipeline.use(sign_request())
+        free.pipeline.use(sign_request())
+    with pytest.raises(falcon.HTTPTooManyRequests):
+        made.pipeline.use(sign_request())
+    assert len(made.recorder.items) == GUESSABLE.burst
+    free.pipeline.use(sign_request())

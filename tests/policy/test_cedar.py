@@ -6,9 +6,10 @@ import pytest
 
 from ostiary.errors import BadInput
 from ostiary.policy.cedar import AgentEntity, CredentialEntity, PolicySet
-from ostiary.policy.decision import DEFAULT_DENY, Denial, Grant, Undecided
+from ostiary.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED, Denial, Grant, Undecided
+from ostiary.policy.schema import PolicySchema
 
-SCHEMA = """\
+TEXT = """\
 entity SubSystem, Node, Label, Module, Ledger;
 entity Agent in [SubSystem, Node] { capabilities: Set<String>, active: Bool, revocation_age: Long };
 entity Credential in [Label] { module: Module, owner: SubSystem, guessable: Bool };
@@ -18,6 +19,8 @@ action "aws-sigv4/sign" in [use] appliesTo {
   principal: Agent, resource: Credential, context: { "service": String, "method": String }
 };
 """
+SCHEMA = PolicySchema(text=TEXT, guessable=frozenset())
+GUESSABLE = PolicySchema(text=TEXT, guessable=frozenset({"aws-sigv4/sign"}))
 PERMIT = """@id("components-read-billing")
 permit(principal in SubSystem::"component", action == Action::"aws-sigv4/sign", resource in Label::"billing")
 when { context.service == "s3" && context.method == "GET" };
@@ -78,6 +81,40 @@ def test_no_permit_lifts_the_guard(who: AgentEntity) -> None:
     decision = policies.decide_use(who, ACTION, credential(), CONTEXT)
     assert isinstance(decision, Denial)
     assert decision.rule == "use-needs-capability"
+
+
+@pytest.mark.parametrize(
+    "scope", ["action", 'action in Action::"use"', 'action in [Action::"use", Action::"read"]']
+)
+def test_what_lets_passwords_be_tried_is_not_allowed_in_passing(scope: str) -> None:
+    text = f'@id("all") permit(principal, {scope}, resource);'
+    assert PolicySet(text, SCHEMA).decide_use(agent(), ACTION, credential(), CONTEXT) == Grant(rule="all")
+    policies = PolicySet(text, GUESSABLE)
+    decision = policies.decide_use(agent(), ACTION, credential(), CONTEXT)
+    assert isinstance(decision, Denial)
+    assert decision.rule == GUESSABLE_UNNAMED
+    assert policies.is_guessable(ACTION)
+    assert not policies.is_guessable("read")
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        'action == Action::"aws-sigv4/sign"',
+        'action in Action::"aws-sigv4/sign"',
+        'action in [Action::"use", Action::"aws-sigv4/sign"]',
+    ],
+)
+def test_what_lets_passwords_be_tried_is_allowed_by_its_name(scope: str) -> None:
+    text = (
+        f'@id("all") permit(principal, action, resource);@id("named") permit(principal, {scope}, resource);'
+    )
+    granted = PolicySet(text, GUESSABLE).decide_use(agent(), ACTION, credential(), CONTEXT)
+    assert granted == Grant(rule="named")
+    forbidden = text + '@id("no") forbid(principal, action, resource);'
+    decision = PolicySet(forbidden, GUESSABLE).decide_use(agent(), ACTION, credential(), CONTEXT)
+    assert isinstance(decision, Denial)
+    assert decision.rule == "no"
 
 
 def test_a_preview_refuses_what_no_context_could_allow_and_decides_nothing_else() -> None:
