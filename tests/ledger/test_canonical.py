@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_every_control_character_has_the_escape_of_the_rfc() -> None:
         escape = short.get(code, f"\\u{code:04x}")
         assert canonical(chr(code)).decode() == f'"{escape}"'
     assert canonical("\x7f\u2028") == '"\x7f\u2028"'.encode()
+
+
+def test_every_character_is_printed_as_the_standard_library_does() -> None:
+    plain = json.JSONEncoder(ensure_ascii=False).encode
+    for first in range(0, sys.maxunicode + 1, 0x800):
+        block = "".join(map(chr, range(first, first + 0x800)))
+        if first != 0xD800:  # the surrogates
+            assert canonical([block]) == f"[{plain(block)}]".encode()
+            assert canonical({block: 1}) == f"{{{plain(block)}:1}}".encode()
 
 
 class _Text(str):
