@@ -43,3 +43,20 @@ def create_ledger_tables_1() -> None:
         sa.PrimaryKeyConstraint("term", "seq"),
     )
     op.create_index("ledger_index_by_seq", "ledger_index", ["seq"])
+
+
+def slim_ledger_index_2() -> None:
+    """No question asks for the terms of an entry, so no index by `seq`; SQLite keeps terms in one tree, not in a table and its index."""
+    op.drop_index("ledger_index_by_seq", "ledger_index")
+    if op.get_bind().dialect.name != "sqlite":
+        return
+    op.rename_table("ledger_index", "ledger_index_1")
+    op.create_table(
+        "ledger_index",
+        sa.Column("term", sa.String(length=200), nullable=False),
+        sa.Column("seq", _BIG, autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("term", "seq"),
+        sqlite_with_rowid=False,
+    )
+    op.execute("INSERT INTO ledger_index (term, seq) SELECT term, seq FROM ledger_index_1 ORDER BY term, seq")
+    op.drop_table("ledger_index_1")

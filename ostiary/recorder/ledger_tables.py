@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,6 @@ def define_ledger_tables(metadata: MetaData) -> LedgerTables:
         metadata,
         Column("term", String(200), primary_key=True),
         Column("seq", big, primary_key=True, autoincrement=False),
+        sqlite_with_rowid=False,
     )
-    Index("ledger_index_by_seq", index.c.seq)
     return LedgerTables(head=head, entries=entries, tiles=tiles, index=index)
