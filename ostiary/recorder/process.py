@@ -22,7 +22,7 @@ from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
 from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done
 from ostiary.recorder.batch import Placed, Recorder, Turn
-from ostiary.recorder.keyholder_link import KeyholderLink
+from ostiary.recorder.keyholder_link import RETRY_S, KeyholderLink
 from ostiary.recorder.service import Asked, Service, Settled
 from ostiary.work.answer import Recorded, Refused, encode_answer
 from ostiary.work.ca_items import Alarm
@@ -82,18 +82,25 @@ class RecorderLoop:
         if not self._keyholder.ready and not self._keyholder.try_connect():
             self._refuse_all()
             return
-        while self._queue and self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT:
+        # First: a load that fills every batch must not keep lists from being published.
+        self._do_due()
+        while self._queue and self._may_record:
             self._record(self._take())
         self._drop_late()
-        self._do_due()
         self._settle_late()
 
+    @property
+    def _may_record(self) -> bool:
+        return self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT
+
     def _patience(self) -> float:
-        if self._queue and self._keyholder.ready and len(self._in_flight) < MAX_IN_FLIGHT:
-            return 0.0
-        if self._recorder.unsettled:
-            return max(0.0, self._settle_by_s - time.monotonic())
-        return max(0.0, min(self._next_due_s - time.monotonic(), DUE_EVERY_S))
+        """How long there is nothing to do but for events."""
+        now_s = time.monotonic()
+        if self._recorder.unsettled and not self._queue:
+            return max(0.0, self._settle_by_s - now_s)
+        if not self._may_record:
+            return RETRY_S
+        return 0.0 if self._queue else max(0.0, self._next_due_s - now_s)
 
     def _handle(self, event: object) -> None:
         match event:
@@ -203,7 +210,7 @@ class RecorderLoop:
 
     def _do_due(self) -> None:
         now_s = time.monotonic()
-        if now_s < self._next_due_s or not self._keyholder.ready or len(self._in_flight) >= MAX_IN_FLIGHT:
+        if now_s < self._next_due_s or not self._may_record:
             return
         self._next_due_s = now_s + DUE_EVERY_S
         turns = self._recorder.record_due(self._alarms, now_ms=_now_ms())

@@ -17,8 +17,9 @@ from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.ledger.verify import verify_log
 from ostiary.recorder.ledger_reader import LedgerReader
+from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.work.answer import decode_refused
-from ostiary.work.ca_items import Activate, VoidToken
+from ostiary.work.ca_items import Activate, Alarm, VoidToken
 from ostiary.work.item import Operator, encode_item
 from tests.recorder.toy import KEY, LEDGER, NOTES, ORIGIN, KeyholderThread, RecorderThread, client
 
@@ -210,6 +211,33 @@ def test_a_stopped_keyholder_means_busy_and_no_late_answer(
     keyholder.paused = True
     with client(tmp_path, UID) as front, pytest.raises(Busy):
         front.submit(act("lost"), timeout_s=0.3)
+
+
+def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(
+    tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread
+) -> None:
+    submit_when_up(tmp_path, "first")
+    eventually(lambda: not recorder.loop._in_flight)
+    keyholder.paused = True
+
+    def ask(serial: str) -> int:
+        with client(tmp_path, UID) as front:
+            return front.submit(act(serial), timeout_s=10.0).index
+
+    with ThreadPoolExecutor(MAX_IN_FLIGHT + 1) as pool:
+        for number in range(MAX_IN_FLIGHT):
+            pool.submit(ask, f"s{number}")
+            eventually(lambda number=number: len(recorder.loop._in_flight) == number + 1)  # type: ignore[misc]
+        waiting = pool.submit(ask, "waits")
+        eventually(lambda: len(recorder.loop._queue) == 1)
+        recorder.service.due_once = [Alarm(what="due", detail="now")]
+        time.sleep(DUE_EVERY_S)
+        before = recorder.steps
+        time.sleep(0.5)
+        assert recorder.steps - before < 50
+        keyholder.paused = False
+        assert waiting.result() == MAX_IN_FLIGHT + 2
+    assert b'"alarm":"due"' in signed_entries(recorder)[1][MAX_IN_FLIGHT + 1]
 
 
 def test_answers_are_stored_with_the_next_turn_and_by_themselves_only_when_none_comes(

@@ -50,6 +50,7 @@ class ToyService:
     decoder = ItemDecoder((Activate, VoidToken, Alarm))
     lists: Mapping[str, tuple[type[Item], ...]] = {"front": (Activate,)}
     settled_first: tuple[type[Item], ...] = ()
+    due_once: Sequence[Item] = ()
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
         return [self._rule(tx, position, one) for position, one in enumerate(asked)]
@@ -71,7 +72,8 @@ class ToyService:
         tx.execute(insert(NOTES), rows)
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
-        return []
+        items, self.due_once = [*self.due_once], ()
+        return items
 
     def documents(self, tx: Connection) -> list[Document]:
         return []
@@ -112,14 +114,18 @@ class KeyholderThread(Loop):
         self.hub.listen(directory / "k", channel="recorder", allowed_uids=frozenset({uid}))
         witness = Witness(origin=ORIGIN, key=KEY, high_water=FileHighWater(directory / "high-water"))
         self.keyholder = Keyholder(witness=witness, evaluator=ToyEvaluator(), clock=lambda: datetime.now(UTC))
+        # While paused it takes everything and answers nothing.
         self.paused = False
+        self._taken: list[Request] = []
         self.start()
 
     def run(self) -> None:
         while self.running:
-            for event in self.hub.poll(0.02):
-                if isinstance(event, Request) and not self.paused:
-                    event.reply(Status.OK, encode_message(self.keyholder.answer(event.body)))
+            self._taken += [event for event in self.hub.poll(0.02) if isinstance(event, Request)]
+            if not self.paused:
+                for request in self._taken:
+                    request.reply(Status.OK, encode_message(self.keyholder.answer(request.body)))
+                self._taken.clear()
         self.hub.close()
 
 
@@ -131,7 +137,7 @@ class RecorderThread(Loop):
         self.engine = open_for_writing(sqlite_url(directory / "store.sqlite"))
         with self.engine.begin() as tx:
             METADATA.create_all(tx)
-        service = ToyService()
+        self.service = service = ToyService()
         ledger = LedgerStore(self.engine, LEDGER)
         self.hub = Hub()
         self.hub.listen(directory / "r", channel="front", allowed_uids=frozenset({uid}))
@@ -144,11 +150,13 @@ class RecorderThread(Loop):
         )
         self.recorder = Recorder(engine=self.engine, service=service, ledger=ledger)
         self.loop = RecorderLoop(hub=self.hub, service=service, recorder=self.recorder, keyholder=link)
+        self.steps = 0
         self.start()
 
     def run(self) -> None:
         while self.running:
             self.loop.step()
+            self.steps += 1
         self.hub.close()
         self.engine.dispose()
 
