@@ -4,7 +4,7 @@ Rules:
 - One thread. Everything that waits when a turn begins goes into that turn (group commit); a turn is bounded by what fits into one frame
   to the keyholder.
 - An answer leaves only after the keyholder has signed the tree that holds its entry. While the keyholder is away nothing is recorded
-  and everybody is told `Busy`; up to MAX_IN_FLIGHT batches wait for a slow one, further items wait until their own deadlines.
+  and everybody is told `Busy`; behind a slow one items wait until their own deadlines, unrecorded.
 - A channel carries the kinds on its list and no others.
 
 Left to others: what is decided (`Service`), what is stored (`LedgerStore`), what is signed (keyholder).
@@ -28,7 +28,8 @@ from ostiary.work.answer import Recorded, Refused, encode_answer
 from ostiary.work.ca_items import Alarm
 from ostiary.work.item import RawItem
 
-MAX_IN_FLIGHT = 4
+MAX_IN_FLIGHT = 1
+"""Batches at the keyholder. While it has one, acts gather for the next turn: what that saves is more than keeping both busy brings."""
 MAX_TURN_ITEMS = 256
 MAX_TURN_BYTES = 192 * 1024
 """Items of one turn; with hashes, attachments and framing a batch stays below a channel's frame where SO_SNDBUF can't be raised."""
