@@ -11,7 +11,8 @@ Rules:
 - After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who asks request after request
   is served without three hand-overs between threads for each.
 - Body and answer are a thread's, under the deadline of `ostiary.edge.guarded_socket`.
-- Closing never lingers on the main loop (gunicorn's waits up to 2 s there for the client to close).
+- After its last answer a connection is half closed, and what the client still sends is thrown away until it closes too, for `_LEAVE_S`
+  (RFC 9112 section 9.6): else the kernel would reset over the answer that a body was too large. The poller waits, no thread does.
 - What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
 
 It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is pinned,
@@ -44,7 +45,9 @@ from ostiary.edge.role import announce_ready, die_with_parent
 _log = logging.getLogger("ostiary.front")
 _HEAD_END: Final = b"\r\n\r\n"
 _READ_BYTES: Final = 16 << 10
-_DRAIN_READS: Final = 4
+_LEAVE_S: Final = 2.0
+_LEAVE_READS: Final = 8
+_MAX_LEAVE_BYTES: Final = 16 << 20
 _LINGER_MS: Final = 2
 # A connection that never pauses goes back to the poller now and then, so that what a sweep or a stop wants of it happens.
 _MAX_LINGERED: Final = 64
@@ -86,6 +89,8 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
         super().__init__(cfg, guarded, client, server)
         self.data_ready = True
         self._settings = settings
+        self.is_leaving = False
+        self._discarded = 0
         self.head_deadline = 0.0
         self.expect_head()
 
@@ -134,15 +139,33 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.sock.recv(pending))
 
-    def close(self, graceful: bool = False) -> None:  # noqa: FBT001, FBT002 - gunicorn's signature
-        """Close without waiting; reads what is there first, so that the kernel does not reset over the answer."""
-        with contextlib.suppress(OSError):
-            if graceful:
-                self.sock.setblocking(False)
-                self.sock.shutdown(socket.SHUT_WR)
-                for _ in range(_DRAIN_READS):
-                    if not self.sock.discard(_READ_BYTES):
-                        break
+    def take_leave(self) -> bool:
+        """Say that nothing follows; whether the client may have more to say."""
+        self.is_leaving = True
+        self.head_deadline = time.monotonic() + _LEAVE_S
+        try:
+            self.sock.setblocking(False)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return self.discard()
+
+    def discard(self) -> bool:
+        """Throw away what is there; whether more may come."""
+        try:
+            for _ in range(_LEAVE_READS):
+                discarded = self.sock.discard(_READ_BYTES)
+                self._discarded += discarded
+                if not discarded or self._discarded > _MAX_LEAVE_BYTES:
+                    return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self, graceful: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - gunicorn's signature
+        """Close at once."""
         with contextlib.suppress(OSError):
             self.sock.close()
 
@@ -180,8 +203,12 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def on_pending_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
         """Leave alone what made room earlier in this round of the poller: its event is stale and its descriptor another's."""
-        if conn in self.pending_conns:
+        if conn not in self.pending_conns:
+            return
+        if not conn.is_leaving:
             super().on_pending_socket_readable(conn, client)
+        elif not conn.discard():
+            self._drop(conn)
 
     def handle(self, conn: FrontConnection) -> object:
         """In a thread: serve the request whose head is there, and those that follow it at once."""
@@ -221,17 +248,19 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return keep
 
     def finish_request(self, conn: FrontConnection, fs: Future[object]) -> None:
-        waits = not fs.cancelled() and fs.exception() is None and fs.result() is _WAIT
-        if not waits:
+        outcome = None if fs.cancelled() or fs.exception() is not None else fs.result()
+        if outcome is True:
             super().finish_request(conn, fs)
-        elif self.alive and time.monotonic() < conn.head_deadline:
+            return
+        waits = time.monotonic() < conn.head_deadline if outcome is _WAIT else conn.take_leave()
+        if waits and self.alive:
             self._park(conn)
         else:
             self.nr_conns -= 1
             conn.close()
 
     def murder_pending(self) -> None:
-        """Close what has not completed a head in time."""
+        """Close what has not completed a head, or closed, in time."""
         now = time.monotonic()
         if now < self._next_sweep:
             return

@@ -200,6 +200,37 @@ def test_each_refusal_is_a_problem_document(
             assert "secret" not in json.dumps(body)
 
 
+@pytest.mark.parametrize("by", ["tls", "plain"])
+def test_a_refusal_reaches_a_client_that_is_still_sending(open_site: Site, by: str) -> None:
+    """Closed with the body unread, the kernel would reset the connection over the answer."""
+    running = open_site.running if by == "tls" else Running(listen_tcp("127.0.0.1", 0), None)
+    request = post(b"x" * (4 << 20))
+    with open_site.connect(None) if by == "tls" else socket.create_connection(running.address) as sock:
+        for at in range(0, len(request), 64 << 10):
+            sock.sendall(request[at : at + (64 << 10)])
+            time.sleep(0.002)
+        assert answer(sock)[0] == 413
+        sock.settimeout(5)
+        assert sock.recv(1) == b""
+    if by == "plain":
+        running.stop()
+
+
+def test_a_client_that_never_stops_sending_is_closed_on() -> None:
+    running = Running(listen_tcp("127.0.0.1", 0), None)
+    with socket.create_connection(running.address, timeout=5) as sock:
+        sock.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
+        )
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - started < 10:
+                sock.sendall(b"x" * 1000)
+                time.sleep(0.01)
+    assert 1.5 < time.monotonic() - started < 5
+    running.stop()
+
+
 def test_a_unix_front_knows_its_peer(tmp_path: Path) -> None:
     running = Running(listen_unix(tmp_path / "s", mode=0o600), None)
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
