@@ -23,7 +23,7 @@ from tests.integration.ca_service import CA_NODE, Agent, RunningCA, csr_of, new_
 
 SECONDS = 6.0
 WARM_S = 3.0
-MADE_PER_S = 1500
+MADE_PER_S = 2500
 """Requests made for each second of a load; one that runs out of them ends early."""
 SHOWN_S = 1.3
 
