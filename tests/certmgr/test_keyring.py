@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,38 +31,15 @@ print(json.dumps({{"agent": agent, "key": identity.current().key.decode(), "seen
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeCA]:
-    fake = FakeCA()
-    fake.start()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def running(fake: FakeCA) -> Iterator[RunningManager]:
+def running(fake: FakeCA, open_directory: Path) -> Iterator[RunningManager]:
     require_root()
     missing = install.probe().missing
     if missing:
         pytest.skip("; ".join(missing))
-    with tempfile.TemporaryDirectory(prefix="ostiary-") as directory:
-        Path(directory).chmod(0o755)
-        running = start_manager(fake, Path(directory))
-        running.when_active()
-        yield running
-        running.stop()
-
-
-@pytest.fixture
-def actor(running: RunningManager) -> Iterator[Callable[..., Actor]]:
-    actors: list[Actor] = []
-
-    def start(**options: Any) -> Actor:
-        actors.append(Actor(running, **options))
-        return actors[-1]
-
-    yield start
-    for each in actors:
-        each.end()
+    running = start_manager(fake, open_directory)
+    running.when_active()
+    yield running
+    running.stop()
 
 
 def test_a_key_comes_by_the_upcall_and_again_without_the_token(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from certmgr.lifecycle import State
 from ostiary.capabilities import parse_capabilities
 from tests.certmgr.fake_ca import FakeCA
-from tests.certmgr.running import PYTHON, Actor, RunningManager, start_manager, until
+from tests.certmgr.running import PYTHON, Actor, RunningManager, until
 from tests.need import require_kernel, require_root
 
 pytestmark = pytest.mark.slow
@@ -29,42 +28,6 @@ CGROUPS = next(
     ),
     None,
 )
-
-
-@pytest.fixture
-def open_directory() -> Iterator[Path]:
-    """A directory that other users may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory(prefix="ostiary-") as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeCA]:
-    fake = FakeCA()
-    fake.start()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def running(fake: FakeCA, open_directory: Path) -> Iterator[RunningManager]:
-    running = start_manager(fake, open_directory)
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def actor(running: RunningManager) -> Iterator[Callable[..., Actor]]:
-    actors: list[Actor] = []
-
-    def start(**options: Any) -> Actor:
-        actors.append(Actor(running, **options))
-        return actors[-1]
-
-    yield start
-    for each in actors:
-        each.end()
 
 
 @pytest.fixture
