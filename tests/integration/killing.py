@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -28,6 +29,7 @@ from ostiary.ledger.checkpoint import Checkpoint, open_note
 from ostiary.ledger.note import VerifierKey, parse_verifier_key
 from ostiary.ledger.tree import Frontier
 from ostiary.ledger.verify import Since, verify_log
+from tests.integration.traces import descendants
 
 AnswerT = TypeVar("AnswerT")
 _PAUSE_S = 0.02
@@ -200,3 +202,15 @@ def is_alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state not in {"Z", "X"}
+
+
+def kill_supervisor(supervisor: subprocess.Popen[bytes], roles: Mapping[str, int]) -> None:
+    """Kill it, and see that its roles and all their workers end with it."""
+    family = descendants(supervisor.pid)
+    assert {*roles.values()} < {*family}, "the roles' workers are among them"
+    supervisor.kill()
+    supervisor.wait()
+    deadline = time.monotonic() + 3
+    while left := [pid for pid in family if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"{left} outlive their supervisor"
+        time.sleep(0.02)

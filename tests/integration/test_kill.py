@@ -26,7 +26,7 @@ import pytest
 from ostiary.edge.home import ServiceHome
 from ostiary.work.entry import salted_holes_digest
 from tests.integration.credential_service import AWS_SECRET, Service, running
-from tests.integration.killing import Follower, Load, Roles, come_back, is_alive, load_of
+from tests.integration.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
 from tests.integration.traces import descendants
 
 pytestmark = pytest.mark.slow
@@ -210,17 +210,9 @@ def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_led
     service: Service, places: ServiceHome, roles: Roles, follower: Follower, load: Load[Answered]
 ) -> None:
     come_back(roles, {}, load, within_s=BACK_S)
-    supervisor = service.process
-    assert supervisor is not None
+    assert service.process is not None
     before = roles.pids()
-    family = descendants(supervisor.pid)
-    assert {*before.values()} < {*family}, "workers of the front and of the sandbox are among them"
-    supervisor.kill()
-    supervisor.wait()
-    deadline = time.monotonic() + 3
-    while left := [pid for pid in family if is_alive(pid)]:
-        assert time.monotonic() < deadline, f"{left} outlive their supervisor"
-        time.sleep(0.02)
+    kill_supervisor(service.process, before)
     service.start()  # as a service manager would; it has a limit of its own, longer than a role's that comes back
     come_back(roles, before, load, within_s=BACK_S)
     # The follower accepts only a ledger that begins with everything it has read before.

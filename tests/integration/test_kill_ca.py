@@ -23,8 +23,7 @@ from ostiary.certificate import serial_hex
 from ostiary.edge.home import ServiceHome
 from ostiary.identity import identity_of
 from tests.integration.ca_service import APPLICATION, NODE, Agent, RunningCA, csr_of, new_key, running_ca
-from tests.integration.killing import Follower, Load, Roles, come_back, is_alive, load_of
-from tests.integration.traces import descendants
+from tests.integration.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
 
 pytestmark = pytest.mark.slow
 CLIENTS = 12
@@ -172,17 +171,9 @@ def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_led
     ca: RunningCA, roles: Roles, follower: Follower, load: Load[Issued]
 ) -> None:
     come_back(roles, {}, load, within_s=BACK_S)
-    supervisor = ca.process
-    assert supervisor is not None
+    assert ca.process is not None
     before = roles.pids()
-    family = descendants(supervisor.pid)
-    assert {*before.values()} < {*family}, "the front's workers are among them"
-    supervisor.kill()
-    supervisor.wait()
-    deadline = time.monotonic() + 3
-    while left := [pid for pid in family if is_alive(pid)]:
-        assert time.monotonic() < deadline, f"{left} outlive their supervisor"
-        time.sleep(0.02)
+    kill_supervisor(ca.process, before)
     ca.start()  # as a service manager would; it has a limit of its own, longer than a role's that comes back
     come_back(roles, before, load, within_s=BACK_S)
     # The follower accepts only a ledger that begins with everything it has read before.
