@@ -33,7 +33,10 @@ from ostiary.recorder.database import reading
 
 FRESH_S: Final = 1.0
 JUST_NOW_S: Final = 0.05
-"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a second, not one each."""
+"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a second, not one each.
+
+Per credential: that another one was read just now says nothing of this one.
+"""
 MAX_KEPT: Final = 10_000
 """Credentials kept in memory; the one unused for longest goes first."""
 _log = logging.getLogger("ostiary.front")
@@ -121,13 +124,19 @@ class Catalog:
 
     def has_moved(self, credential: str, seen: Subject | None) -> bool:
         """Look again, unless somebody just did; whether what is known now differs from what a request was decided on."""
-        known = self._known
-        if known is None or self._monotonic_s() - known.read_at_s > JUST_NOW_S:
-            with self._kept_lock:
-                self._kept.pop(credential, None)
-            with self._reading:
-                self._known = self._read(self._known)
+        known, just_now_s = self._known, self._monotonic_s() - JUST_NOW_S
+        with self._kept_lock:
+            kept = self._kept.get(credential)
+        if known is None or known.read_at_s < just_now_s or (kept is not None and kept[0] < just_now_s):
+            self.look_again(credential)
         return _versions_of(self.find(credential)) != _versions_of(seen)
+
+    def look_again(self, credential: str) -> None:
+        """Read modules and policies, and at the next `find` the credential: what is known is known to be old."""
+        with self._kept_lock:
+            self._kept.pop(credential, None)
+        with self._reading:
+            self._known = self._read(self._known)
 
     def _current(self) -> _Known:
         known = self._known

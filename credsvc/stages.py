@@ -49,6 +49,7 @@ class CatalogPort(Protocol):
 
     def find(self, credential: str) -> Subject | None: ...
     def has_moved(self, credential: str, seen: Subject | None) -> bool: ...
+    def look_again(self, credential: str) -> None: ...
 
 
 class SandboxPort(Protocol):
@@ -234,10 +235,10 @@ class Stages:
             with self._ports.metrics.stage("recorder"):
                 recorded = self._ports.recorder.submit(item)
         except Forbidden as refusal:
-            if refusal.rule.startswith("stale-") and self._ports.catalog.has_moved(
-                request.credential, subject
-            ):
-                raise Moved(refusal.message) from refusal
+            if refusal.rule.startswith("stale-"):
+                self._ports.catalog.look_again(request.credential)
+                if self._ports.catalog.has_moved(request.credential, subject):
+                    raise Moved(refusal.message) from refusal
             raise
         return RecordedUse(granted=granted, index=recorded.index, outputs=recorded.output)
 

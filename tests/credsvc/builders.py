@@ -112,18 +112,22 @@ class FixedClock:
 
 @dataclass
 class MemoryCatalog:
-    """`successor` is what the next look finds in the store."""
+    """`successor` is what the next look finds in the store; `just_read` makes it one that `has_moved` would not take."""
 
     subject: Subject | None
     successor: Subject | None = None
+    just_read: bool = False
 
     def find(self, credential: str) -> Subject | None:
         return self.subject if credential == "billing-aws" else None
 
     def has_moved(self, credential: str, seen: Subject | None) -> bool:
-        moved = self.successor is not None
+        if not self.just_read:
+            self.look_again(credential)
+        return self.subject is not seen
+
+    def look_again(self, credential: str) -> None:
         self.subject, self.successor = self.successor or self.subject, None
-        return moved
 
 
 @dataclass

@@ -130,6 +130,22 @@ def test_a_refusal_looks_again_at_once(store: Store) -> None:
     assert second.judge.digest == "p2"
 
 
+def test_that_another_was_read_just_now_says_nothing_of_this_one(store: Store) -> None:
+    first = store.catalog.find("billing-aws")
+    store.change(update(CREDENTIALS).values(version=2))
+    store.now_s += JUST_NOW_S + 0.01
+    assert not store.catalog.has_moved("nobody", None)
+    assert store.catalog.has_moved("billing-aws", first)
+
+
+def test_what_is_known_to_be_old_is_read_though_it_was_read_just_now(store: Store) -> None:
+    first = store.catalog.find("billing-aws")
+    store.change(update(CREDENTIALS).values(version=2))
+    assert not store.catalog.has_moved("billing-aws", first)
+    store.catalog.look_again("billing-aws")
+    assert store.catalog.has_moved("billing-aws", first)
+
+
 def test_refusals_do_not_make_the_store_be_read_each(store: Store) -> None:
     store.catalog.find("billing-aws")
     assert store.catalog.find("nobody") is None

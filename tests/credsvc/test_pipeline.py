@@ -110,9 +110,10 @@ def test_an_operation_that_the_module_lacks_is_refused_and_recorded() -> None:
     assert (item.target, item.rule) == ("billing-aws/launch", "operation-unknown")
 
 
-def test_a_use_that_came_too_late_is_tried_once_more() -> None:
+@pytest.mark.parametrize("just_read", [False, True])
+def test_a_use_that_came_too_late_is_tried_once_more(just_read: bool) -> None:
     made = world(stale=1)
-    made.catalog.successor = subject()
+    made.catalog.successor, made.catalog.just_read = subject(), just_read
     made.pipeline.use(sign_request())
     assert len(made.recorder.items) == 2
 
