@@ -106,9 +106,8 @@ class _Credentials:
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         admitted = self._gate.admit(req.env, act="list", target="credentials")
-        page = self._catalog.page(after=req.get_param("after") or "", limit=PAGE)
+        page, next_after = self._catalog.page(after=req.get_param("after") or "", limit=PAGE)
         shown = [summary for subject in page if (summary := _summary(admitted, subject)) is not None]
-        next_after = page[-1].credential.entity.name if len(page) == PAGE else None
         write_json(resp, {"credentials": shown, "next_after": next_after})
 
 

@@ -111,16 +111,17 @@ class Catalog:
         """The active policies."""
         return self._current().judge
 
-    def page(self, *, after: str, limit: int) -> list[Subject]:
-        """Up to `limit` usable credentials in order of their names, after a name."""
+    def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
+        """Usable credentials among the next `limit` in order of names, and the name to go on after (None: that was all)."""
         known = self._current()
         with reading(self._engine) as tx:
             found = _read_credentials(tx, known, CREDENTIALS.c.name > after, limit=limit)
-        return [
+        usable = [
             Subject(credential=each, module=known.modules[each.entity.module], judge=known.judge)
             for each in found
             if each.entity.module in known.modules
         ]
+        return usable, found[-1].entity.name if len(found) == limit else None
 
     def has_moved(self, credential: str, seen: Subject | None) -> bool:
         """Look again, unless somebody just did; whether what is known now differs from what a request was decided on."""

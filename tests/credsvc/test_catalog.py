@@ -165,7 +165,7 @@ def test_what_cannot_be_used_is_not_there(store: Store, change: str) -> None:
     # Policies name a module's actions: they go before it goes.
     store.change(update(POLICIES).values(text=b""), statements[change])
     assert store.catalog.find("billing-aws") is None
-    assert store.catalog.page(after="", limit=10) == []
+    assert store.catalog.page(after="", limit=10) == ([], None)
 
 
 def test_policies_that_no_longer_fit_do_not_stop_the_service(store: Store) -> None:
@@ -189,11 +189,23 @@ def test_policies_that_never_fitted_are_the_operators_to_mend(store: Store) -> N
 
 def test_pages_are_in_order_of_names(store: Store) -> None:
     store.change(*(insert(CREDENTIALS).values(**_credential(f"c{number}")) for number in range(5)))
-    first = store.catalog.page(after="", limit=3)
-    names = [each.credential.entity.name for each in first]
-    assert names == ["billing-aws", "c0", "c1"]
-    rest = store.catalog.page(after=names[-1], limit=3)
+    first, after = store.catalog.page(after="", limit=3)
+    assert [each.credential.entity.name for each in first] == ["billing-aws", "c0", "c1"]
+    assert after == "c1"
+    rest, after = store.catalog.page(after=after, limit=4)
     assert [each.credential.entity.name for each in rest] == ["c2", "c3", "c4"]
+    assert after is None
+
+
+def test_a_page_with_a_credential_that_cannot_be_used_is_not_the_last(store: Store) -> None:
+    store.change(
+        insert(CREDENTIALS).values(**_credential("c0", module="not-active-yet")),
+        insert(CREDENTIALS).values(**_credential("c1")),
+    )
+    first, after = store.catalog.page(after="", limit=2)
+    assert ([each.credential.entity.name for each in first], after) == (["billing-aws"], "c0")
+    rest, after = store.catalog.page(after=after or "", limit=2)
+    assert ([each.credential.entity.name for each in rest], after) == (["c1"], None)
 
 
 def test_a_store_that_cannot_be_read_is_busy(tmp_path: Path) -> None:
