@@ -48,6 +48,15 @@ class CredentialEntity:
     guessable: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """One rule: its `@id`, whether it forbids, and the actions that it permits by name."""
+
+    rule: str
+    forbids: bool
+    permits: frozenset[str]
+
+
 class PolicySet:
     """Validated policies of one digest; immutable, shared by threads."""
 
@@ -58,8 +67,9 @@ class PolicySet:
         if len(text.encode()) > MAX_POLICY_BYTES:
             raise BadInput(f"the policies are longer than {MAX_POLICY_BYTES} bytes", field="policy")
         whole = f"{GUARDS}\n{text}"
-        self._policies, self._rules, self._named = _parse(whole)
+        self._policies, self._rules = _parse(whole)
         self._guessable = schema.guessable
+        self._unnamed = schema.guessable.difference(*(each.permits for each in self._rules.values()))
         result = cedarpy.validate_policies(whole, schema.text)
         if not result.validation_passed:
             told = "; ".join(str(error.error) for error in result.errors)
@@ -69,7 +79,7 @@ class PolicySet:
     @property
     def rules(self) -> tuple[str, ...]:
         """The rules' ids in order."""
-        return tuple(self._rules.values())
+        return tuple(each.rule for each in self._rules.values())
 
     def decide_use(
         self, agent: AgentEntity, action: str, credential: CredentialEntity, context: Mapping[str, str | int]
@@ -81,12 +91,9 @@ class PolicySet:
         result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
         reasons = result.diagnostics.reasons
         if result.allowed and action in self._guessable:
-            reasons = [reason for reason in reasons if action in self._named[reason]]
+            reasons = [reason for reason in reasons if action in self._rules[reason].permits]
             if not reasons:
-                return Denial(
-                    rule=GUESSABLE_UNNAMED,
-                    reason=f"'{action}' lets passwords be tried, and no policy permits it by name",
-                )
+                return _unnamed(action)
         return self._answer(result.allowed, reasons, result.diagnostics.errors)
 
     def is_guessable(self, action: str) -> bool:
@@ -101,9 +108,10 @@ class PolicySet:
         result = cedarpy.is_authorized_partial(
             _request(agent, action, credential), self._policies, entities, self._schema
         )
-        if result.decision is not cedarpy.Decision.Deny:
-            return Undecided()
-        return self._denial(result.diagnostics.reasons)
+        if result.decision is cedarpy.Decision.Deny:
+            # Here the reasons are all rules that hold already, permits too.
+            return self._denial([each for each in result.diagnostics.reasons if self._rules[each].forbids])
+        return _unnamed(action) if action in self._unnamed else Undecided()
 
     def decide_read(self, agent: AgentEntity, ledger: str) -> Grant | Denial:
         """Decide whether an agent may read a ledger's entries."""
@@ -131,11 +139,18 @@ class PolicySet:
         return Denial(rule=rule, reason=f"policy '{rule}' forbids this")
 
     def _first(self, reasons: list[str]) -> str:
-        return self._rules[min(reasons, key=lambda reason: int(reason.removeprefix("policy")))]
+        return self._rules[min(reasons, key=lambda reason: int(reason.removeprefix("policy")))].rule
 
 
-def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str], dict[str, frozenset[str]]]:
-    """The policies; by position each rule's id, and the actions that it names one by one."""
+def _unnamed(action: str) -> Denial:
+    return Denial(
+        rule=GUESSABLE_UNNAMED,
+        reason=f"'{action}' lets passwords be tried, and no policy permits it by name",
+    )
+
+
+def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, _Rule]]:
+    """The policies, and the rules by their positions."""
     try:
         policies = cedarpy.PolicySet.from_str(text)
         parsed = json.loads(cedarpy.policies_to_json_str(text))
@@ -143,19 +158,23 @@ def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, str], dict[str, froz
         raise BadInput(f"the policies do not parse: {exc}", field="policy") from exc
     if parsed["templates"]:
         raise BadInput("policy templates are not supported: write each rule out", field="policy")
-    rules: dict[str, str] = {}
-    named: dict[str, frozenset[str]] = {}
+    rules: dict[str, _Rule] = {}
     for position, policy in sorted(
         parsed["staticPolicies"].items(), key=lambda kv: int(kv[0].removeprefix("policy"))
     ):
         rule = policy.get("annotations", {}).get("id")
-        if not rule or rule in rules.values():
+        if not rule or any(rule == each.rule for each in rules.values()):
             raise BadInput(f"each policy needs an @id of its own; {position} has {rule!r}", field="policy")
-        rules[position] = rule
-        scope = policy["action"]
-        entities = scope.get("entities", [scope["entity"]] if "entity" in scope else [])
-        named[position] = frozenset(entity["id"] for entity in entities)
-    return policies, rules, named
+        forbids = policy["effect"] == "forbid"
+        permits = frozenset[str]() if forbids else _named_actions(policy["action"])
+        rules[position] = _Rule(rule=rule, forbids=forbids, permits=permits)
+    return policies, rules
+
+
+def _named_actions(scope: Mapping[str, Any]) -> frozenset[str]:
+    """The actions that a rule's scope names one by one."""
+    entities = scope.get("entities", [scope["entity"]] if "entity" in scope else [])
+    return frozenset(entity["id"] for entity in entities)
 
 
 def _uid(kind: str, name: str) -> str:

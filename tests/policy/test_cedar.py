@@ -125,6 +125,22 @@ def test_a_preview_refuses_what_no_context_could_allow_and_decides_nothing_else(
     assert isinstance(refused, Denial)
 
 
+def test_a_preview_names_the_rule_that_forbids_and_not_one_that_permits() -> None:
+    text = '@id("all") permit(principal, action, resource);@id("no") forbid(principal, action, resource);'
+    assert preview_denial(text, SCHEMA) == preview_denial(text, GUESSABLE) == "no"
+
+
+def test_a_preview_refuses_what_lets_passwords_be_tried_and_nobody_permits_by_name() -> None:
+    assert preview_denial('@id("all") permit(principal, action, resource);', GUESSABLE) == GUESSABLE_UNNAMED
+    assert isinstance(PolicySet(PERMIT, GUESSABLE).preview_use(agent(), ACTION, credential()), Undecided)
+
+
+def preview_denial(text: str, schema: PolicySchema) -> str:
+    decision = PolicySet(text, schema).preview_use(agent(), ACTION, credential())
+    assert isinstance(decision, Denial)
+    return decision.rule
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
