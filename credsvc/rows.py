@@ -24,7 +24,7 @@ _POLICY: Final = Statement(select(ACTIVES.c.digest).where(ACTIVES.c.what == "pol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialRow:
-    """What decisions ask of a credential; `sealed` None while its first version waits for the keyholder."""
+    """What decisions ask of a credential; `sealed` None where it was deleted."""
 
     name: str
     version: int

@@ -39,9 +39,9 @@ class Outcome(IntEnum):
     LOADED = 0x6B  # k
     REFUSED = 0x72  # r  the source does not compile under the policy, or its top level raised
     DONE = 0x64  # d
-    RAISED = 0x78  # x  the module raised an ordinary exception
+    RAISED = 0x78  # x  the module raised an ordinary exception, or its value is no JSON
     EXHAUSTED = 0x6D  # m  memory, recursion, or an exception that is none: the worker is to be replaced
-    UNSENDABLE = 0x6F  # o  the module's value is no JSON, or too large
+    UNSENDABLE = 0x6F  # o  the module's value is too large
 
 
 def pack_request(kind: Kind, nonce: bytes, body: bytes) -> bytes:
