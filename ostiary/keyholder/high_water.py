@@ -6,7 +6,8 @@ Layout (48 bytes, written in one pwrite):
     root    32
 
 A write reaches the page cache, not the disk: it survives the death of the process. After a power cut the mark may be older than
-the last tree signed, never newer than the recorder's store, which was durable first. Single use by one process.
+the last tree signed, never newer than the recorder's store, which was durable first. A process's first write is synced, so that
+a power cut never takes the whole mark. Single use by one process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class FileHighWater:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._is_synced = False
 
     def load(self) -> Mark | None:
         """The mark, None for a new file; raises Misconfigured for a damaged one."""
@@ -44,3 +46,6 @@ class FileHighWater:
     def store(self, mark: Mark) -> None:
         """Replace the mark."""
         os.pwrite(self._fd, _LAYOUT.pack(_MAGIC, mark.size, mark.root), 0)
+        if not self._is_synced:
+            os.fsync(self._fd)
+            self._is_synced = True

@@ -5,7 +5,8 @@ Rules:
 - A keyholder that starts anew believes only its own signature (`resume`) and its high-water mark: the size and root of the newest tree it
   ever signed. It signs nothing before its frontier has passed through exactly that tree, so a recorder that shows it an old or another
   history is found out.
-- The mark is stored before a note leaves (`HighWater.store`).
+- The mark is stored before a note leaves (`HighWater.store`). Only a power cut can set it back behind a checkpoint that was stored: then
+  that one is the newest tree signed.
 
 Left to others: which entries may be there at all, and who reads the notes. RFC 6962 section 2; C2SP tlog-checkpoint.
 """
@@ -68,7 +69,10 @@ class Witness:
         )
 
     def resume(self, request: Resume) -> None:
-        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where it is beyond the mark."""
+        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where the mark is missing.
+
+        A checkpoint beyond the mark is newer than it: a power cut has set the mark back, and the signature says what it said.
+        """
         if self._frontier is not None:
             raise Forbidden("the frontier is here already", rule="witness-resume-once")
         if request.size == 0:
@@ -81,8 +85,8 @@ class Witness:
             request.size,
         ) or frontier.root() != checkpoint.root:
             raise Forbidden("the peaks are not those of the checkpoint", rule="witness-resume-root")
-        if self._must_pass is None or frontier.size > self._must_pass.size:
-            raise Forbidden("a checkpoint beyond everything this keyholder signed", rule="witness-high-water")
+        if self._must_pass is None:
+            raise Forbidden("a checkpoint, and no high-water mark beside it", rule="witness-high-water")
         self._frontier = frontier
         self._pass_mark()
 

@@ -88,6 +88,26 @@ def test_a_stored_checkpoint_that_lags_is_caught_up_through_the_mark() -> None:
     assert again.append(12, leaves(12, 1))
 
 
+def test_a_stored_checkpoint_beyond_a_mark_that_a_power_cut_set_back_counts_in_its_place() -> None:
+    high_water = MemoryHighWater()
+    first = started(high_water)
+    first.append(0, leaves(0, 5))
+    older = high_water.mark
+    note = first.append(5, leaves(5, 3))
+    high_water.mark = older
+    again = Witness(origin=ORIGIN, key=KEY, high_water=high_water)
+    again.resume(resume_at(8, note))
+    assert again.append(8, leaves(8, 1))
+    assert high_water.mark == Mark(size=9, root=frontier(9).root())
+
+
+def test_a_checkpoint_without_a_mark_beside_it_is_not_resumed() -> None:
+    note = started(MemoryHighWater()).append(0, leaves(0, 5))
+    with pytest.raises(Forbidden) as caught:
+        Witness(origin=ORIGIN, key=KEY, high_water=MemoryHighWater()).resume(resume_at(5, note))
+    assert caught.value.rule == "witness-high-water"
+
+
 def test_another_history_up_to_the_mark_is_a_fork() -> None:
     again = resumed_behind_its_mark()
     with pytest.raises(Forbidden) as caught:
