@@ -123,6 +123,11 @@ class KeyholderLink:
         self._drop()
         return None
 
+    def give_up(self) -> None:
+        """A batch was not answered within BATCH_TIMEOUT_S: the keyholder must be brought up to date again."""
+        _log.error("keyholder-silent", extra={"after_s": BATCH_TIMEOUT_S})
+        self._drop()
+
     def _drop(self) -> None:
         if self._link is not None and self._link.alive:
             self._hub.end_later(self._link)

@@ -22,7 +22,7 @@ from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
 from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done
 from ostiary.recorder.batch import Placed, Recorder, Turn
-from ostiary.recorder.keyholder_link import RETRY_S, KeyholderLink
+from ostiary.recorder.keyholder_link import BATCH_TIMEOUT_S, RETRY_S, KeyholderLink
 from ostiary.recorder.service import Asked, Service, Settled
 from ostiary.work.answer import Recorded, Refused, encode_answer
 from ostiary.work.ca_items import Alarm
@@ -80,8 +80,10 @@ class RecorderLoop:
         """One round: take events, record what waits, do what is due."""
         for event in self._hub.poll(self._patience()):
             self._handle(event)
+        self._give_up_late()
         if not self._keyholder.ready and not self._keyholder.try_connect():
             self._refuse_all()
+            self._settle_late()
             return
         # First: a load that fills every batch must not keep lists from being published.
         self._do_due()
@@ -229,6 +231,13 @@ class RecorderLoop:
         now_ns = time.monotonic_ns()
         while self._queue and self._queue[0].request.deadline_ns <= now_ns:
             _reply_busy([self._queue.popleft()])
+
+    def _give_up_late(self) -> None:
+        """Begin anew with a keyholder that will not answer a batch any more: it drops what it finds after its deadline."""
+        now_ns = time.perf_counter_ns()
+        if any(now_ns - sent.at_ns > BATCH_TIMEOUT_S * 1e9 for sent in self._in_flight.values()):
+            self._keyholder.give_up()
+            self._busy_in_flight()
 
     def _refuse_all(self) -> None:
         _reply_busy(self._queue)

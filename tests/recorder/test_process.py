@@ -16,6 +16,7 @@ from ostiary.errors import BadInput, Busy, Forbidden, InternalFault
 from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.ledger.verify import verify_log
+from ostiary.recorder import process
 from ostiary.recorder.ledger_reader import LedgerReader
 from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.work.answer import decode_refused
@@ -211,6 +212,32 @@ def test_a_stopped_keyholder_means_busy_and_no_late_answer(
     keyholder.paused = True
     with client(tmp_path, UID) as front, pytest.raises(Busy):
         front.submit(act("lost"), timeout_s=0.3)
+
+
+def test_a_keyholder_that_dropped_a_batch_is_brought_up_to_date(
+    tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "BATCH_TIMEOUT_S", 0.5)
+    submit_when_up(tmp_path, "first")
+    keyholder.paused = True
+    with client(tmp_path, UID) as front, pytest.raises(Busy):
+        front.submit(act("dropped"), timeout_s=0.3)
+    keyholder.drop_taken()
+    keyholder.paused = False
+    assert submit_when_up(tmp_path, "next") == 2
+
+
+def test_answers_are_stored_and_the_recorder_sleeps_while_the_keyholder_is_away(
+    tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "FLUSH_AFTER_S", 1.0)
+    submit_when_up(tmp_path, "first")
+    keyholder.stop()
+    assert recorder.recorder.unsettled
+    eventually(lambda: not recorder.recorder.unsettled)
+    before = recorder.steps
+    time.sleep(0.5)
+    assert recorder.steps - before < 50
 
 
 def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(

@@ -119,6 +119,10 @@ class KeyholderThread(Loop):
         self._taken: list[Request] = []
         self.start()
 
+    def drop_taken(self) -> None:
+        """Forget what was taken, as a keyholder does with what is past its deadline."""
+        self._taken.clear()
+
     def run(self) -> None:
         while self.running:
             self._taken += [event for event in self.hub.poll(0.02) if isinstance(event, Request)]
