@@ -64,9 +64,8 @@ def load(service: Service, agent: Agent, *, connections: int, seconds: float) ->
 def read_stages(service: Service, agent: Agent) -> tuple[Stages, Stages]:
     """The front's and the recorder's numbers so far."""
     time.sleep(SHOWN_S)
-    client = service.client(agent)._http()  # noqa: SLF001 - the fixture of the tests
-    front = client.request("GET", "/metrics").body.decode()
-    client.close()
+    with service.client(agent)._http() as client:  # noqa: SLF001 - the fixture of the tests
+        front = client.request("GET", "/metrics").body.decode()
     return Stages.parse(front), Stages.parse(
         (service.home / "credsvc" / "store" / "recorder.prom").read_text()
     )

@@ -5,14 +5,15 @@
     signed.release["header.authorization"]
 
 The TLS context carries the agent's key and certificate (`ostiary.edge.tls.client_context`, or certmgr's own client); it may be a
-function, asked at each new connection, so that a renewed certificate is used. Thread-safe: each thread has its own connection.
+function, asked at each new connection, so that a renewed certificate is used. Thread-safe: each call that goes on has its own connection,
+and there are no more of them than there were calls at once, however many threads come and go.
 """
 
 from __future__ import annotations
 
 import ssl
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -71,17 +72,19 @@ class SigningClient:
             context=context if callable(context) else lambda: context,
             timeout_s=TIMEOUT_S,
         )
-        self._threads = threading.local()
-        self._clients: list[HTTPClient] = []
+        # Connections that no call uses, the last used at the end; append and pop of a list are atomic.
+        self._idle: list[HTTPClient] = []
 
     def use(self, credential: str, operation: str, request: Mapping[str, Any]) -> Signed:
         """Have an operation done; Forbidden names the rule, BadInput the field, Busy may be tried again."""
-        return self._http().call("POST", _path(credential, operation), {"request": request}, type_=Signed)
+        with self._http() as http:
+            return http.call("POST", _path(credential, operation), {"request": request}, type_=Signed)
 
     def explain(self, credential: str, operation: str, request: Mapping[str, Any]) -> Explanation:
         """Ask what `use` would sign."""
         path = f"{_path(credential, operation)}/explain"
-        return self._http().call("POST", path, {"request": request}, type_=Explanation)
+        with self._http() as http:
+            return http.call("POST", path, {"request": request}, type_=Explanation)
 
     def credentials(self) -> list[dict[str, Any]]:
         """What this agent may use, in order of names."""
@@ -89,7 +92,8 @@ class SigningClient:
         after = ""
         while True:
             path = f"/v1/credentials?after={quote(after, safe='')}"
-            page: dict[str, Any] = self._http().call("GET", path, type_=dict[str, Any])
+            with self._http() as http:
+                page: dict[str, Any] = http.call("GET", path, type_=dict[str, Any])
             found += page["credentials"]
             after = page["next_after"] or ""
             if not after:
@@ -97,15 +101,19 @@ class SigningClient:
 
     def close(self) -> None:
         """Close all connections; no thread may be in a call. The next call makes a new one."""
-        for client in self._clients:
-            client.close()
+        while self._idle:
+            self._idle.pop().close()
 
-    def _http(self) -> HTTPClient:
-        client: HTTPClient | None = getattr(self._threads, "client", None)
-        if client is None:
-            client = self._threads.client = HTTPClient(self._connect, host=self._host)
-            self._clients.append(client)
-        return client
+    @contextmanager
+    def _http(self) -> Iterator[HTTPClient]:
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = HTTPClient(self._connect, host=self._host)
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
 
 
 def _path(credential: str, operation: str) -> str:

@@ -139,7 +139,8 @@ class Service:
 
     def get(self, agent: Agent, path: str) -> Any:
         """GET a JSON resource as an agent."""
-        return self.client(agent)._http().call("GET", path, type_=dict[str, Any])
+        with self.client(agent)._http() as http:
+            return http.call("GET", path, type_=dict[str, Any])
 
     def approve(self, module: str | Path) -> None:
         """Propose and approve a module of the library, or one in a folder."""
