@@ -4,6 +4,8 @@ Rules:
 - stdout carries the result and nothing else: with --json one JSON document, otherwise text for people.
 - An error is one sentence and, where an operator must act, what to do next; with --json the problem document (RFC 9457).
 - Internal faults show their message, never a traceback's values; nothing here prints a secret, because none is passed in.
+- What is shown was written by others (agents, module authors): a character that would steer the terminal or turn the text's direction is
+  written as its escape, and nothing is markup.
 """
 
 from __future__ import annotations
@@ -35,19 +37,32 @@ _NEXT: dict[type[OstiaryError], str] = {
 def emit(value: Any, *, human: RenderableType | None = None) -> None:
     """Write a command's result: `value` as JSON with --json, else `human` (a string or anything rich can draw)."""
     if current().json or human is None:
-        click.echo(json.dumps(value, ensure_ascii=False, indent=None if current().json else 2))
+        indent = None if current().json else 2
+        text = json.dumps(value, ensure_ascii=False, indent=indent)
+        click.echo(text if plain(text) == text else json.dumps(value, indent=indent))
     elif isinstance(human, str):
-        click.echo(human)
+        click.echo(plain(human))
     else:
         from rich.console import Console
 
-        Console().print(human)
+        Console(markup=False, emoji=False).print(human)
 
 
 def note(text: str) -> None:
     """Tell a person what is going on, on stderr; silent with --json."""
     if not current().json:
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
+
+
+def plain(text: str) -> str:
+    """The text with everything but printable characters, line ends and tabs written as Python escapes."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> RenderableType:
@@ -59,7 +74,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Renderab
     for column in columns:
         drawn.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        drawn.add_row(*("" if row.get(column) is None else plain(str(row[column])) for column in columns))
     return drawn
 
 
@@ -90,7 +105,7 @@ def report(error: OstiaryError, *, as_json: bool) -> None:
         lines.append(f"  rule: {error.rule}")
     if type(error) in _NEXT:
         lines.append(f"  next: {_NEXT[type(error)]}")
-    click.echo("\n".join(lines), err=True)
+    click.echo(plain("\n".join(lines)), err=True)
 
 
 def report_usage(error: click.ClickException, *, as_json: bool) -> None:

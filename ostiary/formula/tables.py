@@ -35,10 +35,11 @@ class Table:
             raise self.error(key, "no such key (it is unknown here)")
 
     def text(self, key: str, wanted: str) -> str:
-        """One line of text that the regular expression `wanted` describes."""
+        """One line of printable text that the regular expression `wanted` describes."""
         value = self._values.pop(key, None)
-        if type(value) is not str or re.fullmatch(wanted, value) is None:
-            raise self.error(key, f"text that matches {wanted}")
+        # An approver reads it: nothing in it may steer a terminal or turn the text's direction.
+        if type(value) is not str or re.fullmatch(wanted, value) is None or not value.isprintable():
+            raise self.error(key, f"printable text that matches {wanted}")
         return value
 
     def long_text(self, key: str) -> str:

@@ -37,6 +37,8 @@ CHANGES = [
     ('version = "1.0.0"', "", "manifest.version"),
     ('name = "example"', 'name = "Example"', "manifest.name"),
     ('summary = "an example"', "summary = 7", "manifest.summary"),
+    ('summary = "an example"', 'summary = "an \\u001b[8mexample"', "manifest.summary"),
+    ('summary = "an example"', 'summary = "an \\u202eexample"', "manifest.summary"),
     ('summary = "an example"', 'summary = "an example"\nowner = "x"', "manifest.owner"),
     ('summary = "an example"', 'summary = "x"\nhosts = "h"', "manifest.hosts"),
     ('summary = "an example"', 'summary = "x"\nhosts = ["H"]', "manifest.hosts"),
