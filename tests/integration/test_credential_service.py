@@ -51,7 +51,6 @@ def client(service: Service, agent: Agent) -> SigningClient:
 
 
 def _http(client: SigningClient) -> HTTPClient:
-    """A connection that the client keeps, for requests that it does not make."""
     with client._http() as http:
         return http
 
