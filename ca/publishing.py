@@ -35,10 +35,9 @@ COMPLETE: Final = -1
 """The shard number of the list of all."""
 VALIDITY: Final = timedelta(hours=24)
 REFRESH_S: Final = 12 * 3600
-MAX_LISTS_BYTES: Final = 256 * 1024
-"""Lists of one batch, beyond the first."""
-MAX_COMPLETE_BYTES: Final = 384 * 1024
-"""Below a channel's frame where SO_SNDBUF can't be raised (425,952 bytes): about 8,000 unexpired revoked certificates."""
+MAX_LIST_BYTES: Final = 384 * 1024
+"""Lists of one batch, and the complete one: below a channel's frame where SO_SNDBUF can't be raised (425,952 bytes). About 7,400
+unexpired revoked certificates; a shard never has as many (ca/shards.py)."""
 KEPT_S: Final = 24 * 3600
 LOST_AFTER_S: Final = 5
 RETIRE_EVERY_S: Final = 3600
@@ -56,7 +55,7 @@ class _Entries:
 
 @dataclass(frozen=True, slots=True)
 class _Unsigned:
-    """A list whose signature is on its way."""
+    """A list whose signature is on its way, or was stored in a turn that may still fail."""
 
     tbs: bytes
     since_s: int
@@ -80,11 +79,12 @@ class Publisher:
             self._look_at_start(tx)
         self._retire(tx, now_s)
         self._look_at_feed(tx)
-        self._look_for_lost(now_s)
+        self._look_for_lost(tx, now_s)
         items: list[PublishCRL] = []
         size = 0
+        is_full = False
         for row in self._waiting(tx, now_s):
-            is_late = row.this_update >= now_s or size > MAX_LISTS_BYTES
+            is_late = row.this_update >= now_s or is_full
             if is_late and row.shard != COMPLETE:
                 self._dirty.add(COMPLETE)  # it has to wait for this one
             if is_late or (
@@ -92,8 +92,12 @@ class Publisher:
             ):
                 continue
             item, tbs = self._list(tx, row, now_s)
-            if row.shard == COMPLETE and len(tbs) > MAX_COMPLETE_BYTES:
+            if row.shard == COMPLETE and len(tbs) > MAX_LIST_BYTES:
                 self._leave_out(tx, row, now_s, len(tbs))
+                continue
+            is_full = bool(items) and size + len(tbs) > MAX_LIST_BYTES
+            if is_full:
+                self._dirty.add(COMPLETE)
                 continue
             self._unsigned[row.shard, item.number] = _Unsigned(tbs, now_s)
             items.append(item)
@@ -123,7 +127,7 @@ class Publisher:
 
     def signed(self, tx: Connection, item: PublishCRL, signature: bytes) -> None:
         """Keep a signed list for whoever serves it."""
-        found = self._unsigned.pop((item.shard, item.number), None)
+        found = self._unsigned.get((item.shard, item.number))
         if found is not None:
             newer = (CRLS.c.shard == item.shard) & (CRLS.c.signed_number < item.number)
             der = assemble_crl(found.tbs, self._issuer, signature)
@@ -164,12 +168,13 @@ class Publisher:
             self._entries.pop(shard, None)
             self._dirty.discard(shard)
 
-    def _look_for_lost(self, now_s: int) -> None:
-        """A list without its signature after some seconds is made anew, under the next number."""
-        for (shard, number), unsigned in list(self._unsigned.items()):
-            if now_s - unsigned.since_s > LOST_AFTER_S:
-                del self._unsigned[shard, number]
-                self._dirty.add(shard)
+    def _look_for_lost(self, tx: Connection, now_s: int) -> None:
+        """Forget lists after some seconds; one without its signature in the store by then is made anew, under the next number."""
+        late = [key for key, unsigned in self._unsigned.items() if now_s - unsigned.since_s > LOST_AFTER_S]
+        for shard, number in late:
+            del self._unsigned[shard, number]
+            lost = (CRLS.c.shard == shard) & (CRLS.c.signed_number < number)
+            self._dirty |= set(tx.execute(select(CRLS.c.shard).where(lost)).scalars())
 
     def _waiting(self, tx: Connection, now_s: int) -> list[CRLRow]:
         """The lists that are due, the complete one (-1) last."""
@@ -217,6 +222,6 @@ class Publisher:
         return item, tbs
 
     def _leave_out(self, tx: Connection, row: CRLRow, now_s: int, size_bytes: int) -> None:
-        _log.warning("complete-list-too-large", size_bytes=size_bytes, limit_bytes=MAX_COMPLETE_BYTES)
+        _log.warning("complete-list-too-large", size_bytes=size_bytes, limit_bytes=MAX_LIST_BYTES)
         store_crl(tx, replace(row, through=self._seen, refresh_at=now_s + REFRESH_S))
         self._dirty.discard(COMPLETE)

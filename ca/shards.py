@@ -1,4 +1,4 @@
-"""Which CRL a certificate belongs to: shards filled in order of issue, at most 10^4 certificates each.
+"""Which CRL a certificate belongs to: shards filled in order of issue, at most 7,000 certificates each.
 
 Rules:
 - A certificate names its shard for life (its CRL distribution point), so a shard is chosen before signing.
@@ -6,7 +6,8 @@ Rules:
   (CLOSE_AT, or MAX_AGE after its first certificate) before it is full (CAPACITY): late ones still fit.
 - A shard's CRL is needed until the last of its certificates has expired; then it is dropped whole.
 
-Why 10^4: a CRL entry is about 40 bytes, so the worst shard stays below half a megabyte (PLATFORM notes: 53 B per entry).
+Why 7,000: an entry with a reason has 53 bytes, and the list of a shard that is revoked whole must fit into one frame to the keyholder
+where SO_SNDBUF can't be raised (425,952 bytes; MAX_LIST_BYTES in ca/publishing.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Final, NewType
 
 ShardNumber = NewType("ShardNumber", int)
 
-CAPACITY: Final = 10_000
-CLOSE_AT: Final = 9_000
+CAPACITY: Final = 7_000
+CLOSE_AT: Final = 6_000
 MAX_AGE: Final = timedelta(hours=1)
 
 

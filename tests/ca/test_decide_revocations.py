@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ca.rows import CertificateRow
+from ca.shards import CAPACITY
 from ostiary.work.ca_items import FrontCertificate, Refuse, ResponderCertificate
 from tests.ca.desk import NODE, Desk, key, kinds, peer
 
@@ -91,9 +92,9 @@ def test_an_end_by_an_older_generation_ends_the_newer(desk: Desk) -> None:
 
 def test_a_shard_is_full_at_its_capacity(desk: Desk) -> None:
     desk.enrolled()
-    desk.rows.shards[1] = replace(desk.rows.shards[1], count=9_999)
+    desk.rows.shards[1] = replace(desk.rows.shards[1], count=CAPACITY - 1)
     row = desk.enrolled()
-    assert desk.rows.shards[1].count == 10_000
+    assert desk.rows.shards[1].count == CAPACITY
     assert desk.rule(desk.renew(row)) == "certificate-shard"
     assert not desk.rule(desk.renew(row, shard=2))
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import Engine, select, update
 
+from ca import publishing
 from ca.publishing import COMPLETE, LOST_AFTER_S, REFRESH_S, Publisher
 from ca.recording import CAService, CASettings
 from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
@@ -231,6 +232,34 @@ def test_a_turn_that_was_undone_leaves_its_lists_due(office: Office) -> None:
         raise Undone
     office.desk.wait(LOST_AFTER_S + 1)
     assert [shard for shard, _, _ in office.publish()] == [COMPLETE]
+
+
+def test_a_signature_whose_turn_was_undone_is_stored_with_the_next(office: Office) -> None:
+    signed = office.decide(*office.due())
+    results = [Settled(item=each.item, index=0, output=_signature(each)) for each in signed]
+    with office.engine.connect() as tx:
+        office.service.settle(tx, results)
+        tx.rollback()
+    office.settle(signed)
+    assert office.crl(COMPLETE).is_signature_valid(CA.key.public_key())
+    office.desk.wait(LOST_AFTER_S + 1)
+    assert office.publish() == []
+
+
+def test_lists_that_do_not_fit_into_one_batch_follow_in_the_next(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serials = [office.issue(TOKEN)]
+    office.desk.wait(3700)
+    office.do(office.desk.mint(token_id="b" * 16))
+    item = office.desk.redeem(token_id="b" * 16, shard=2, spki_digest=key(2))
+    assert office.do(item)[0].verdict.decision == "authorized"
+    serials.append(item.certificate.serial)
+    office.publish()
+    office.desk.wait(1)
+    office.do(*(office.desk.revoke(serial) for serial in serials))
+    monkeypatch.setattr(publishing, "MAX_LIST_BYTES", len(office.crl(1).tbs_certlist_bytes) + 100)
+    assert [office.publish() for _ in range(4)] == [[(2, 2, 1)], [(1, 2, 1)], [(COMPLETE, 2, 2)], []]
 
 
 def test_what_was_not_proven_in_time_is_due(office: Office) -> None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from ca.crl import ReasonCode, build_entry, build_tbs_cert_list
+from ca.publishing import MAX_LIST_BYTES
 from ca.shards import (
     CAPACITY,
     CLOSE_AT,
@@ -17,6 +19,8 @@ from ca.shards import (
     is_retired,
     with_one_more,
 )
+from ostiary.keyholder.certificate_guard import MAX_SERIAL_BITS, MAX_SHARD
+from tests.ca.builders import CONFIG, AuthorityForTests
 from tests.ostiary.builders import NOW
 
 
@@ -28,6 +32,20 @@ def test_a_shard_is_closed_before_it_is_full() -> None:
     assert not is_admitted(full)
     with pytest.raises(AssertionError):
         with_one_more(full, NOW)
+
+
+def test_the_list_of_a_shard_that_was_revoked_whole_fits_into_one_frame_to_the_keyholder() -> None:
+    longest = (1 << MAX_SERIAL_BITS) - 1
+    entry = build_entry(serial_number=longest, revoked_at=NOW, reason=ReasonCode.keyCompromise)
+    tbs = build_tbs_cert_list(
+        AuthorityForTests().crl_issuer,
+        [entry] * CAPACITY,
+        crl_number=1 << 62,
+        this_update=NOW,
+        next_update=NOW + timedelta(days=1),
+        shard_url=f"{CONFIG.crl_base_url}{MAX_SHARD}.crl",
+    )
+    assert len(tbs) <= MAX_LIST_BYTES
 
 
 def test_an_old_shard_is_closed_and_an_empty_one_is_not() -> None:
