@@ -65,10 +65,10 @@ class ScopeWatch:
         watched: set[ProcessKey] = set()
         for record in records:
             scope = self._scope_of(record)
-            if scope is not None and self._still_there(record, scope):
-                watched |= _roots(scope)
-            elif scope is None and self._is_unclaimed_too_long(record):
+            if self._is_unclaimed_too_long(record):
                 self._agents.scope_ended(record.agent)
+            elif scope is not None and self._still_there(record, scope):
+                watched |= _roots(scope)
         self._watch(watched)
 
     @staticmethod
@@ -99,7 +99,9 @@ class ScopeWatch:
         return is_foreign
 
     def _is_unclaimed_too_long(self, record: Record) -> bool:
-        return record.claim_by is not None and self._clock.now() >= record.claim_by
+        if record.binding is not None or record.claim_by is None:
+            return False
+        return self._clock.now() >= record.claim_by
 
     def _watch(self, wanted: set[ProcessKey]) -> None:
         # Who has ended stays readable and would wake us for ever.

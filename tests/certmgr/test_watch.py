@@ -105,9 +105,11 @@ def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Po
         watching.stop()
 
 
-def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("is_named", [False, True])
+def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes], is_named: bool) -> None:
     clock = FakeClock()
-    watching = Watching(record(claim_by=NOW + timedelta(minutes=10)), clock)
+    named = pinned(VIEW, parent.pid, None).key if is_named else None
+    watching = Watching(record(claim_by=NOW + timedelta(minutes=10), named=named), clock)
     try:
         time.sleep(0.3)
         assert watching.agents.ended == []
