@@ -209,7 +209,8 @@ class Agents:
         """Who has a certificate of its own is no part of its spawner any more."""
         for each in self._table.live():
             if each.agent != agent and each.binding is not None:
-                self.rescope(each.agent, without(self._view, each.binding.scope, scope))
+                seen = each.binding.scope
+                self.rescope(each.agent, seen, without(self._view, seen, scope))
 
     def _find(self, token: Token | None, agent: str | None) -> Record:
         if token is not None:
@@ -329,12 +330,13 @@ class Agents:
                 self._put(record)
             return record
 
-    def rescope(self, agent: str, scope: Scope) -> None:
-        """Keep what became known of an agent's processes."""
+    def rescope(self, agent: str, seen: Scope, scope: Scope) -> None:
+        """Keep what became known of an agent's processes, unless its scope is another than was `seen` when that was looked for."""
         with self._lock:
             record = self._table.get(agent)
-            if record is not None and record.binding is not None and record.binding.scope != scope:
-                self._put(replace(record, binding=replace(record.binding, scope=scope)))
+            if record is None or record.binding is None or record.binding.scope != seen or scope == seen:
+                return
+            self._put(replace(record, binding=replace(record.binding, scope=scope)))
 
     # --- reading ---
 

@@ -81,8 +81,8 @@ class ScopeWatch:
         if isinstance(scope, ProcessScope) and record.binding is not None:
             known = frozenset({scope.root, *scope.members})
             children = self._view.children(known, is_foreign=self._foreign_to(known))
-            scope = refresh(self._view, scope, children)
-            self._agents.rescope(record.agent, scope)
+            seen, scope = scope, refresh(self._view, scope, children)
+            self._agents.rescope(record.agent, seen, scope)
         if is_alive(self._view, scope, self._clock.now()):
             return True
         self._agents.scope_ended(record.agent)

@@ -14,7 +14,7 @@ from certmgr.issued import Issued
 from certmgr.keys import Names
 from certmgr.lifecycle import Action, Due, Proven, Refused, SignedActive, SignedPending
 from certmgr.record import Record
-from certmgr.scopes import Process
+from certmgr.scopes import Process, ProcessScope
 from ostiary.capabilities import parse_capabilities
 from ostiary.errors import BadInput, Busy, Conflict, Forbidden, NotFound, Unauthenticated
 from ostiary.identity import parse_agent_id, parse_subsystem
@@ -188,6 +188,22 @@ def test_a_child_loses_its_parents_identity_with_its_own(site: Site) -> None:
     site.agents.claim(claim_of(child), token=token(1), agent=None, wait_s=0)
     with pytest.raises(Forbidden, match="is another agent"):
         site.agents.claim(claim_of(child, has_token=False), token=None, agent=CONTROLLER, wait_s=0)
+
+
+def test_a_look_that_began_before_does_not_bring_a_child_back(site: Site) -> None:
+    child = site.machine.add(30, parent=20)
+    before = ProcessScope(root=site.controller.key)
+    known = replace(before, members=frozenset({child.key}))
+    site.agents.rescope(CONTROLLER, before, known)
+    site.spawn()
+    site.installed()
+    site.agents.claim(claim_of(child), token=token(1), agent=None, wait_s=0)
+    # The watch looked while the child was one of its parent's, and says so now.
+    site.agents.rescope(CONTROLLER, known, replace(known, members=known.members | {site.machine.add(31).key}))
+    controller = site.agents.get(CONTROLLER)
+    assert controller is not None
+    assert controller.binding is not None
+    assert controller.binding.scope == before
 
 
 def test_the_end_of_a_scope_revokes_but_lets_a_controller_come_back(site: Site) -> None:

@@ -42,7 +42,7 @@ class FakeAgents:
     def scope_ended(self, agent: str) -> None:
         self.ended.append(agent)
 
-    def rescope(self, _agent: str, scope: Scope) -> None:
+    def rescope(self, _agent: str, _seen: Scope, scope: Scope) -> None:
         self.record = record(binding=Binding(uid=0, scope=scope))
 
 
