@@ -54,7 +54,8 @@ class LinuxProcesses:
         try:
             events = (directory / "cgroup.events").read_text()
             inode = directory.stat().st_ino
-            is_leaf = not any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(directory))
+            with os.scandir(directory) as entries:
+                is_leaf = not any(entry.is_dir(follow_symlinks=False) for entry in entries)
         except OSError:
             return None
         return Cgroup(path=path, inode=inode, is_leaf=is_leaf, populated="populated 1" in events)
@@ -77,8 +78,8 @@ class LinuxProcesses:
     def _children_of(pid: int) -> list[int]:
         children: list[int] = []
         # proc_tid_children(5): children belong to the thread that forked them.
-        with contextlib.suppress(OSError):
-            for task in os.scandir(_PROC / str(pid) / "task"):
+        with contextlib.suppress(OSError), os.scandir(_PROC / str(pid) / "task") as tasks:
+            for task in tasks:
                 with contextlib.suppress(OSError):
                     children += map(int, Path(task.path, "children").read_text().split())
         return children
