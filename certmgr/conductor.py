@@ -56,6 +56,8 @@ _FINAL_RULES: Final = frozenset(
         "certificate-unknown",
     }
 )
+# What the recorder says where the front still saw the manager's certificate before its renewal.
+_NOT_THE_MANAGER: Final = frozenset({"spawn-not-manager", "retire-stranger"})
 _log = logging.getLogger("ostiary.certmgr")
 
 
@@ -191,8 +193,12 @@ class Conductor:
         for serial_number in serial_numbers(record):
             try:
                 self._authority.retire(self._manager(), serial_number)
-            except (Conflict, NotFound):  # revoked already, or gone
+            except (Conflict, NotFound):
                 continue
+            except Forbidden as exc:
+                # With a field it is about the manager's own certificate. The first end takes the whole lineage.
+                if exc.rule != "certificate-revoked" or exc.field is not None:
+                    raise
         return Retired()
 
     def _manager(self) -> bytes:
@@ -218,7 +224,16 @@ def _wanted(record: Record, generation: Generation) -> Wanted:
     )
 
 
+def _is_about_the_manager(exc: OstiaryError, action: Action) -> bool:
+    """Whether it is not the agent that was refused: the manager was renewed a moment ago, or has to be."""
+    if action not in {Action.ASK, Action.RETIRE}:
+        return False
+    return exc.field == "certificate" or (isinstance(exc, Forbidden) and exc.rule in _NOT_THE_MANAGER)
+
+
 def _event_of(exc: OstiaryError, action: Action) -> Event:
+    if _is_about_the_manager(exc, action):
+        return Unavailable()
     match exc:
         case Busy() | InternalFault() | Misconfigured():
             return Unavailable()

@@ -234,7 +234,46 @@ def test_a_spawn_waits_for_the_manager_itself() -> None:
     assert stage.state(CHILD) == "active"
 
 
-@pytest.mark.parametrize("error", [Busy("down"), Unauthenticated("who are you")], ids=str)
+OF_THE_MANAGER = [
+    Forbidden("superseded", rule="certificate-superseded", field="certificate"),
+    Forbidden("revoked", rule="certificate-revoked", field="certificate"),
+    Unauthenticated("expired", field="certificate"),
+]
+
+
+@pytest.mark.parametrize("error", [*OF_THE_MANAGER, Forbidden("no", rule="spawn-not-manager")], ids=str)
+def test_a_spawn_survives_that_its_manager_was_just_renewed(stage: Stage, error: OstiaryError) -> None:
+    stage.settle()
+    stage.authority.fail["spawn"] = error
+    stage.spawn()
+    stage.settle()
+    assert stage.state(CHILD) == "active"
+
+
+def test_an_end_that_its_lineage_had_before_is_no_refusal(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.settle()
+    stage.spawn()
+    stage.settle()
+    stage.authority.fail["retire"] = Forbidden("revoked already", rule="certificate-revoked")
+    stage.agents.apply(CHILD, ScopeEnded())
+    caplog.clear()
+    stage.settle()
+    assert stage.state(CHILD) == "ended"
+    assert "the authority did not do it" not in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Busy("down"),
+        Unauthenticated("who are you"),
+        *OF_THE_MANAGER,
+        Forbidden("no", rule="retire-stranger"),
+    ],
+    ids=str,
+)
 def test_an_end_is_told_until_it_is_heard(stage: Stage, error: OstiaryError) -> None:
     stage.settle()
     stage.spawn()
