@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ostiary.edge.channel import Status
 from ostiary.edge.hub import Hub, Request
+from ostiary.errors import BadInput
 from ostiary.keyholder.engine import Evaluator, Keyholder
 from ostiary.keyholder.high_water import FileHighWater
 from ostiary.keyholder.keys import load_ledger_key
@@ -67,4 +68,9 @@ def _answer(keyholder: Keyholder, request: Request) -> None:
     answer = keyholder.answer(request.body)
     if isinstance(answer, Refusal):
         _log.error("refused", extra={"reason": answer.reason, "pid": request.peer.pid})
-    request.reply(Status.OK, encode_message(answer))
+    try:
+        request.reply(Status.OK, encode_message(answer))
+    except BadInput as exc:
+        # The outputs of a batch may exceed a frame together; that must not end the keyholder.
+        _log.error("refused", extra={"reason": exc.message, "pid": request.peer.pid})
+        request.reply(Status.OK, encode_message(Refusal(reason=f"answer-too-large: {exc.message}")))

@@ -1,0 +1,57 @@
+"""The keyholder's end of its channel."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.edge.channel import MAX_FRAME_BYTES, Client
+from ostiary.edge.hub import Hub, Request
+from ostiary.keyholder.engine import Keyholder
+from ostiary.keyholder.process import _answer
+from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, decode_answer, encode_message
+
+UID = frozenset({os.getuid()})
+
+
+class Verbose(Keyholder):
+    """Answers with more than a channel takes."""
+
+    def __init__(self) -> None:
+        """It needs no keys."""
+
+    def answer(self, body: bytes) -> Done:
+        return Done(note=b"", results=(Result(output=bytes(MAX_FRAME_BYTES)),))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    hub = Hub()
+    hub.listen(tmp_path / "k", channel="recorder", allowed_uids=UID)
+    stopped = threading.Event()
+
+    def serve() -> None:
+        while not stopped.is_set():
+            for event in hub.poll(0.02):
+                if isinstance(event, Request):
+                    _answer(Verbose(), event)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    made = Client(tmp_path / "k", expected_uids=UID)
+    yield made
+    made.close()
+    stopped.set()
+    thread.join()
+    hub.close()
+
+
+def test_an_answer_that_is_too_large_is_a_refusal_and_the_keyholder_goes_on(client: Client) -> None:
+    for _ in range(2):
+        answer = decode_answer(client.call(encode_message(Hello()), timeout_s=1.0).body)
+        assert isinstance(answer, Refusal)
+        assert answer.reason.startswith("answer-too-large: ")
