@@ -1,7 +1,7 @@
 """Where workers are made and buried: fork, lock down, keep one ready, wait for their ends.
 
 Rules:
-- A worker is handed out only after it reported `locked`; a failed lock-down is buried and raised.
+- A worker is handed out only after it reported `locked`; a failed lock-down is buried and raised, as is a machine that gives no process.
 - Every process made here is waited for here: a pid stays ours until then, so that a kill never meets another's.
 - As root each worker gets a numeric user of its own, the one longest unused; otherwise all are the zygote's user.
 - One thread. Locking takes about 5 ms, in which the zygote does nothing else; a spare hides that from callers.
@@ -103,13 +103,12 @@ class Nursery:
         if len(self._alive) >= MAX_WORKERS:
             raise LockdownError("too many workers", 0)
         uid = self._free_uids.pop() if self._free_uids else None
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        status_read, status_write = os.pipe()
-        child = os.fork()
-        if child == 0:
-            self._become_worker(theirs.fileno(), status_write, uid)
-        theirs.close()
-        os.close(status_write)
+        try:
+            child, ours, status_read = self._fork(uid)
+        except OSError as exc:
+            if uid is not None:
+                self._free_uids.append(uid)
+            raise LockdownError("make a process", exc.errno or 0) from exc
         with os.fdopen(status_read, encoding="ascii", errors="replace") as status:
             first = status.readline()
             pid = _read_pid(first, child)
@@ -126,6 +125,21 @@ class Nursery:
             failed = [line.removeprefix("failed ") for line in reports if line.startswith("failed ")]
             raise LockdownError(failed[0] if failed else "it ended without a report", 0)
         return worker
+
+    def _fork(self, uid: int | None) -> tuple[int, socket.socket, int]:
+        """Make a child that becomes a worker: its pid, our end of its channel, and where its report is read."""
+        with contextlib.ExitStack() as failed, contextlib.ExitStack() as theirs:
+            ours, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failed.callback(ours.close)
+            theirs.callback(channel.close)
+            status_read, status_write = os.pipe()
+            failed.callback(os.close, status_read)
+            theirs.callback(os.close, status_write)
+            child = os.fork()
+            if child == 0:
+                self._become_worker(channel.fileno(), status_write, uid)
+            failed.pop_all()
+        return child, ours, status_read
 
     def _become_worker(self, channel_fd: int, status_fd: int, uid: int | None) -> NoReturn:
         """In the child: lock down and serve."""
