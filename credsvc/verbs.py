@@ -40,8 +40,11 @@ from ostiary.work.credential_items import (
 from ostiary.work.item import Operator
 
 Json = dict[str, Any]
-_CREDENTIALS: Final = select(CREDENTIALS).where(CREDENTIALS.c.sealed.is_not(None))
-"""Without those that were deleted."""
+_SHOWN: Final = ("name", "version", "module", "owner", "labels", "shareable", "ceiling", "disabled")
+_CREDENTIALS: Final = select(*(CREDENTIALS.c[name] for name in _SHOWN)).where(
+    CREDENTIALS.c.sealed.is_not(None)
+)
+"""What is in clear, without those that were deleted."""
 
 
 class _Named(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -129,9 +132,8 @@ class _Verbs:
 
     def list_credentials(self, _operator: Operator, _arguments: Json) -> list[Json]:
         with self._engine.begin() as tx:
-            return [
-                _credential(row) for row in tx.execute(_CREDENTIALS.order_by(CREDENTIALS.c.name)).mappings()
-            ]
+            found = tx.execute(_CREDENTIALS.order_by(CREDENTIALS.c.name)).mappings()
+            return [dict(row) for row in found]
 
     def show_credential(self, _operator: Operator, arguments: Json) -> Json:
         name = arguments_of(arguments, _Named).name
@@ -139,7 +141,7 @@ class _Verbs:
             row = tx.execute(_CREDENTIALS.where(CREDENTIALS.c.name == name)).mappings().first()
         if row is None:
             raise NotFound(f"there is no credential '{name}'")
-        return _credential(row)
+        return dict(row)
 
     def disable_credential(self, operator: Operator, arguments: Json) -> Json:
         item = DisableCredential(operator=operator, credential=arguments_of(arguments, _Named).name)
@@ -268,8 +270,3 @@ def _check_text(source: bytes) -> None:
         source.decode()
     except UnicodeDecodeError as exc:
         raise BadInput("the module's code is not UTF-8", field="source") from exc
-
-
-def _credential(row: Mapping[Any, Any]) -> Json:
-    shown = ("name", "version", "module", "owner", "labels", "shareable", "ceiling", "disabled")
-    return {name: row[name] for name in shown}
