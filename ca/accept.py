@@ -42,11 +42,6 @@ class AcceptedCSR:
     spki_der: bytes
 
     @property
-    def digest(self) -> bytes:
-        """SHA-256 of the request's DER: the same token with the same request gives the same certificate."""
-        return hashlib.sha256(self.csr_der).digest()
-
-    @property
     def spki_digest(self) -> str:
         """SHA-256 of SubjectPublicKeyInfo, lower-case hex."""
         return hashlib.sha256(self.spki_der).hexdigest()
