@@ -2,7 +2,7 @@
 
 Rules:
 - A bucket holds `burst` tokens and gains `rate_per_s`; who finds it empty is told how long to wait.
-- The table is bounded: what is full again is forgotten first, and under a flood of sources the oldest go. A forgotten source
+- The table is bounded: what took nothing for the longest time is forgotten first, empty or not. A forgotten source
   starts with a full bucket, so an attacker with many addresses gains what many addresses are worth anyway.
 
 What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py, credsvc/peers.py), and what is
