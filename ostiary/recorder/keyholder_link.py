@@ -140,7 +140,9 @@ class KeyholderLink:
             if state.fresh:
                 state = _expect(State, _call(client, self._resumption()))
             self._show_missed(client, state)
-            _expect(Primed, _call(client, Prime(documents=tuple(self._documents()))))
+            # One by one: together they would end at a channel's frame.
+            for document in self._documents():
+                _expect(Primed, _call(client, Prime(documents=(document,))))
         finally:
             client.close()
 

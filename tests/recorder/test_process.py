@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from ostiary.edge.channel import Client, Status
+from ostiary.edge.channel import MAX_FRAME_BYTES, Client, Status
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault
+from ostiary.keyholder.protocol import Document
 from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.ledger.verify import verify_log
@@ -21,7 +22,7 @@ from ostiary.recorder.ledger_reader import LedgerReader
 from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.work.answer import decode_refused
 from ostiary.work.ca_items import Activate, Alarm, VoidToken
-from ostiary.work.item import Operator, encode_item
+from ostiary.work.item import Operator, RawItem, encode_item
 from tests.recorder.toy import KEY, LEDGER, NOTES, ORIGIN, KeyholderThread, RecorderThread, client
 
 UID = os.getuid()
@@ -238,6 +239,19 @@ def test_answers_are_stored_and_the_recorder_sleeps_while_the_keyholder_is_away(
     before = recorder.steps
     time.sleep(0.5)
     assert recorder.steps - before < 50
+
+
+def test_a_keyholder_is_shown_documents_that_no_frame_takes_together(
+    tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread
+) -> None:
+    submit_when_up(tmp_path, "first")
+    keyholder.stop()
+    size = MAX_FRAME_BYTES // 4
+    recorder.documents = [Document(approval=RawItem(bytes([n])), manifest=bytes(size)) for n in range(5)]
+    second = KeyholderThread(tmp_path, UID)
+    submit_when_up(tmp_path, "next")
+    second.stop()
+    assert second.evaluator.documents == recorder.documents
 
 
 def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(

@@ -80,12 +80,15 @@ class ToyService:
 
 
 class ToyEvaluator:
-    """Echoes."""
+    """Echoes, and keeps documents."""
 
     decoder = ItemDecoder((Activate,))
 
+    def __init__(self) -> None:
+        self.documents: list[Document] = []
+
     def prime(self, document: Document, *, now: datetime) -> None:
-        raise Forbidden("no documents", rule="no-documents")
+        self.documents.append(document)
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
         if not isinstance(item, Activate) or item.serial.startswith("kh"):
@@ -113,7 +116,8 @@ class KeyholderThread(Loop):
         self.hub = Hub()
         self.hub.listen(directory / "k", channel="recorder", allowed_uids=frozenset({uid}))
         witness = Witness(origin=ORIGIN, key=KEY, high_water=FileHighWater(directory / "high-water"))
-        self.keyholder = Keyholder(witness=witness, evaluator=ToyEvaluator(), clock=lambda: datetime.now(UTC))
+        self.evaluator = ToyEvaluator()
+        self.keyholder = Keyholder(witness=witness, evaluator=self.evaluator, clock=lambda: datetime.now(UTC))
         # While paused it takes everything and answers nothing.
         self.paused = False
         self._taken: list[Request] = []
@@ -142,6 +146,7 @@ class RecorderThread(Loop):
         with self.engine.begin() as tx:
             METADATA.create_all(tx)
         self.service = service = ToyService()
+        self.documents: list[Document] = []
         ledger = LedgerStore(self.engine, LEDGER)
         self.hub = Hub()
         self.hub.listen(directory / "r", channel="front", allowed_uids=frozenset({uid}))
@@ -150,7 +155,7 @@ class RecorderThread(Loop):
             path=directory / "k",
             expected_uids=frozenset({uid}),
             ledger=ledger,
-            documents=list,
+            documents=lambda: self.documents,
         )
         self.recorder = Recorder(engine=self.engine, service=service, ledger=ledger)
         self.loop = RecorderLoop(hub=self.hub, service=service, recorder=self.recorder, keyholder=link)
