@@ -65,6 +65,8 @@ def _use(rows: Rows, item: Use) -> Decided:
 def _put(rows: Rows, item: PutCredential) -> Decided:
     current = rows.credentials.get(item.credential)
     version = current.version if current else 0
+    if item.credential in rows.putting:
+        return _deny("stale-credential", f"version {version + 1} of '{item.credential}' is just being put")
     if item.version != version + 1:
         return _deny(
             "stale-credential", f"'{item.credential}' has version {version}, so the next is {version + 1}"
@@ -74,6 +76,7 @@ def _put(rows: Rows, item: PutCredential) -> Decided:
     module = rows.active_module(item.module)
     if module is None or module.manifest_digest != item.manifest_digest:
         return _deny("module-not-active", f"no approved module '{item.module}' with this manifest")
+    rows.putting.add(item.credential)
     return AUTHORIZED, b""
 
 

@@ -56,6 +56,8 @@ class Rows:
     credentials: dict[str, CredentialRow] = field(default_factory=dict)
     modules: dict[tuple[str, str, str], ModuleRow] = field(default_factory=dict)
     policy_digest: str = ""
+    putting: set[str] = field(default_factory=set)
+    """Credentials of which this batch puts a version: sealed only later, and a second would be lost."""
 
     def active_module(self, name: str) -> ModuleRow | None:
         """The module's version that may be used."""

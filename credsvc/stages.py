@@ -209,14 +209,14 @@ class Stages:
             )
         if isinstance(decision, Denial):
             self._refuse(attempt.request, attempt.subject, decision.rule, decision.reason)
-        if attempt.subject.judge.is_guessable(attempt.action):
-            check_pace(self._guessable.take(credential.name, now_ns=self._ports.clock.monotonic_ns()))
         return Granted(filled=filled, rule=decision.rule)
 
     def record(self, granted: Granted) -> RecordedUse:
         """Have the use recorded, then done."""
         proposal = granted.filled.proposal
         request, subject = proposal.attempt.request, proposal.attempt.subject
+        if subject.judge.is_guessable(proposal.attempt.action):
+            check_pace(self._guessable.take(request.credential, now_ns=self._ports.clock.monotonic_ns()))
         item = Use(
             peer=request.peer,
             credential=request.credential,

@@ -149,6 +149,7 @@ class SandboxPool:
 
     def _wait_for_one(self, digest: ModuleDigest, deadline: float) -> tuple[_Worker | None, _Worker | None]:
         """Return (idle worker, None), (None, None) for a free place, or (None, a worker to end for its place)."""
+        timed_out = False
         while True:
             workers = self._idle.get(digest)
             if workers:
@@ -160,8 +161,10 @@ class SandboxPool:
             oldest = next((idle for idle in self._idle.values() if idle), None)
             if oldest is not None:
                 return None, oldest.pop(0)
-            if not self._freed.wait(timeout=max(0.0, deadline - time.monotonic())):
+            if timed_out:
                 raise fault(Fault.FULL)
+            # Looked at once more after a timeout: the wake-up for a place may have been ours.
+            timed_out = not self._freed.wait(timeout=max(0.0, deadline - time.monotonic()))
 
     def _spawn(self, module: LoadedModule, deadline: float) -> SpawnedWorker:
         try:

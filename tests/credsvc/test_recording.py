@@ -191,6 +191,11 @@ def test_a_put_on_its_way_does_not_undo_what_came_behind_it(
     assert rules(decide(ready, USE, msgspec.structs.replace(USE, version=2))) == [rule, rule]
 
 
+def test_of_two_puts_in_one_turn_one_is_authorized(ready: Connection) -> None:
+    rotation = msgspec.structs.replace(PUT, version=2)
+    assert rules(decide(ready, rotation, rotation)) == ["authorized", "stale-credential"]
+
+
 def test_of_two_puts_on_their_way_the_first_is_stored(ready: Connection) -> None:
     rotation = msgspec.structs.replace(PUT, version=2)
     decide(ready, rotation)
