@@ -17,7 +17,7 @@ from certmgr import api as manager_api
 from certmgr.app import Manager, Serving
 from certmgr.processes import LinuxProcesses
 from credsvc.app import Parts, make_app
-from credsvc.catalog import Catalog
+from credsvc.catalog import Catalog, Subject
 from credsvc.judge import Judge
 from credsvc.peers import Gate
 from credsvc.refuser import Refuser
@@ -166,8 +166,8 @@ class OneCredential:
     def judge(self) -> Judge:
         return subject().judge
 
-    def page(self, *, after: str, limit: int) -> list[Any]:
-        return [subject()]
+    def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
+        return [subject()], None
 
     def is_revoked(self, serial_number: int) -> bool:
         return False
