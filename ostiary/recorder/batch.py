@@ -5,7 +5,8 @@ Plan of a turn:
 2. Build the entries, append them to the ledger, store salts; commit (durable: SQLite synchronous=FULL, PostgreSQL synchronous_commit=on).
 3. Hand back the batch for the keyholder and who waits for which of its leaves.
 
-A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone.
+A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone; so is one whose attachments, which
+are known only when it was decided on, are more than one message takes.
 What the keyholder answered to earlier turns is stored with the next one (`settle`); signatures are deterministic, so losing
 them costs nothing.
 """
@@ -30,6 +31,9 @@ _log = logging.getLogger("ostiary.recorder")
 STAGES = ("turn", "settle", "decide", "append", "flush", "keyholder")
 """Of a turn: storing earlier answers, deciding, entries and tree; the rest of it is the commit. A flush is a turn of answers alone;
 `keyholder` is a batch's round trip."""
+
+MAX_WORK_BYTES = 384 * 1024
+"""Items of one batch with what rides beside them; with hashes and framing below a channel's frame where SO_SNDBUF can't be raised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,15 +75,19 @@ class Recorder:
         self.metrics = Metrics(stages=STAGES, counters=("items",), processes=1)
 
     def record(self, asked: Sequence[Asked], *, now_ms: int) -> list[Turn | None]:
-        """Record what was asked: one turn, or one per item where the store refused them together (None for those it refused alone)."""
+        """Record what was asked: one turn, or one per item where the store refused them together (None for those it refused alone), or
+        where together they are more than one message to the keyholder takes.
+        """
         self.metrics.count("items", len(asked))
         try:
             with self.metrics.stage("turn"):
                 return [self._turn(asked, now_ms)]
         except DBAPIError as exc:
             _log.warning("store-refused-turn", extra={"items": len(asked), "error": type(exc.orig).__name__})
-        if len(asked) == 1:
-            return [None]
+            if len(asked) == 1:
+                return [None]
+        except _TooMuchWork:
+            _log.info("turn-divided", extra={"items": len(asked)})
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
 
     def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> list[Turn]:
@@ -111,6 +119,8 @@ class Recorder:
                 self._settle(tx, taken)
             with stage("decide"):
                 rulings = self._service.decide(tx, asked, now_ms=now_ms)
+                if len(asked) > 1 and _work_bytes(rulings) > MAX_WORK_BYTES:
+                    raise _TooMuchWork
             with stage("append"):
                 entries = [build_entry(r.item, r.raw, r.verdict, at_ms=now_ms) for r in rulings]
                 appended = self._ledger.append(tx, entries, [r.salt for r in rulings])
@@ -123,6 +133,16 @@ class Recorder:
             self._service.settle(tx, unsettled.results)
         if unsettled.note:
             self._ledger.store_note(tx, unsettled.note)
+
+
+class _TooMuchWork(Exception):
+    """Rolls a turn back that is to be divided."""
+
+
+def _work_bytes(rulings: Sequence[Ruling]) -> int:
+    return sum(
+        len(ruling.raw) + len(ruling.attachment) for ruling in rulings if ruling.attachment is not None
+    )
 
 
 def ask(item: Item) -> Asked:

@@ -32,7 +32,7 @@ MAX_IN_FLIGHT = 1
 """Batches at the keyholder. While it has one, acts gather for the next turn: what that saves is more than keeping both busy brings."""
 MAX_TURN_ITEMS = 256
 MAX_TURN_BYTES = 192 * 1024
-"""Items of one turn; with hashes, attachments and framing a batch stays below a channel's frame where SO_SNDBUF can't be raised."""
+"""Items of one turn; what rides beside them is counted when it is known (`ostiary.recorder.batch`)."""
 MAX_ALARMS = 100
 """In one quarter of a second; the log has all."""
 FLUSH_AFTER_S = 0.005

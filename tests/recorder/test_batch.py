@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from sqlalchemy import Connection
 
-from ostiary.recorder.batch import Recorder
+from ostiary.keyholder.protocol import encode_message
+from ostiary.recorder.batch import Recorder, ask
 from ostiary.recorder.database import open_for_writing, sqlite_url
 from ostiary.recorder.ledger_store import LedgerStore
+from ostiary.recorder.service import Asked, Ruling
 from ostiary.work.ca_items import Activate, Alarm
 from ostiary.work.item import Item
 from tests.recorder.toy import LEDGER, METADATA, ToyService
 
 NOW_MS = 1_800_000_000_000
+FRAME_BYTES = 425_952
+"""Of a channel where SO_SNDBUF can't be raised."""
 
 
 class DueService(ToyService):
@@ -48,3 +55,25 @@ def test_where_the_store_refuses_one_of_them_every_other_goes_to_the_keyholder(t
     turns = recorder_of(tmp_path, DueService("a", "boom", "b")).record_due([], now_ms=NOW_MS)
     assert [turn.batch.first for turn in turns] == [0, 1]
     assert all(len(turn.batch.work) == 1 for turn in turns)
+
+
+class LargeService(ToyService):
+    """A large attachment beside each item."""
+
+    def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
+        return [
+            replace(each, attachment=bytes(48 << 10)) for each in super().decide(tx, asked, now_ms=now_ms)
+        ]
+
+
+@pytest.mark.parametrize(("count", "turns"), [(1, 1), (7, 1), (8, 8)])
+def test_what_no_message_takes_together_goes_to_the_keyholder_one_by_one(
+    tmp_path: Path, count: int, turns: int
+) -> None:
+    asked = [ask(Activate(serial=f"s{number}", means="used")) for number in range(count)]
+    recorder = recorder_of(tmp_path, LargeService())
+    recorded = recorder.record(asked, now_ms=NOW_MS)
+    batches = [turn.batch for turn in recorded if turn is not None]
+    assert len(recorded) == len(batches) == turns
+    assert all(len(encode_message(batch)) < FRAME_BYTES for batch in batches)
+    assert [placed.index for turn in recorded if turn for placed in turn.placed] == list(range(count))
