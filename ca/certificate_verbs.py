@@ -13,9 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine, Select, select
 
+from ca.front.reader import certificate_row
 from ca.home import CAHome
 from ca.rows import CertificateRow
-from ca.storing import certificate_row
 from ca.tables import CERTIFICATES, REVOCATIONS
 from ca.token_verbs import SUBMIT_S
 from ostiary.admin.server import Verb, arguments_of

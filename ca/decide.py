@@ -21,6 +21,7 @@ from ca.rows import Rows
 from ostiary.errors import Forbidden
 from ostiary.work import ca_items as items
 from ostiary.work.item import Item
+from ostiary.work.reports import Alarm, Refusals, Refuse
 
 DecisionFunction = Callable[[Rows, Any, Terms], Decision]
 
@@ -30,8 +31,8 @@ DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
     items.Spawn: spawn,
     items.Activate: activate,
     items.Retire: retire,
-    items.Refuse: lambda _rows, item, _terms: denied(item.rule, item.reason),
-    items.Refusals: lambda _rows, _item, _terms: DONE,
+    Refuse: lambda _rows, item, _terms: denied(item.rule, item.reason),
+    Refusals: lambda _rows, _item, _terms: DONE,
     items.FrontCertificate: front_certificate,
     items.ResponderCertificate: responder_certificate,
     items.MintToken: mint_token,
@@ -40,7 +41,7 @@ DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
     items.Revoke: revoke,
     items.ExpirePending: expire_pending,
     items.Resign: lambda _rows, _item, _terms: SIGN,
-    items.Alarm: lambda _rows, _item, _terms: DONE,
+    Alarm: lambda _rows, _item, _terms: DONE,
 }
 """Everything that can be asked; `PublishCRL` is the publisher's (ca/publishing.py), the rest only follows from these."""
 

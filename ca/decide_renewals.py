@@ -24,8 +24,9 @@ from ca.issuing import again, check_issuable, is_retry, issue, next_certificate
 from ca.rows import CertificateRow, Rows, names
 from ca.rules import refusal
 from ostiary.certificate import assemble
-from ostiary.work.ca_items import Activate, Alarm, ConfirmNode, Prepared, Renew, VoidCertificate
+from ostiary.work.ca_items import Activate, ConfirmNode, Prepared, Renew, VoidCertificate
 from ostiary.work.item import Item
+from ostiary.work.reports import Alarm
 
 
 def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:

@@ -22,8 +22,9 @@ from ca.issuing import again, check_issuable, first_certificate, is_retry, issue
 from ca.rows import Rows, TokenRow, joined, names
 from ca.rules import refusal
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
-from ostiary.work.ca_items import Alarm, MintToken, Redeem, VoidCertificate, VoidToken
+from ostiary.work.ca_items import MintToken, Redeem, VoidCertificate, VoidToken
 from ostiary.work.item import Item
+from ostiary.work.reports import Alarm
 
 PROOF_WINDOW_S: Final = 600
 """How long a bootstrap certificate may wait for its proof; without an address its own word counts after it, for as long again."""

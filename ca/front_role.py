@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import falcon
@@ -27,19 +28,22 @@ from ostiary.edge.clock import SystemClock
 from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.front_tls import FrontTLS
 from ostiary.edge.health import Readiness
+from ostiary.edge.home import Place
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import cut_off
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, OstiaryError
+from ostiary.recorder.client import recorder_client
 from ostiary.recorder.database import open_for_reading
-from ostiary.roles import Place, recorder_client
 
 _log = logging.getLogger("ostiary.ca.front")
 
 
-def run(home: CAHome, place: Place) -> None:
+def run(home_path: Path) -> None:
     """Be the front until told to stop."""
+    home = CAHome.at(home_path)
+    place = home.place()
     config = home.config()
     metrics = Metrics(stages=STAGES, counters=(), processes=config.workers)
     worker = _Worker(home, place, config, metrics)

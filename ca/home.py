@@ -12,7 +12,8 @@ from cryptography import x509
 from ca.config import Config, load_config
 from ca.profile import Profile, check_profile
 from ostiary.edge.files import read_limited
-from ostiary.edge.home import ServiceHome
+from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.users import told_by_supervisor
 from ostiary.errors import Misconfigured
 from ostiary.ledger.note import VerifierKey, parse_verifier_key
 
@@ -65,6 +66,10 @@ class CAHome:
         config = load_config(self.places.config, database=self.places.database)
         listen = os.environ.get(LISTEN_VARIABLE)
         return config.listening_at(listen) if listen else config
+
+    def place(self) -> Place:
+        """Where this CA lives, for one of its roles: with the users that the supervisor told of."""
+        return Place(home=self.places, users=told_by_supervisor(), database_url=self.config().database_url)
 
     def root(self) -> x509.Certificate:
         """The root's certificate."""

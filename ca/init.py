@@ -35,7 +35,8 @@ from ostiary.edge.files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_
 from ostiary.edge.kek import RecoveryCopy, create_kek
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Conflict
-from ostiary.keyholder.keys import KEYS_PURPOSE, CAKeys, seal_keys
+from ostiary.keyholder.ca_keys import CAKeys
+from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.recorder.database import open_for_writing

@@ -25,9 +25,10 @@ import structlog
 from sqlalchemy import Connection, delete, or_, select, update
 
 from ca.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
+from ca.front.reader import feed_end
 from ca.rows import CRLRow
 from ca.shards import is_retired
-from ca.storing import feed_end, store_crl
+from ca.storing import store_crl
 from ca.tables import CRLS, REVOCATIONS, SHARDS
 from ostiary.work.ca_items import PublishCRL
 

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from ca.decide import decide
 from ca.decision import DONE, Decision, Terms
+from ca.front.reader import certificate_row
 from ca.issuing import RESIGN_S, prepared_of
 from ca.publishing import Publisher
-from ca.storing import certificate_row, load, store
+from ca.storing import load, store
 from ca.tables import CERTIFICATES
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.service import Asked, Ruling, Settled

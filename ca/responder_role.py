@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from pathlib import Path
 from typing import Final
 
 from ca.front.reader import StoreReader
@@ -18,16 +19,18 @@ from ostiary.edge.hygiene import harden_process
 from ostiary.edge.role import announce_ready
 from ostiary.edge.users import RoleName
 from ostiary.errors import OstiaryError
+from ostiary.recorder.client import recorder_client
 from ostiary.recorder.database import open_for_reading
-from ostiary.roles import Place, recorder_client
 
 _log = logging.getLogger("ostiary.ca.responder")
 START_S: Final = 20.0
 _RETRY_S: Final = 0.2
 
 
-def run(home: CAHome, place: Place) -> None:
+def run(home_path: Path) -> None:
     """Be the responder until told to stop."""
+    home = CAHome.at(home_path)
+    place = home.place()
     for shortfall in harden_process().shortfalls:
         _log.warning("responder-less-protected", extra={"shortfall": shortfall})
     config = home.config()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import falcon
@@ -13,19 +14,21 @@ from ostiary.edge.channel import Answer, Client
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
 from ostiary.edge.front import Front, listen_tcp, run_front
+from ostiary.edge.home import Place
 from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.users import RoleName
 from ostiary.recorder.database import open_for_reading
-from ostiary.roles import Place
 
 ASK_S: Final = 1.0
 _SOURCE: Final = Limit(rate_per_s=10_000, burst=20_000)
 _CRL_BYTES: Final = 64 * 1024
 
 
-def run(home: CAHome, place: Place) -> None:
+def run(home_path: Path) -> None:
     """Be the status front until told to stop."""
+    home = CAHome.at(home_path)
+    place = home.place()
     config = home.config()
     metrics = Metrics(stages=STAGES, counters=COUNTERS, processes=config.workers)
 

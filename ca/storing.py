@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, update
 
 from ca.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
 from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
@@ -151,11 +151,6 @@ def _take_certificates(rows: Rows, found: Iterable[Any]) -> list[CertificateRow]
     return taken
 
 
-def certificate_row(found: Any) -> CertificateRow:
-    """A result of `select(CERTIFICATES)` as a value."""
-    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-
-
 def _load_valid(tx: Connection, rows: Rows, by: Statement, names: Iterable[str]) -> list[CertificateRow]:
     wanted = list(names)
     found: list[CertificateRow] = []
@@ -237,14 +232,3 @@ def _update(
             {"k": getattr(row, key)} | {f"v_{name}": getattr(row, name) for name in columns} for row in rows
         ]
         statement.run_each(tx, changed)
-
-
-def newest_shard(tx: Connection) -> ShardRow | None:
-    """The shard that certificates are put into now; None before the first."""
-    found = tx.execute(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(1)).one_or_none()
-    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - as above
-
-
-def feed_end(tx: Connection) -> int:
-    """The number of the newest revocation, 0 before the first."""
-    return tx.execute(select(func.max(REVOCATIONS.c.n))).scalar_one() or 0

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from ca.certificate_verbs import certificate_verbs
+from ca.front.reader import feed_end, newest_shard
 from ca.home import CAHome
-from ca.storing import feed_end, newest_shard
 from ca.tables import LEDGER
 from ca.token_verbs import token_verbs
 from ostiary.admin.ledger_verbs import ledger_verbs

@@ -22,7 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.edge.files import read_limited
-from ostiary.edge.http import decode_json
+from ostiary.edge.strict_json import decode_json
 from ostiary.errors import BadInput
 from ostiary.identity import (
     AgentID,

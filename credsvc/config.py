@@ -10,9 +10,6 @@ SERVICE = "credentials"
 """The service's word in key-encryption keys and in its ledger's origin."""
 
 
-MIGRATIONS = "credsvc.migrations"
-
-
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store, `ca_address` for the host of `ca_url`."""
 

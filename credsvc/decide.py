@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import Any
 
 from credsvc.rows import ModuleRow, Rows
-from ostiary.work.ca_items import Alarm, Refusals, Refuse
 from ostiary.work.credential_items import (
     ApproveModule,
     DeleteCredential,
@@ -30,6 +29,7 @@ from ostiary.work.credential_items import (
 )
 from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item
+from ostiary.work.reports import Alarm, Refusals, Refuse
 
 Decided = tuple[Verdict, bytes | None]
 """The verdict, and what rides beside the item to the keyholder (None: it has no part)."""

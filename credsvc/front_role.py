@@ -20,6 +20,7 @@ import falcon
 from credsvc.app import Parts, make_app
 from credsvc.catalog import Catalog
 from credsvc.config import Config
+from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
 from credsvc.own_identity import OwnIdentity, claim_from_manager, claim_patiently
 from credsvc.peers import Gate
 from credsvc.pipeline import Pipeline
@@ -33,26 +34,28 @@ from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
 from ostiary.edge.front import Front, listen_tcp, run_front
 from ostiary.edge.front_tls import FrontTLS
+from ostiary.edge.home import Place
 from ostiary.edge.ledger_api import add_ledger_routes
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import cut_off
 from ostiary.errors import Misconfigured
-from ostiary.recorder.client import RecorderClient
+from ostiary.recorder.client import RecorderClient, recorder_client
 from ostiary.recorder.database import open_for_reading
-from ostiary.roles import Place, recorder_client
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _DEFAULT_PORT: Final = 443
 
 
-def run(config: Config, place: Place, *, listen: str, claim_fd: int) -> None:
+def run(home_path: Path) -> None:
     """Be the front until told to stop."""
+    config, place = load_place(home_path)
+    claim_fd = int(os.environ[CLAIM_VARIABLE])
+    host, port = parse_address(os.environ[LISTEN_VARIABLE], what="--listen")
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
     # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of all workers.
     claim_patiently(claim_from_manager(Path(config.manager_socket), claim_fd))
     worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
-    host, port = parse_address(listen, what="--listen")
     run_front(
         Front(
             listeners=[listen_tcp(host, port)],

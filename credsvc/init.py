@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from credsvc.config import MIGRATIONS, SERVICE, Config, print_config
+from credsvc.config import SERVICE, Config, print_config
+from credsvc.home import MIGRATIONS
 from ostiary.edge.files import write_atomic
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import RecoveryCopy, create_kek
@@ -26,7 +27,8 @@ from ostiary.edge.passphrase import RANDOM_BYTES, wrap
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict
 from ostiary.intake import publish_intake
-from ostiary.keyholder.keys import KEYS_PURPOSE, CredentialKeys, seal_keys
+from ostiary.keyholder.credential_keys import CredentialKeys
+from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.recorder.database import open_for_writing, sqlite_url

@@ -10,23 +10,17 @@ Thread-safe; one per worker.
 
 from __future__ import annotations
 
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn
 
 from ostiary.edge.clock import Clock
 from ostiary.edge.http import check_pace
 from ostiary.edge.limits import Buckets, Limit
-from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Refuse
-from ostiary.work.item import Item, Peer
+from ostiary.recorder.client import RecorderPort
+from ostiary.work.item import Peer
+from ostiary.work.reports import Refuse
 
 REFUSED: Final = Limit(rate_per_s=5, burst=200)
 """Per certificate and worker: a person who tries out a policy never meets it."""
-
-
-class RecorderPort(Protocol):
-    """Records and does an item, or raises; whatever it returns is in the ledger."""
-
-    def submit(self, item: Item) -> Recorded: ...
 
 
 class Refuser:

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, Protocol
 import msgspec
 
 from credsvc.catalog import Subject
-from credsvc.refuser import RecorderPort, Refuser
+from credsvc.refuser import Refuser
 from credsvc.requests import SignRequest
 from credsvc.sandbox.decode import HoleProposal
 from credsvc.sandbox.pool import LoadedModule
@@ -33,6 +33,7 @@ from ostiary.formula.holes import FilledHoles, check_holes
 from ostiary.formula.injected import build_clock
 from ostiary.policy.decision import Denial
 from ostiary.policy.schema import action_name
+from ostiary.recorder.client import RecorderPort
 from ostiary.work.credential_items import Use
 
 SANDBOX_DEADLINE_S: Final = 0.8

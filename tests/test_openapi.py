@@ -26,7 +26,7 @@ from certmgr.processes import LinuxProcesses
 from credsvc import app as credentials_app
 from credsvc import requests, stages
 from credsvc.tables import LEDGER
-from ostiary.edge import http
+from ostiary.edge import http, problems
 from ostiary.edge.front import Limits
 from ostiary.edge.ledger_api import add_ledger_routes
 from ostiary.work.ca_items import ReasonCode
@@ -159,7 +159,7 @@ REQUESTS: dict[str, type[msgspec.Struct]] = {
     "UpcallRequest": manager_api._Upcall,
 }
 ANSWERS: dict[str, type[msgspec.Struct]] = {
-    "Problem": http.Problem,
+    "Problem": problems.Problem,
     "Released": stages.Released,
     "Explained": stages.Explained,
     "CredentialSummary": credentials_app.CredentialSummary,

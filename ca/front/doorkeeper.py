@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import falcon
 
@@ -25,20 +25,14 @@ from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
 from ostiary.peer import PeerCertificate, peer_item, read_peer
-from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Activate, Refuse
-from ostiary.work.item import Item
+from ostiary.recorder.client import RecorderPort
+from ostiary.work.ca_items import Activate
+from ostiary.work.reports import Refuse
 
 _MAX_TARGET: Final = 64
 
 RowOf: TypeAlias = Callable[[str], CertificateRow | None]
 """The row of a certificate by its serial number (hex)."""
-
-
-class Recording(Protocol):
-    """The way to the recorder. Returns once the item is durable and done; raises Forbidden, BadInput, Busy, InternalFault."""
-
-    def submit(self, item: Item) -> Recorded: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +64,7 @@ class Doorkeeper:
     def __init__(
         self,
         *,
-        recording: Recording,
+        recording: RecorderPort,
         certificate: RowOf,
         recent: RowOf,
         refusals: RefusalCounter,

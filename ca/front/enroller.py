@@ -13,12 +13,12 @@ from typing import Final
 
 from ca.accept import AcceptedCSR, CSRBytes, accept
 from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
-from ca.front.doorkeeper import Recording
 from ca.front.reader import StoreReader
 from ca.profile import Profile
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Forbidden
+from ostiary.recorder.client import RecorderPort
 from ostiary.work.answer import Recorded
 from ostiary.work.ca_items import Prepared
 from ostiary.work.item import Item
@@ -32,7 +32,7 @@ class Enroller:
     """What an enrollment needs besides what is asked for."""
 
     profile: Profile
-    recording: Recording
+    recording: RecorderPort
     reader: StoreReader
     clock: Clock
     random: Callable[[int], bytes]

@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
-from ca.front.doorkeeper import Recording
 from ca.front.reader import StoreReader
 from ca.profile import Profile
 from ostiary.capabilities import NO_CAPABILITIES
@@ -33,6 +32,7 @@ from ostiary.edge.tls import identity_pem
 from ostiary.errors import InternalFault, OstiaryError
 from ostiary.identity import Identity
 from ostiary.names import NodeName, parse_agent_id
+from ostiary.recorder.client import RecorderPort
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 from ostiary.work.ca_items import FrontCertificate
 
@@ -59,7 +59,7 @@ class OwnCertificate:
         self,
         authority: Authority,
         *,
-        recording: Recording,
+        recording: RecorderPort,
         reader: StoreReader,
         clock: Clock,
         random: Callable[[int], bytes],

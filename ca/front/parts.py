@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.front.doorkeeper import Doorkeeper, Recording
+from ca.front.doorkeeper import Doorkeeper
 from ca.front.enroller import Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.reader import StoreReader
@@ -19,6 +19,7 @@ from ostiary.edge.clock import Clock
 from ostiary.edge.health import Readiness
 from ostiary.edge.metrics import Metrics
 from ostiary.names import SubSystem
+from ostiary.recorder.client import RecorderPort
 
 Prover = Callable[[str, str, bytes], None]
 """`(address, host, expected certificate DER)`: dials and compares; raises Forbidden(rule=dial-back)."""
@@ -35,7 +36,7 @@ class FrontParts:
     doorkeeper: Doorkeeper
     reader: StoreReader
     recent: RecentRows
-    recording: Recording
+    recording: RecorderPort
     enroller: Enroller
     feed: RevocationFeed
     prove: Prover

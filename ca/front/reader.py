@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, Select, bindparam, func, select
+from sqlalchemy import Connection, Engine, Select, bindparam, func, select
 
 from ca.crl import ReasonCode
 from ca.ocsp import CertStatus, Good, Revoked
-from ca.rows import CertificateRow, TokenRow
+from ca.rows import CertificateRow, ShardRow, TokenRow
 from ca.shards import Shard, ShardNumber, current_shard, first_shard
 from ca.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
 from ostiary.recorder.database import reading
@@ -141,3 +141,19 @@ def _cert_status(row: Any) -> CertStatus:
     if row.status != "revoked":
         return Good()
     return Revoked(revoked_at=datetime.fromtimestamp(row.revoked_at, UTC), reason=ReasonCode[row.reason])
+
+
+def certificate_row(found: Any) -> CertificateRow:
+    """A result of `select(CERTIFICATES)` as a value."""
+    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def newest_shard(tx: Connection) -> ShardRow | None:
+    """The shard that certificates are put into now; None before the first."""
+    found = tx.execute(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(1)).one_or_none()
+    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def feed_end(tx: Connection) -> int:
+    """The number of the newest revocation, 0 before the first."""
+    return tx.execute(select(func.max(REVOCATIONS.c.n))).scalar_one() or 0

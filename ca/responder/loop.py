@@ -18,7 +18,6 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ca.front.doorkeeper import Recording
 from ca.ocsp import ErrorStatus, error_response
 from ca.profile import SERIAL_RANDOM_BYTES, Profile, build_responder_tbs, serial_number
 from ca.responder.answers import LOOK_S, Answers, ResponderKey
@@ -28,6 +27,7 @@ from ostiary.edge.clock import Clock
 from ostiary.edge.hub import Hub, Request
 from ostiary.edge.role import StopSignal
 from ostiary.errors import Busy, OstiaryError
+from ostiary.recorder.client import RecorderPort
 from ostiary.work.ca_items import ResponderCertificate
 
 _log = logging.getLogger("ostiary.ca.responder")
@@ -39,7 +39,7 @@ class Certifier:
     """How the responder gets a key with a certificate."""
 
     profile: Profile
-    recording: Recording
+    recording: RecorderPort
     clock: Clock
     random: Callable[[int], bytes]
 

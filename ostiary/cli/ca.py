@@ -112,7 +112,7 @@ def init(
 def serve(listen: str | None, recovery: Path | None, recovery_passphrase: Secret | None) -> None:
     """Run the CA until SIGTERM or SIGINT."""
     from ca.home import CAHome
-    from ca.role import serve as run
+    from ca.serve import serve as run
     from ostiary.edge import log
 
     if recovery is not None:

@@ -150,8 +150,8 @@ def _asker(given: Secret | None, label: str) -> Callable[[], str]:
 @recovery_options
 def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase: Secret | None) -> None:
     """Run the service until SIGTERM."""
-    import credsvc.role
     from credsvc.config import SERVICE, Config
+    from credsvc.serve import serve as run
     from ostiary.edge import config as config_file
     from ostiary.edge import log
     from ostiary.edge.home import ServiceHome
@@ -174,4 +174,4 @@ def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase
     log.configure("credsvc-supervisor")
     with sealed_memfd(claim.reveal()) as path:
         # Close-on-exec: the supervisor hands it to the front alone, under the same number.
-        credsvc.role.serve(place.path, listen, int(Path(path).name))
+        run(place.path, listen, int(Path(path).name))

@@ -14,8 +14,7 @@ from ostiary.edge.passphrase import unwrap, wrapped_for
 from ostiary.formula.approvable import check_approvable
 from ostiary.formula.approve import Approval
 from ostiary.formula.manifest import Manifest, parse_manifest
-from ostiary.work.credential_items import ApproveModule
-from ostiary.work.entry import approval_statement
+from ostiary.work.credential_items import ApproveModule, approval_statement
 from ostiary.work.item import Operator
 
 

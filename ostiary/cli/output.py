@@ -94,7 +94,7 @@ def report(error: OstiaryError, *, as_json: bool) -> None:
         # The same mapping as over the wire; imported late, because most commands end without an error.
         import msgspec
 
-        from ostiary.edge.http import problem_of
+        from ostiary.edge.problems import problem_of
 
         click.echo(msgspec.json.encode(problem_of(error, audience="operator", instance="")), err=True)
         return

@@ -60,7 +60,7 @@ def sign(
 
 
 def _read_request() -> dict[str, Any]:
-    from ostiary.edge.http import decode_json
+    from ostiary.edge.strict_json import decode_json
 
     text = sys.stdin.buffer.read(_MAX_REQUEST_BYTES + 1)
     if len(text) > _MAX_REQUEST_BYTES:

@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 import msgspec
 
 from ostiary.edge.channel import check_path
-from ostiary.edge.http import PROBLEM_TYPE, PROBLEM_URN, Problem
+from ostiary.edge.problems import PROBLEM_TYPE, PROBLEM_URN, Problem
 from ostiary.errors import (
     BadInput,
     Busy,

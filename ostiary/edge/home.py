@@ -95,6 +95,15 @@ class ServiceHome:
         (self.run / "operator").chmod(0o755)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a service lives, as whom its roles run, and where its store is."""
+
+    home: ServiceHome
+    users: RoleUsers
+    database_url: str
+
+
 _CHANNELS = (
     ("keyholder", RoleName.KEYHOLDER, RoleName.RECORDER),
     ("front", RoleName.RECORDER, RoleName.FRONT),

@@ -1,9 +1,9 @@
-"""HTTP as every service speaks it: JSON in, JSON out, and one mapping from errors to problem documents (RFC 9457).
+"""HTTP as every service speaks it: JSON in, JSON out, and every error a problem document (RFC 9457).
 
 Rules:
-- This file alone maps an error's kind to a status and a problem type; nothing internal leaves through it.
+- What a problem document says is decided in `ostiary.edge.problems`; nothing internal leaves through here.
 - A body has a limit, a Content-Length (no chunked bodies) and the content type that was asked for.
-- JSON is decoded strictly into a msgspec type; a type error names the member at fault as `field`.
+- JSON is decoded strictly (`ostiary.edge.strict_json`); a type error names the member at fault as `field`.
 - Nothing is cached unless a resource says so: `Cache-Control: no-store` is the default.
 - An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's id,
   never its message, which may quote a secret.
@@ -14,88 +14,25 @@ from __future__ import annotations
 import logging
 import math
 import os
-import re
 import traceback
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import falcon
 import msgspec
 
+from ostiary.edge.problems import PROBLEM_TYPE, PROBLEM_URN, Audience, Problem, problem_of, problem_of_status
+from ostiary.edge.strict_json import decode_json
 from ostiary.edge.tls_peer import peer_certificate
-from ostiary.errors import (
-    BadInput,
-    Busy,
-    Forbidden,
-    InternalFault,
-    Misconfigured,
-    OstiaryError,
-    Unauthenticated,
-)
+from ostiary.errors import BadInput, Busy, InternalFault, OstiaryError, Unauthenticated
 
 T = TypeVar("T")
-Audience = Literal["network", "operator"]
 
-PROBLEM_TYPE: Final = "application/problem+json"
-PROBLEM_URN: Final = "urn:ostiary:problem:"
 DEFAULT_BODY_BYTES: Final = 64 << 10
 _log = logging.getLogger("ostiary.front")
 
-STATUS_OF_KIND: Final[dict[str, tuple[int, str]]] = {
-    "bad-input": (400, "The request can't be right"),
-    "unauthenticated": (401, "Who you are is not proven"),
-    "forbidden": (403, "You may not do this"),
-    "not-found": (404, "There is no such thing"),
-    "conflict": (409, "The state does not allow this"),
-    "busy": (503, "Try again"),
-    "misconfigured": (500, "The service needs its operator"),
-    "internal-fault": (500, "The service failed"),
-}
 _LOGGED_PATH: Final = 128
-_DETAIL_HIDDEN: Final = "the service's log says more under this instance"
-# msgspec ends its messages with a JSON path: "Expected `int`, got `str` - at `$.ports[0]`".
-_AT_PATH: Final = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
-_MISSING_FIELD: Final = re.compile(r"required field `([^`]*)`")
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document; `field` and `rule` are our extension members."""
-
-    type: str
-    title: str
-    status: int
-    detail: str = ""
-    instance: str = ""
-    field: str | None = None
-    rule: str | None = None
-
-
-def problem_of(error: OstiaryError, *, audience: Audience, instance: str) -> Problem:
-    """The document of one error; what only an operator may read is kept from the network."""
-    status, title = STATUS_OF_KIND[error.kind]
-    hidden = isinstance(error, InternalFault) or (isinstance(error, Misconfigured) and audience == "network")
-    return Problem(
-        type=PROBLEM_URN + error.kind,
-        title=title,
-        status=status,
-        detail=_DETAIL_HIDDEN if hidden else error.message,
-        instance=instance if status >= 500 else "",
-        field=None if hidden else error.field,
-        rule=error.rule if isinstance(error, Forbidden) else None,
-    )
-
-
-def raw_problem(status: int) -> bytes:
-    """A whole HTTP/1.1 response for what never became a request."""
-    phrase = HTTPStatus(status).phrase
-    body = msgspec.json.encode(_problem_of_status(status, phrase, ""))
-    head = (
-        f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
 
 
 def create_app(
@@ -142,16 +79,6 @@ def read_json(req: falcon.Request, type_: type[T], *, limit_bytes: int = DEFAULT
     return decode_json(read_body(req, content_type="application/json", limit_bytes=limit_bytes), type_)
 
 
-def decode_json(content: bytes, type_: type[T]) -> T:
-    """Strict JSON; `BadInput` names the member by its path (`ports[0]`)."""
-    try:
-        return msgspec.json.decode(content, type=type_)
-    except msgspec.ValidationError as exc:
-        raise _bad_member(str(exc)) from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadInput("the body is not JSON") from exc
-
-
 def check_pace(wait_s: float) -> None:
     """429 with Retry-After, unless `wait_s` (what a bucket of `ostiary.edge.limits` said) is 0."""
     if wait_s > 0:
@@ -162,18 +89,6 @@ def write_json(resp: falcon.Response, value: object) -> None:
     """Answer with `value` (a msgspec Struct, dict or list) as JSON."""
     resp.content_type = "application/json"
     resp.data = msgspec.json.encode(value)
-
-
-def _bad_member(message: str) -> BadInput:
-    match = _AT_PATH.search(message)
-    path = match[1] if match else ""
-    text = message[: match.start()] if match else message
-    inner = _UNKNOWN_FIELD.search(text) or _MISSING_FIELD.search(text)
-    if inner is not None:
-        path = f"{path}.{inner[1]}" if path else inner[1]
-    # An enum's error quotes the value it got, which may be a secret in the wrong place.
-    text = re.sub(r"value '.*'", "value", text, flags=re.DOTALL)
-    return BadInput(text[:1].lower() + text[1:], field=path or None)
 
 
 class _Headers:
@@ -254,7 +169,7 @@ def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: fa
 
 def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
     detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
-    return _problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+    return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
 
 
 def _log_refusal(req: falcon.Request, problem: Problem) -> None:
@@ -271,11 +186,6 @@ def _log_refusal(req: falcon.Request, problem: Problem) -> None:
             "source": str(req.remote_addr),
         },
     )
-
-
-def _problem_of_status(status: int, phrase: str, detail: str) -> Problem:
-    slug = re.sub(r"[^a-z]+", "-", phrase.lower()).strip("-")
-    return Problem(type=PROBLEM_URN + slug, title=phrase, status=status, detail=detail)
 
 
 def _write_problem(resp: falcon.Response, problem: Problem) -> None:

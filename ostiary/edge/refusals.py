@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ostiary.errors import OstiaryError
-from ostiary.work.ca_items import Refusals
+from ostiary.work.reports import Refusals
 
 EVERY_S: Final = 60.0
 MAX_ROWS: Final = 100

@@ -9,12 +9,18 @@ Rules:
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
+import importlib
 import os
 import signal
+from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Final
+
+from ostiary.edge import log
 
 READY_FD_VARIABLE: Final = "OSTIARY_READY_FD"
 SUPERVISOR_VARIABLE: Final = "OSTIARY_SUPERVISOR_PID"
@@ -62,3 +68,16 @@ class StopSignal:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         os.eventfd_write(self.fd, 1)
+
+
+def be_role(service: str, roles: Mapping[str, str]) -> None:
+    """Be the role that the command line names (`ROLE --home DIR`), until the supervisor says stop.
+
+    `roles` says which module has a role's `run(home_path)`; no other role's is imported.
+    """
+    parser = argparse.ArgumentParser(prog=f"{service}.role")
+    parser.add_argument("role", choices=list(roles))
+    parser.add_argument("--home", type=Path, required=True)
+    given = parser.parse_args()
+    log.configure(f"{service}-{given.role}")
+    importlib.import_module(roles[given.role]).run(given.home)

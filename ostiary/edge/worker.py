@@ -39,7 +39,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from ostiary.edge.front_tls import FrontTLS, TLSSocket
 from ostiary.edge.guarded_socket import GuardedSocket
-from ostiary.edge.http import raw_problem
+from ostiary.edge.problems import raw_problem
 from ostiary.edge.role import announce_ready, die_with_parent
 
 _log = logging.getLogger("ostiary.front")

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
 from ostiary.certificate import parse_tbs, serial_hex, spki_digest
 from ostiary.errors import Forbidden
+from ostiary.keyholder.ca_keys import CAKeys, IssuingKey, load_issuing_key
 from ostiary.keyholder.certificate_guard import (
     CertificateGuard,
     certificate_guard,
     check_tbs_cert_list,
     check_tbs_responder,
 )
-from ostiary.keyholder.keys import CAKeys, IssuingKey, load_issuing_key
 from ostiary.keyholder.prepared_guard import check_prepared
 from ostiary.keyholder.protocol import Document
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, SERVICES

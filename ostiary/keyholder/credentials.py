@@ -27,12 +27,11 @@ from ostiary.formula.evaluate import Memo, evaluate
 from ostiary.formula.holes import check_ceiling_names
 from ostiary.formula.manifest import Manifest, parse_manifest
 from ostiary.intake import Place, open_envelope
-from ostiary.keyholder.keys import CredentialKeys, load_intake_key
+from ostiary.keyholder.credential_keys import CredentialKeys, load_intake_key
 from ostiary.keyholder.protocol import Document
 from ostiary.keyholder.seal import Sealer
 from ostiary.keyholder.sealed_credential import Description, open_credential, seal_credential
-from ostiary.work.credential_items import ApproveModule, PutCredential, Use
-from ostiary.work.entry import approval_statement
+from ostiary.work.credential_items import ApproveModule, PutCredential, Use, approval_statement
 from ostiary.work.item import Item, ItemDecoder
 
 EVALUATED_KINDS: tuple[type[Item], ...] = (Use, PutCredential, ApproveModule)

@@ -9,10 +9,10 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, x25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from ostiary.errors import Misconfigured
@@ -21,38 +21,19 @@ from ostiary.keyholder.seal import Sealer
 KEYS_PURPOSE = "keyholder keys"
 
 
-class CAKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A CA's keys and what its guard is made of."""
+class Keys(Protocol):
+    """What every keyholder has: the application that it serves and its ledger's key (PKCS#8 DER)."""
 
-    application: str
-    issuing_certificate: bytes
-    ocsp_url: str
-    ca_issuers_url: str
-    crl_base_url: str
-    issuing_key: bytes
-    ledger_key: bytes
-
-    def __repr__(self) -> str:
-        return f"CAKeys({self.application!r})"
+    @property
+    def application(self) -> str: ...
+    @property
+    def ledger_key(self) -> bytes: ...
 
 
-class CredentialKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A credentials service's keys, and the public key by which modules are approved (Ed25519, 32 raw bytes)."""
-
-    application: str
-    approver_key: bytes
-    intake_key: bytes
-    ledger_key: bytes
-
-    def __repr__(self) -> str:
-        return f"CredentialKeys({self.application!r})"
+KeysT = TypeVar("KeysT", bound=Keys)
 
 
-KeysT = TypeVar("KeysT", CAKeys, CredentialKeys)
-IssuingKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-
-
-def seal_keys(keys: CAKeys | CredentialKeys, sealer: Sealer, *, nonce: bytes) -> bytes:
+def seal_keys(keys: Keys, sealer: Sealer, *, nonce: bytes) -> bytes:
     """Build the sealed file; `nonce` is 12 fresh random bytes."""
     return sealer.seal(
         msgspec.msgpack.encode(keys), associated_data=_associated_data(type(keys)), nonce=nonce
@@ -64,16 +45,8 @@ def open_keys(blob: bytes, kind: type[KeysT], sealer: Sealer) -> KeysT:
     return msgspec.msgpack.decode(sealer.open(blob, associated_data=_associated_data(kind)), type=kind)
 
 
-def _associated_data(kind: type[CAKeys | CredentialKeys]) -> bytes:
+def _associated_data(kind: type[Keys]) -> bytes:
     return b"ostiary keyholder keys v1 " + kind.__name__.encode()
-
-
-def load_issuing_key(pkcs8: bytes) -> IssuingKey:
-    """P-256, P-384 or Ed25519, the key types whose signatures can be deterministic."""
-    key = load_der_private_key(pkcs8, password=None)
-    if isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
-        return key
-    raise Misconfigured("the issuing key is neither ECDSA nor Ed25519: make the CA anew")
 
 
 def load_ledger_key(pkcs8: bytes) -> ed25519.Ed25519PrivateKey:
@@ -82,11 +55,3 @@ def load_ledger_key(pkcs8: bytes) -> ed25519.Ed25519PrivateKey:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key
     raise Misconfigured("the ledger key is not Ed25519")
-
-
-def load_intake_key(pkcs8: bytes) -> x25519.X25519PrivateKey:
-    """X25519 (the KEM of the intake's HPKE suite)."""
-    key = load_der_private_key(pkcs8, password=None)
-    if isinstance(key, x25519.X25519PrivateKey):
-        return key
-    raise Misconfigured("the intake key is not X25519")

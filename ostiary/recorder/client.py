@@ -9,16 +9,26 @@ Rules:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from ostiary.edge.channel import Client, Status
+from ostiary.edge.home import Place
+from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, InternalFault
 from ostiary.work.answer import Recorded, decode_recorded, decode_refused, refusal_error
 from ostiary.work.item import Item, encode_item
 
 RECORDER_TIMEOUT_S = 1.0
 """A front's own deadline is 2 s, an evaluation's 0.1 s (DESIGN section 3)."""
+
+
+class RecorderPort(Protocol):
+    """The way to the recorder, as an edge's parts see it: `RecorderClient`, or a stand-in in tests."""
+
+    def submit(self, item: Item) -> Recorded:
+        """Have an item recorded and done; returns once it is durable. Raises as `RecorderClient.submit` does."""
 
 
 class RecorderClient:
@@ -47,3 +57,9 @@ class RecorderClient:
     def close(self) -> None:
         """End the connections."""
         self._client.close()
+
+
+def recorder_client(place: Place, channel: str) -> RecorderClient:
+    """An edge's way to the recorder; make it after fork."""
+    recorder_uid = place.users.uid(RoleName.RECORDER)
+    return RecorderClient(place.home.channel(channel), expected_uids=frozenset({recorder_uid}))

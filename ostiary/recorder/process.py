@@ -25,8 +25,8 @@ from ostiary.recorder.batch import Placed, Recorder, Turn
 from ostiary.recorder.keyholder_link import BATCH_TIMEOUT_S, RETRY_S, KeyholderLink
 from ostiary.recorder.service import Asked, Service, Settled
 from ostiary.work.answer import Recorded, Refused, encode_answer
-from ostiary.work.ca_items import Alarm
 from ostiary.work.item import RawItem
+from ostiary.work.reports import Alarm
 
 MAX_IN_FLIGHT = 1
 """Batches at the keyholder. While it has one, acts gather for the next turn: what that saves is more than keeping both busy brings."""

@@ -3,6 +3,7 @@
 Rules:
 - `Prepared` says in plain fields what its to-be-signed bytes say in DER. The recorder decides on the fields; the keyholder parses the
   bytes and refuses a difference, so neither needs to trust the other's reading.
+- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never renamed.
 - Three closed lists say which channel may ask for what; `INTERNAL` items are made by the recorder itself.
 
 Times are whole seconds since the epoch (X.509 has no finer), serial numbers lower-case hex without leading zeros, digests raw bytes.
@@ -10,11 +11,13 @@ Times are whole seconds since the epoch (X.509 has no finer), serial numbers low
 
 from __future__ import annotations
 
+import hashlib
 from typing import Literal
 
 import msgspec
 
-from ostiary.work.item import Item, Operator, Peer
+from ostiary.work.item import Facts, Item, Operator, Peer
+from ostiary.work.reports import Alarm, Refusals, Refuse
 
 ReasonCode = Literal[
     "unspecified",
@@ -42,6 +45,21 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     spki_digest: bytes
     tbs: bytes
 
+    def facts(self) -> Facts:
+        """The certificate as an entry names it; `tbs` is the SHA-256 of its to-be-signed bytes."""
+        return {
+            "agent": self.agent,
+            "capabilities": list(self.capabilities),
+            "endpoints": list(self.endpoints),
+            "node": self.node,
+            "not_after": self.not_after,
+            "not_before": self.not_before,
+            "serial": self.serial,
+            "spki": self.spki_digest.hex(),
+            "subsystem": self.subsystem,
+            "tbs": hashlib.sha256(self.tbs).hexdigest(),
+        }
+
 
 # --- asked for by the front ---------------------------------------------------------------------------------------------------
 
@@ -54,12 +72,20 @@ class Redeem(Item, frozen=True, kw_only=True):
     address: str
     certificate: Prepared
 
+    def facts(self) -> Facts:
+        """The token, whence it came, and what it bought."""
+        return {"address": self.address, "certificate": self.certificate.facts(), "token": self.token_id}
+
 
 class Renew(Item, frozen=True, kw_only=True):
     """Replace the certificate `serial`, which authenticated the request, by its next generation."""
 
     serial: str
     certificate: Prepared
+
+    def facts(self) -> Facts:
+        """The new generation and the one before."""
+        return {"certificate": self.certificate.facts(), "previous": self.serial}
 
 
 class Spawn(Item, frozen=True, kw_only=True):
@@ -73,12 +99,25 @@ class Spawn(Item, frozen=True, kw_only=True):
     asked: tuple[str, ...]
     certificate: Prepared
 
+    def facts(self) -> Facts:
+        """Who asked for whom, under whose ceiling."""
+        return {
+            "asked": list(self.asked),
+            "by": self.manager.facts(),
+            "certificate": self.certificate.facts(),
+            "parent": self.spawner,
+        }
+
 
 class Activate(Item, frozen=True, kw_only=True):
     """A pending certificate was proven: by the CA's dial-back, by its first use, or by its own uncontested word."""
 
     serial: str
     means: Literal["dial-back", "used", "self"]
+
+    def facts(self) -> Facts:
+        """How it was proven."""
+        return {"means": self.means, "serial": self.serial}
 
 
 class Retire(Item, frozen=True, kw_only=True):
@@ -88,29 +127,19 @@ class Retire(Item, frozen=True, kw_only=True):
     serial: str
     reason: ReasonCode
 
-
-class Refuse(Item, frozen=True, kw_only=True):
-    """The front refused a known peer; nothing else happens than this record."""
-
-    by: Peer
-    act: str
-    target: str
-    rule: str
-    reason: str
-
-
-class Refusals(Item, frozen=True, kw_only=True):
-    """Refusals without an identity, counted over a minute per source and reason."""
-
-    source: str
-    reason: str
-    count: int
+    def facts(self) -> Facts:
+        """Who ended it, and why."""
+        return {"by": self.by.facts(), "revocation_reason": self.reason, "serial": self.serial}
 
 
 class FrontCertificate(Item, frozen=True, kw_only=True):
     """The front's own TLS certificate, for a key that it made in memory."""
 
     certificate: Prepared
+
+    def facts(self) -> Facts:
+        """The certificate."""
+        return {"certificate": self.certificate.facts()}
 
 
 # --- asked for by the responder -----------------------------------------------------------------------------------------------
@@ -123,6 +152,15 @@ class ResponderCertificate(Item, frozen=True, kw_only=True):
     not_after: int
     spki_digest: bytes
     tbs: bytes
+
+    def facts(self) -> Facts:
+        """What every other certificate says too, as far as a responder has it."""
+        return {
+            "not_after": self.not_after,
+            "serial": self.serial,
+            "spki": self.spki_digest.hex(),
+            "tbs": hashlib.sha256(self.tbs).hexdigest(),
+        }
 
 
 # --- asked for by an operator -------------------------------------------------------------------------------------------------
@@ -146,12 +184,36 @@ class MintToken(Item, frozen=True, kw_only=True):
     bootstrap: bool
     again: bool
 
+    def facts(self) -> Facts:
+        """All that the token grants, and never a digest of its secret."""
+        return {
+            "again": self.again,
+            "bootstrap": self.bootstrap,
+            "by": self.operator.facts(),
+            "expires_at": self.expires_at,
+            "grants": {
+                "address": self.address,
+                "agent": self.agent,
+                "capabilities": list(self.capabilities),
+                "endpoints": list(self.endpoints),
+                "lifetime_s": self.lifetime_s,
+                "node": self.node,
+                "spki": self.spki_digest.hex(),
+                "subsystem": self.subsystem,
+            },
+            "token": self.token_id,
+        }
+
 
 class VoidToken(Item, frozen=True, kw_only=True):
     """Make a token worthless."""
 
     operator: Operator
     token_id: str
+
+    def facts(self) -> Facts:
+        """Who voided which token."""
+        return {"by": self.operator.facts(), "token": self.token_id}
 
 
 class ConfirmNode(Item, frozen=True, kw_only=True):
@@ -162,6 +224,15 @@ class ConfirmNode(Item, frozen=True, kw_only=True):
     serial: str
     fingerprint: bytes
 
+    def facts(self) -> Facts:
+        """Who compared what."""
+        return {
+            "by": self.operator.facts(),
+            "fingerprint": self.fingerprint.hex(),
+            "node": self.node,
+            "serial": self.serial,
+        }
+
 
 class Revoke(Item, frozen=True, kw_only=True):
     """An operator revokes a certificate; for keyCompromise its descendants go with it."""
@@ -169,6 +240,10 @@ class Revoke(Item, frozen=True, kw_only=True):
     operator: Operator
     serial: str
     reason: ReasonCode
+
+    def facts(self) -> Facts:
+        """Who revoked it, and why."""
+        return {"by": self.operator.facts(), "revocation_reason": self.reason, "serial": self.serial}
 
 
 # --- made by the recorder itself ----------------------------------------------------------------------------------------------
@@ -179,11 +254,19 @@ class Resign(Item, frozen=True, kw_only=True):
 
     certificate: Prepared
 
+    def facts(self) -> Facts:
+        """The certificate."""
+        return {"certificate": self.certificate.facts()}
+
 
 class ExpirePending(Item, frozen=True, kw_only=True):
     """A pending certificate was not proven in time."""
 
     serial: str
+
+    def facts(self) -> Facts:
+        """Which certificate."""
+        return {"serial": self.serial}
 
 
 class RevokeDescendant(Item, frozen=True, kw_only=True):
@@ -193,6 +276,14 @@ class RevokeDescendant(Item, frozen=True, kw_only=True):
     ancestor: str
     reason: ReasonCode
 
+    def facts(self) -> Facts:
+        """Whose end took it along."""
+        return {
+            "ancestor": self.ancestor,
+            "revocation_reason": self.reason,
+            "serial": self.serial,
+        }
+
 
 class VoidCertificate(Item, frozen=True, kw_only=True):
     """A certificate goes because of another act: its token was contested, a later renewal replaced it, its node begins again."""
@@ -200,6 +291,14 @@ class VoidCertificate(Item, frozen=True, kw_only=True):
     serial: str
     because: Literal["contested", "replaced", "again"]
     reason: ReasonCode
+
+    def facts(self) -> Facts:
+        """Which act voided it."""
+        return {
+            "because": self.because,
+            "revocation_reason": self.reason,
+            "serial": self.serial,
+        }
 
 
 class PublishCRL(Item, frozen=True, kw_only=True, tag="publish-crl"):
@@ -214,12 +313,15 @@ class PublishCRL(Item, frozen=True, kw_only=True, tag="publish-crl"):
     revoked: int
     tbs_digest: bytes
 
-
-class Alarm(Item, frozen=True, kw_only=True):
-    """Something happened that cannot happen unless a part lies or is broken."""
-
-    what: str
-    detail: str
+    def facts(self) -> Facts:
+        """The list by its number and digest."""
+        return {
+            "number": self.number,
+            "revoked": self.revoked,
+            "shard": self.shard,
+            "tbs": self.tbs_digest.hex(),
+            "this_update": self.this_update,
+        }
 
 
 FRONT: tuple[type[Item], ...] = (Redeem, Renew, Spawn, Activate, Retire, Refuse, Refusals, FrontCertificate)

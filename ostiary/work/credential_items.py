@@ -3,6 +3,7 @@
 Rules:
 - `Use` names what was decided on: the policy rule and the digests of policy, module and manifest; the holes are in clear in the item and
   only as a salted digest in the ledger.
+- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never renamed.
 - A secret enters once, in `PutCredential`, encrypted by the client to the intake key (HPKE, RFC 9180); nobody but the keyholder opens it.
 
 Digests are lower-case hex of SHA-256 where they name a document, raw bytes where they are only compared.
@@ -10,11 +11,24 @@ Digests are lower-case hex of SHA-256 where they name a document, raw bytes wher
 
 from __future__ import annotations
 
-from ostiary.work.ca_items import Alarm, Refusals, Refuse
-from ostiary.work.item import Item, Operator, Peer
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from ostiary.ledger.canonical import canonical
+from ostiary.work.item import Facts, Item, Operator, Peer
+from ostiary.work.reports import Alarm, Refusals, Refuse
+
+if TYPE_CHECKING:
+    from ostiary.ledger.canonical import JSON
 
 HoleValue = str | int | list[dict[str, str]]
 """What a module may put into a hole; bytes travel as lower-case hex, times as epoch seconds."""
+
+
+def salted_holes_digest(salt: bytes, holes: Mapping[str, HoleValue]) -> str:
+    """SHA-256 (hex) over salt || canonical JSON of the holes; what an entry says of them."""
+    return hashlib.sha256(salt + canonical(cast("JSON", holes))).hexdigest()
 
 
 # --- asked for by the front ---------------------------------------------------------------------------------------------------
@@ -36,6 +50,22 @@ class Use(Item, frozen=True, kw_only=True):
     rule: str
     policy_digest: str
 
+    def facts(self) -> Facts:
+        """What was decided on; of the holes only a salted digest, which deleting the salt redacts."""
+        return {
+            "by": self.peer.facts(),
+            "credential": self.credential,
+            "formula": self.formula,
+            "holes": salted_holes_digest(self.salt, self.holes),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "module_digest": self.module_digest,
+            "operation": self.operation,
+            "policy": self.policy_digest,
+            "rule": self.rule,
+            "version": self.version,
+        }
+
 
 # --- asked for by an operator -------------------------------------------------------------------------------------------------
 
@@ -54,6 +84,21 @@ class PutCredential(Item, frozen=True, kw_only=True):
     ceiling: dict[str, tuple[str, ...]]
     envelopes: dict[str, bytes]
 
+    def facts(self) -> Facts:
+        """All that is public of the credential, and the names of its confidential fields."""
+        return {
+            "by": self.operator.facts(),
+            "ceiling": {name: list(patterns) for name, patterns in self.ceiling.items()},
+            "credential": self.credential,
+            "fields": sorted(self.envelopes),
+            "labels": list(self.labels),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "owner": self.owner,
+            "shareable": dict(self.shareable),
+            "version": self.version,
+        }
+
 
 class DisableCredential(Item, frozen=True, kw_only=True):
     """Refuse every further use of a credential, keep it."""
@@ -61,12 +106,20 @@ class DisableCredential(Item, frozen=True, kw_only=True):
     operator: Operator
     credential: str
 
+    def facts(self) -> Facts:
+        """Who disabled which credential."""
+        return {"by": self.operator.facts(), "credential": self.credential}
+
 
 class DeleteCredential(Item, frozen=True, kw_only=True):
     """Forget a credential and its sealed secrets."""
 
     operator: Operator
     credential: str
+
+    def facts(self) -> Facts:
+        """Who deleted which credential."""
+        return {"by": self.operator.facts(), "credential": self.credential}
 
 
 class ProposeModule(Item, frozen=True, kw_only=True):
@@ -79,6 +132,15 @@ class ProposeModule(Item, frozen=True, kw_only=True):
     manifest: bytes
     source: bytes
 
+    def facts(self) -> Facts:
+        """The module by its digests."""
+        return {
+            "by": self.operator.facts(),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "module_digest": self.module_digest,
+        }
+
 
 class ApproveModule(Item, frozen=True, kw_only=True):
     """Activate a proposed module: an Ed25519 signature by the approver key over (module digest, manifest digest, time)."""
@@ -90,6 +152,17 @@ class ApproveModule(Item, frozen=True, kw_only=True):
     approved_at: int
     signature: bytes
 
+    def facts(self) -> Facts:
+        """The module by its digests, and the signature that anybody can verify with the approver's public key."""
+        return {
+            "approved_at": self.approved_at,
+            "by": self.operator.facts(),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "module_digest": self.module_digest,
+            "signature": self.signature.hex(),
+        }
+
 
 class SetPolicy(Item, frozen=True, kw_only=True):
     """Replace the service's Cedar policies by ones that were validated against the schema."""
@@ -97,6 +170,10 @@ class SetPolicy(Item, frozen=True, kw_only=True):
     operator: Operator
     policy_digest: str
     policy: str
+
+    def facts(self) -> Facts:
+        """Who set which policies."""
+        return {"by": self.operator.facts(), "policy": self.policy_digest}
 
 
 FRONT: tuple[type[Item], ...] = (Use, Refuse, Refusals)
@@ -109,3 +186,15 @@ ADMIN: tuple[type[Item], ...] = (
     SetPolicy,
 )
 INTERNAL: tuple[type[Item], ...] = (Alarm,)
+
+
+def approval_statement(item: ApproveModule) -> bytes:
+    """What the approver key signs: canonical JSON of module name, both digests and the time (epoch seconds)."""
+    statement: Facts = {
+        "approved_at": item.approved_at,
+        "manifest": item.manifest_digest,
+        "module": item.module,
+        "module_digest": item.module_digest,
+        "statement": "ostiary-module-approval-v1",
+    }
+    return canonical(statement)

@@ -5,6 +5,7 @@ Rules:
   their SHA-256 is the item's digest, and an entry names its item by that digest.
 - Unknown kinds and unknown fields are refused; so is an item that is larger than `MAX_ITEM_BYTES`.
 - An item holds no secret: secrets ride beside it, sealed (`Attachment` of the keyholder's protocol).
+- Each kind says in `facts` what the ledger tells of it; an act that says nothing of itself cannot be recorded.
 
 Left to others: which channel may carry which kind (the service's lists), what an item is allowed to change (its decision).
 """
@@ -12,7 +13,7 @@ Left to others: which channel may carry which kind (the service's lists), what a
 from __future__ import annotations
 
 import hashlib
-from typing import NewType, TypeVar
+from typing import Any, NewType, TypeVar
 
 import msgspec
 
@@ -20,6 +21,8 @@ from ostiary.errors import BadInput
 
 RawItem = NewType("RawItem", bytes)
 """An item's msgpack bytes, exactly as its author encoded them."""
+Facts = dict[str, Any]
+"""Members of an entry: JSON values of RFC 8785's kind; never a secret, a MAC of one, or a hole."""
 
 MAX_ITEM_BYTES = 48 * 1024
 """Three largest SigV4 requests (64 headers of 256 bytes); far below a channel's frame."""
@@ -35,6 +38,10 @@ class Item(
 ):
     """Base of all work items; the tag is the class name in kebab-case (`MintToken` is `mint-token`)."""
 
+    def facts(self) -> Facts:
+        """What the entry says of this act beside its digest, time, kind and decision."""
+        raise AssertionError(f"{type(self).__name__} says nothing to the ledger")
+
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The agent that asks, as the front read it from the client certificate of the TLS connection."""
@@ -44,12 +51,20 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     node: str
     agent: str
 
+    def facts(self) -> Facts:
+        """The peer as an entry names it."""
+        return {"agent": self.agent, "node": self.node, "serial": self.serial, "subsystem": self.subsystem}
+
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The person that asks, as the admin process read it by SO_PEERCRED from its local socket."""
 
     uid: int
     name: str
+
+    def facts(self) -> Facts:
+        """The operator as an entry names it."""
+        return {"operator": self.name, "uid": self.uid}
 
 
 _encoder = msgspec.msgpack.Encoder()

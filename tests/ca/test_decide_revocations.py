@@ -9,7 +9,8 @@ import pytest
 
 from ca.rows import CertificateRow
 from ca.shards import CAPACITY
-from ostiary.work.ca_items import FrontCertificate, Refuse, ResponderCertificate
+from ostiary.work.ca_items import FrontCertificate, ResponderCertificate
+from ostiary.work.reports import Refuse
 from tests.ca.desk import NODE, Desk, key, kinds, peer
 
 OTHER = "n2.nodes.shop.example"

@@ -16,7 +16,8 @@ from ostiary.edge.kek import RecoveryCopy, load_kek
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict, Misconfigured
 from ostiary.keyholder.ca import CAEvaluator
-from ostiary.keyholder.keys import KEYS_PURPOSE, CAKeys, load_ledger_key, open_keys
+from ostiary.keyholder.ca_keys import CAKeys
+from ostiary.keyholder.keys import KEYS_PURPOSE, load_ledger_key, open_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
 from tests.ca.test_config import RIGHT

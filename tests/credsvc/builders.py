@@ -25,9 +25,9 @@ from ostiary.formula.selftest import build_plain_runner
 from ostiary.policy.cedar import AgentEntity, CredentialEntity, PolicySet
 from ostiary.policy.schema import build_schema
 from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Refuse
 from ostiary.work.credential_items import Use
 from ostiary.work.item import Item, Peer
+from ostiary.work.reports import Refuse
 
 LIBRARY = Path(__file__).parents[2] / "modules"
 NOW = dt.datetime(2026, 11, 21, 12, 0, tzinfo=dt.UTC)

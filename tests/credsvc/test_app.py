@@ -20,7 +20,7 @@ from ostiary.edge.refusals import RefusalCounter
 from ostiary.edge.tls_peer import TLSPeer
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
-from ostiary.work.ca_items import Refusals, Refuse
+from ostiary.work.reports import Refusals, Refuse
 from tests.credsvc.builders import FixedClock, MemoryRecorder, subject, world
 from tests.integration.identities import Authority
 

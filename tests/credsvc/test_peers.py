@@ -17,7 +17,7 @@ from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.identity import Identity
 from ostiary.names import parse_application
 from ostiary.peer import PeerCertificate, peer_item, read_peer
-from ostiary.work.ca_items import Refusals, Refuse
+from ostiary.work.reports import Refusals, Refuse
 from tests.credsvc.builders import FixedClock, MemoryRecorder
 from tests.integration.identities import Authority
 

@@ -11,9 +11,9 @@ from credsvc.catalog import Subject
 from credsvc.stages import GUESSABLE
 from ostiary.errors import BadInput, Busy, Forbidden
 from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Refuse
 from ostiary.work.credential_items import Use
 from ostiary.work.item import Item
+from ostiary.work.reports import Refuse
 from tests.credsvc.builders import AGENT, AWS, NOW, PEER, MemoryRecorder, sign_request, subject, world
 
 

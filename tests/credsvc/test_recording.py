@@ -12,14 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, select
 
-from credsvc.config import MIGRATIONS
+from credsvc.home import MIGRATIONS
 from credsvc.recording import CredentialRecording
 from credsvc.tables import CREDENTIALS, METADATA, MODULES
 from ostiary.recorder.batch import ask
 from ostiary.recorder.database import open_for_writing, sqlite_url
 from ostiary.recorder.migrate import upgrade
 from ostiary.recorder.service import Ruling, Settled
-from ostiary.work.ca_items import Alarm, Refusals, Refuse
 from ostiary.work.credential_items import (
     ApproveModule,
     DeleteCredential,
@@ -30,6 +29,7 @@ from ostiary.work.credential_items import (
     Use,
 )
 from ostiary.work.item import Item, Operator, Peer
+from ostiary.work.reports import Alarm, Refusals, Refuse
 
 OPERATOR = Operator(uid=0, name="root")
 PEER = Peer(serial="0a", subsystem="component", node="n1.nodes.shop.example", agent="a1")

@@ -9,7 +9,7 @@ import pytest
 from credsvc.refuser import Refuser
 from ostiary.edge.limits import Limit
 from ostiary.errors import Forbidden
-from ostiary.work.ca_items import Refuse
+from ostiary.work.reports import Refuse
 from tests.credsvc.builders import PEER, FixedClock, MemoryRecorder
 
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, Engine
 
-from credsvc.config import MIGRATIONS, Config
+from credsvc.config import Config
+from credsvc.home import MIGRATIONS
 from credsvc.verbs import make_verbs
 from ostiary.errors import BadInput, NotFound
 from ostiary.names import parse_application, parse_node

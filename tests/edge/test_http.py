@@ -13,15 +13,9 @@ import falcon.testing
 import msgspec
 import pytest
 
-from ostiary.edge.http import (
-    Audience,
-    check_pace,
-    create_app,
-    decode_json,
-    problem_of,
-    raw_problem,
-    read_json,
-)
+from ostiary.edge.http import check_pace, create_app, read_json
+from ostiary.edge.problems import Audience, problem_of, raw_problem
+from ostiary.edge.strict_json import decode_json
 from ostiary.edge.tls_peer import TLSPeer
 from ostiary.errors import (
     BadInput,

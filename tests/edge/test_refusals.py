@@ -6,7 +6,7 @@ import threading
 
 from ostiary.edge.refusals import EVERY_S, MAX_ROWS, OTHERS, RefusalCounter
 from ostiary.errors import Busy
-from ostiary.work.ca_items import Refusals
+from ostiary.work.reports import Refusals
 
 
 def test_they_are_added_up_by_source_and_reason() -> None:

@@ -30,7 +30,7 @@ from ostiary.roles import choose_users
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 NODE: Final = "n1.nodes.shop.example"
 _SERVE: Final = (
-    "import sys; from pathlib import Path; from ca.role import serve; from ostiary.edge.users import RoleName as R; "
+    "import sys; from pathlib import Path; from ca.serve import serve; from ostiary.edge.users import RoleName as R; "
     "serve(Path(sys.argv[1]), None, tuple(R[name.upper()] for name in sys.argv[2:]))"
 )
 

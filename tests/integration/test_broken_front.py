@@ -32,6 +32,7 @@ from ostiary.token import parse_token
 from ostiary.work import ca_items as items
 from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
+from ostiary.work.reports import Alarm
 from tests.integration.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
 from tests.integration.killing import Follower
 from tests.integration.thief import Thief
@@ -316,7 +317,7 @@ NOT_THE_FRONTS: list[Item] = [
     items.ExpirePending(serial="01"),
     items.VoidCertificate(serial="01", because="again", reason="superseded"),
     items.PublishCRL(shard=-1, number=9, this_update=0, revoked=0, tbs_digest=bytes(32)),
-    items.Alarm(what="fire", detail="there is none"),
+    Alarm(what="fire", detail="there is none"),
 ]
 
 

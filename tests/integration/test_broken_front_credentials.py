@@ -20,11 +20,11 @@ import pytest
 from ostiary.admin.client import AdminClient
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
-from ostiary.work import ca_items
 from ostiary.work import credential_items as items
 from ostiary.work.answer import Recorded, Refused
-from ostiary.work.entry import salted_holes_digest
+from ostiary.work.credential_items import salted_holes_digest
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
+from ostiary.work.reports import Alarm
 from tests.integration.credential_service import AWS_SECRET, LIBRARY, Service, running
 from tests.integration.killing import Follower
 from tests.integration.thief import Thief
@@ -196,7 +196,7 @@ NOT_THE_FRONTS: list[Item] = [
     items.ProposeModule(**_MODULE, manifest=b"", source=b""),
     items.ApproveModule(**_MODULE, approved_at=0, signature=bytes(64)),
     items.SetPolicy(operator=OPERATOR, policy_digest=DIGEST, policy="permit(principal, action, resource);"),
-    ca_items.Alarm(what="fire", detail="there is none"),
+    Alarm(what="fire", detail="there is none"),
 ]
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from ostiary.edge.home import ServiceHome
-from ostiary.work.entry import salted_holes_digest
+from ostiary.work.credential_items import salted_holes_digest
 from tests.integration.credential_service import AWS_SECRET, Service, running
 from tests.integration.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
 from tests.integration.traces import descendants

@@ -45,7 +45,9 @@ from ostiary.demo.story import Story
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import load_kek
 from ostiary.edge.passphrase import unwrap
-from ostiary.keyholder.keys import KEYS_PURPOSE, CAKeys, CredentialKeys, open_keys
+from ostiary.keyholder.ca_keys import CAKeys
+from ostiary.keyholder.credential_keys import CredentialKeys
+from ostiary.keyholder.keys import KEYS_PURPOSE, open_keys
 from ostiary.keyholder.seal import Sealer
 from tests.integration.killing import Roles
 from tests.integration.traces import (

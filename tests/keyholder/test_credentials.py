@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ostiary.errors import BadInput, Forbidden, OstiaryError
 from ostiary.intake import Place, encrypt_to_intake
+from ostiary.keyholder.credential_keys import CredentialKeys
 from ostiary.keyholder.credentials import CredentialEvaluator
-from ostiary.keyholder.keys import CredentialKeys
 from ostiary.keyholder.protocol import Document
 from ostiary.keyholder.seal import Sealer
 from ostiary.keyholder.sealed_credential import (
@@ -27,8 +27,7 @@ from ostiary.keyholder.sealed_credential import (
 )
 from ostiary.secret import Secret
 from ostiary.shipped import module_library
-from ostiary.work.credential_items import ApproveModule, PutCredential, Use
-from ostiary.work.entry import approval_statement
+from ostiary.work.credential_items import ApproveModule, PutCredential, Use, approval_statement
 from ostiary.work.item import Operator, Peer, encode_item
 
 MANIFEST = (module_library() / "gogrid" / "manifest.toml").read_bytes()

@@ -21,8 +21,8 @@ from ostiary.capabilities import parse_capabilities
 from ostiary.certificate import serial_hex
 from ostiary.identity import Identity
 from ostiary.keyholder.ca import CAEvaluator
+from ostiary.keyholder.ca_keys import CAKeys
 from ostiary.keyholder.engine import Keyholder
-from ostiary.keyholder.keys import CAKeys
 from ostiary.keyholder.protocol import Batch, Done, Refusal, Resume, Work, encode_message
 from ostiary.keyholder.witness import Witness
 from ostiary.ledger.tree import leaf_hash

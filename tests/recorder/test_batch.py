@@ -14,8 +14,9 @@ from ostiary.recorder.batch import Recorder, ask
 from ostiary.recorder.database import open_for_writing, sqlite_url
 from ostiary.recorder.ledger_store import LedgerStore
 from ostiary.recorder.service import Asked, Ruling
-from ostiary.work.ca_items import Activate, Alarm
+from ostiary.work.ca_items import Activate
 from ostiary.work.item import Item
+from ostiary.work.reports import Alarm
 from tests.recorder.toy import LEDGER, METADATA, ToyService
 
 NOW_MS = 1_800_000_000_000

@@ -21,8 +21,9 @@ from ostiary.recorder import process
 from ostiary.recorder.ledger_reader import LedgerReader
 from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.work.answer import decode_refused
-from ostiary.work.ca_items import Activate, Alarm, VoidToken
+from ostiary.work.ca_items import Activate, VoidToken
 from ostiary.work.item import Operator, RawItem, encode_item
+from ostiary.work.reports import Alarm
 from tests.recorder.toy import KEY, LEDGER, NOTES, ORIGIN, KeyholderThread, RecorderThread, client
 
 UID = os.getuid()

@@ -26,9 +26,10 @@ from ostiary.recorder.ledger_store import LedgerStore
 from ostiary.recorder.ledger_tables import define_ledger_tables
 from ostiary.recorder.process import RecorderLoop
 from ostiary.recorder.service import Asked, Ruling, Settled
-from ostiary.work.ca_items import Activate, Alarm, VoidToken
+from ostiary.work.ca_items import Activate, VoidToken
 from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item, ItemDecoder
+from ostiary.work.reports import Alarm
 
 ORIGIN = "toy.example/ca"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)

@@ -10,6 +10,7 @@ import pytest
 from ostiary.errors import BadInput
 from ostiary.work import ca_items, credential_items
 from ostiary.work.item import MAX_ITEM_BYTES, Item, ItemDecoder, Operator, encode_item, item_digest, kind_of
+from ostiary.work.reports import Alarm
 
 CA = (*ca_items.FRONT, *ca_items.RESPONDER, *ca_items.ADMIN, *ca_items.INTERNAL)
 CREDENTIALS = (*credential_items.FRONT, *credential_items.ADMIN, *credential_items.INTERNAL)
@@ -54,7 +55,7 @@ def test_an_item_of_another_service_is_refused() -> None:
 
 
 def test_an_item_that_fills_a_frame_is_refused_on_both_ends() -> None:
-    large = ca_items.Alarm(what="x", detail="y" * MAX_ITEM_BYTES)
+    large = Alarm(what="x", detail="y" * MAX_ITEM_BYTES)
     with pytest.raises(BadInput, match="bytes"):
         encode_item(large)
     with pytest.raises(BadInput, match="bytes"):

@@ -39,8 +39,9 @@ from ostiary.recorder.database import open_for_reading, open_for_writing, sqlite
 from ostiary.recorder.service import Asked, Settled
 from ostiary.token import RANDOM_BYTES, Token, mint
 from ostiary.work.answer import Recorded, Refused, refusal_error
-from ostiary.work.ca_items import MintToken, Refuse
+from ostiary.work.ca_items import MintToken
 from ostiary.work.item import Item, Operator, encode_item
+from ostiary.work.reports import Refuse
 from tests.ca.builders import CONFIG, AuthorityForTests
 from tests.ostiary.builders import NOW
 

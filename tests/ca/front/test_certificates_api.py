@@ -12,7 +12,7 @@ import pytest
 from ca.front.doorkeeper import LIMITS
 from ostiary.edge.limits import Limit
 from ostiary.errors import Forbidden
-from ostiary.work.ca_items import Refusals
+from ostiary.work.reports import Refusals
 from tests.ca.front.parts import MANAGER, FrontForTests
 
 ADDRESS = "127.0.0.1:7443"

@@ -14,7 +14,7 @@ from ca.front.doorkeeper import LIMITS
 from ostiary.edge.limits import Limit
 from ostiary.identity import identity_of
 from ostiary.token import RANDOM_BYTES, Token, mint
-from ostiary.work.ca_items import Refusals
+from ostiary.work.reports import Refusals
 from tests.ca.front.parts import FrontForTests, Holder, basic, certificate_in, csr_of, new_key
 
 

@@ -14,8 +14,7 @@ from ostiary.cli.module_approval import read_proposed, sign_approval
 from ostiary.cli.root import run
 from ostiary.edge.passphrase import wrap
 from ostiary.errors import Forbidden, Unauthenticated
-from ostiary.work.credential_items import ApproveModule
-from ostiary.work.entry import approval_statement
+from ostiary.work.credential_items import ApproveModule, approval_statement
 from ostiary.work.item import Operator
 
 PASSPHRASE = "correct horse battery staple"

@@ -1,12 +1,30 @@
-"""Building a CA's recorder service from its home: settings and profile in, `CAService` out."""
+"""A CA's recorder: settings and profile in, `CAService` out, and the channels that it listens on."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Final
+
 from ca.crl import CRLIssuer
-from ca.home import CAHome
+from ca.home import MIGRATIONS, CAHome
 from ca.profile import check_profile
 from ca.publishing import Publisher
 from ca.recording import CAService, CASettings
+from ca.tables import LEDGER
+from ostiary.edge.users import RoleName
+from ostiary.recorder.role import run_recorder
+
+_ASKING: Final = {
+    "front": RoleName.FRONT,
+    "admin": RoleName.ADMIN,
+    "responder": RoleName.RESPONDER,
+}
+
+
+def run(home_path: Path) -> None:
+    """Be the recorder until told to stop."""
+    home = CAHome.at(home_path)
+    run_recorder(home.place(), recorder_service(home), LEDGER, _ASKING, migrations=MIGRATIONS)
 
 
 def recorder_service(home: CAHome) -> CAService:

@@ -1,0 +1,35 @@
+"""A CA's supervisor: which roles there are, and in which order they start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from ca.config import parse_listen
+from ca.home import LISTEN_VARIABLE, CAHome
+from ostiary.edge.home import Place
+from ostiary.edge.users import RoleName, tell_roles
+from ostiary.roles import choose_users, supervise
+
+PROGRAM: Final = "ca.role"
+STARTED: Final = (
+    RoleName.KEYHOLDER,
+    RoleName.RECORDER,
+    RoleName.RESPONDER,
+    RoleName.ADMIN,
+    RoleName.FRONT,
+    RoleName.STATUS,
+)
+
+
+def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STARTED) -> None:
+    """Be the supervisor of the whole service until SIGTERM or SIGINT; Misconfigured names a role that did not get ready."""
+    home = CAHome.at(home_path)
+    config = home.config()
+    users = choose_users(config.role_uid_base, PROGRAM, home_path)
+    tell_roles(users)
+    if listen is not None:
+        os.environ[LISTEN_VARIABLE] = str(parse_listen(listen))
+    place = Place(home=home.places, users=users, database_url=config.database_url)
+    supervise(place, PROGRAM, roles, own_argv={}, inherited={})

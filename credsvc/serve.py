@@ -1,0 +1,47 @@
+"""A credentials service's supervisor: which roles there are, and in which order they start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from credsvc.config import Config
+from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, place_of
+from credsvc.sandbox.control import zygote_argv
+from ostiary.edge import config as config_file
+from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.users import RoleName, tell_roles
+from ostiary.roles import choose_users, supervise
+
+PROGRAM: Final = "credsvc.role"
+STARTED: Final = (
+    RoleName.SANDBOX,
+    RoleName.KEYHOLDER,
+    RoleName.RECORDER,
+    RoleName.ADMIN,
+    RoleName.FRONT,
+)
+
+
+def serve(home_path: Path, listen: str, claim_fd: int) -> None:
+    """Be the supervisor of the whole service; `claim_fd` is a sealed memfd with the claim token, for the front."""
+    home = ServiceHome(home_path)
+    config = config_file.load(home.config, Config)
+    users = choose_users(config.role_uid_base, PROGRAM, home_path)
+    place = place_of(config, home, users)
+    tell_roles(users)
+    os.environ[LISTEN_VARIABLE] = listen
+    os.environ[CLAIM_VARIABLE] = str(claim_fd)
+    supervise(
+        place,
+        PROGRAM,
+        STARTED,
+        own_argv={RoleName.SANDBOX: _zygote_argv(config, place)},
+        inherited={RoleName.FRONT: (claim_fd,)},
+    )
+
+
+def _zygote_argv(config: Config, place: Place) -> list[str]:
+    allowed = frozenset({place.users.uid(RoleName.FRONT)})
+    return zygote_argv(place.home.channel("sandbox"), allowed_uids=allowed, without=config.sandbox_without)
