@@ -5,7 +5,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin/python
 # Parts of the system, as far as they are in this checkout.
-TYPED := $(wildcard ostiary ca certmgr credsvc keyutils tests benchmarks)
+TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients tests benchmarks)
 
 .PHONY: demo test check bench setup system-packages lock clean
 

@@ -1,6 +1,6 @@
 """Copies what is loaded but never imported (credential modules, deployment data) into the wheel.
 
-Settings are in pyproject.toml. This file exists because `modules/` and `deploy/` stand beside the packages in a checkout and
+Settings are in pyproject.toml. This file exists because `modules/`, `deploy/` and `clients/` stand beside the packages in a checkout and
 inside the package `ostiary` in a wheel (`ostiary/_shipped/`); `ostiary.shipped` finds them in both.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("modules", "deploy")
+SHIPPED = ("modules", "deploy", "clients")
 
 
 class BuildWithData(build_py):

@@ -19,7 +19,7 @@ from benchmarks.load import Load, Measured, request_bytes, run_load
 from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares, print_turns
 from benchmarks.table import Row, print_table
 from ostiary.edge.tls import identity_pem
-from tests.integration.ca_service import CA_NODE, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.support.ca_service import CA_NODE, Agent, RunningCA, csr_of, new_key, running_ca
 
 SECONDS = 6.0
 WARM_S = 3.0

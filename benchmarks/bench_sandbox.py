@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from credsvc.sandbox.control import ZygoteClient, zygote_argv
-from credsvc.sandbox.faults import SandboxFault
-from credsvc.sandbox.pool import LoadedModule, ModuleDigest, SandboxPool
+from credsvc.sandbox.client.control import ZygoteClient, zygote_argv
+from credsvc.sandbox.client.faults import SandboxFault
+from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest, SandboxPool
 
 SIGV4 = """
 def sign(request, credential, clock):

@@ -12,8 +12,8 @@ import time
 from benchmarks.load import Load, Measured, request_bytes, run_load
 from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares, print_turns
 from benchmarks.table import Row, print_table
-from tests.integration.credential_service import SERVICE_NODE, Service, running
-from tests.integration.identities import Agent
+from tests.support.credential_service import SERVICE_NODE, Service, running
+from tests.support.identities import Agent
 
 SECONDS = 6.0
 WARM_S = 3.0

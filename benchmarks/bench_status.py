@@ -18,7 +18,7 @@ from benchmarks.load import Load, Measured, request_bytes, run_load
 from benchmarks.stages import cpu_by_role, print_cpu
 from benchmarks.table import Row, print_table
 from ostiary.edge.client import HTTPClient, tcp_connector
-from tests.integration.ca_service import Agent, RunningCA, running_ca
+from tests.support.ca_service import Agent, RunningCA, running_ca
 
 SECONDS = 5.0
 CLIENTS = 8

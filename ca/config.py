@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from ca.profile import MAX_LIFETIME, MIN_LIFETIME, ProfileConfig
+from ca.certificates.profile import MAX_LIFETIME, MIN_LIFETIME, ProfileConfig
 from ostiary.capabilities import Capabilities, parse_capabilities
 from ostiary.edge.config import load
 from ostiary.errors import BadInput, Misconfigured
@@ -30,7 +30,7 @@ from ostiary.names import (
     parse_node,
     parse_subsystem,
 )
-from ostiary.recorder.database import sqlite_url
+from ostiary.store.database import sqlite_url
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8443"
 DEFAULT_STATUS_LISTEN: Final = "127.0.0.1:8080"
@@ -121,7 +121,7 @@ class Config:
         return f"{self.application}/ca"
 
     def profile(self) -> ProfileConfig:
-        """What certificates say of the status services, for `ca.profile.check_profile`."""
+        """What certificates say of the status services, for `ca.certificates.profile.check_profile`."""
         return ProfileConfig(
             ocsp_url=f"{self.status_url}/ocsp",
             ca_issuers_url=f"{self.status_url}/ca/issuing.cer",

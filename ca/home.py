@@ -9,8 +9,8 @@ from typing import Final
 
 from cryptography import x509
 
+from ca.certificates.profile import Profile, check_profile
 from ca.config import Config, load_config
-from ca.profile import Profile, check_profile
 from ostiary.edge.files import read_limited
 from ostiary.edge.home import Place, ServiceHome
 from ostiary.edge.users import told_by_supervisor
@@ -19,7 +19,7 @@ from ostiary.ledger.note import VerifierKey, parse_verifier_key
 
 LISTEN_VARIABLE: Final = "OSTIARY_CA_LISTEN"
 """Where the front listens, from `serve` to its roles."""
-MIGRATIONS: Final = "ca.migrations"
+MIGRATIONS: Final = "ca.store.migrations"
 _LIMIT_BYTES: Final = 64 * 1024
 
 

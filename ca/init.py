@@ -27,20 +27,20 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from ca.authorities import AuthorityPlan, issuing_builder, root_builder
+from ca.certificates.authorities import AuthorityPlan, issuing_builder, root_builder
+from ca.certificates.profile import SERIAL_RANDOM_BYTES, check_profile, serial_number
 from ca.config import Config, ConfigFile, check_config, write_config
 from ca.home import MIGRATIONS, CAHome
-from ca.profile import SERIAL_RANDOM_BYTES, check_profile, serial_number
+from ca.keyholder.keys import CAKeys
 from ostiary.edge.files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
 from ostiary.edge.kek import RecoveryCopy, create_kek
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Conflict
-from ostiary.keyholder.ca_keys import CAKeys
 from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
-from ostiary.recorder.database import open_for_writing
-from ostiary.recorder.migrate import upgrade
+from ostiary.store.database import open_for_writing
+from ostiary.store.migrate import upgrade
 
 ROOT_LIFETIME: Final = timedelta(days=3650)
 ISSUING_LIFETIME: Final = timedelta(days=1095)

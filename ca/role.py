@@ -13,10 +13,10 @@ from ostiary.edge.role import be_role
 ROLES: Final = {
     "keyholder": "ca.keyholder.role",
     "recorder": "ca.recorder.role",
-    "responder": "ca.responder_role",
+    "responder": "ca.responder.role",
     "admin": "ca.admin.role",
-    "front": "ca.front_role",
-    "status": "ca.status_role",
+    "front": "ca.front.role",
+    "status": "ca.status.role",
 }
 
 if __name__ == "__main__":

@@ -36,8 +36,6 @@ from certmgr.record import Record, payload_of
 from certmgr.scopes import ProcessKey
 from ostiary.capabilities import parse_capabilities
 from ostiary.edge.clock import Clock
-from ostiary.edge.front import peer_credentials, peer_pidfd
-from ostiary.edge.http import create_app, read_json, write_json
 from ostiary.errors import (
     BadInput,
     Busy,
@@ -47,6 +45,8 @@ from ostiary.errors import (
     OstiaryError,
     Unauthenticated,
 )
+from ostiary.front.http import create_app, read_json, write_json
+from ostiary.front.serve import peer_credentials, peer_pidfd
 from ostiary.identity import parse_agent_id, parse_endpoint, parse_subsystem
 from ostiary.token import RANDOM_BYTES, Token, mint, parse_token
 

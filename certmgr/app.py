@@ -41,9 +41,9 @@ from certmgr.watch import ScopeWatch
 from keyutils import install
 from keyutils.install import InstallRefused
 from ostiary.edge.clock import SystemClock
-from ostiary.edge.front import Front, listen_tcp, listen_unix, run_front
 from ostiary.edge.hygiene import harden_process
 from ostiary.errors import Misconfigured
+from ostiary.front.serve import Front, listen_tcp, listen_unix, run_front
 from ostiary.token import Token
 
 THREADS: Final = 16

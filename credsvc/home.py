@@ -9,9 +9,9 @@ from credsvc.config import Config
 from ostiary.edge import config as config_file
 from ostiary.edge.home import Place, ServiceHome
 from ostiary.edge.users import RoleUsers, told_by_supervisor
-from ostiary.recorder.database import sqlite_url
+from ostiary.store.database import sqlite_url
 
-MIGRATIONS: Final = "credsvc.migrations"
+MIGRATIONS: Final = "credsvc.store.migrations"
 LISTEN_VARIABLE: Final = "OSTIARY_CREDSVC_LISTEN"
 """Where the front listens (HOST:PORT), from `serve` to its roles."""
 CLAIM_VARIABLE: Final = "OSTIARY_CREDSVC_CLAIM_FD"

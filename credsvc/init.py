@@ -20,19 +20,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from credsvc.config import SERVICE, Config, print_config
 from credsvc.home import MIGRATIONS
+from credsvc.intake import publish_intake
+from credsvc.keyholder.keys import CredentialKeys
 from ostiary.edge.files import write_atomic
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import RecoveryCopy, create_kek
 from ostiary.edge.passphrase import RANDOM_BYTES, wrap
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict
-from ostiary.intake import publish_intake
-from ostiary.keyholder.credential_keys import CredentialKeys
 from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
-from ostiary.recorder.database import open_for_writing, sqlite_url
-from ostiary.recorder.migrate import upgrade
+from ostiary.store.database import open_for_writing, sqlite_url
+from ostiary.store.migrate import upgrade
 
 APPROVER_SERVICE = "approver"
 

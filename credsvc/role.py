@@ -14,7 +14,7 @@ ROLES: Final = {
     "keyholder": "credsvc.keyholder.role",
     "recorder": "credsvc.recorder.role",
     "admin": "credsvc.admin.role",
-    "front": "credsvc.front_role",
+    "front": "credsvc.front.role",
 }
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Final
 
 from credsvc.config import Config
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, place_of
-from credsvc.sandbox.control import zygote_argv
+from credsvc.sandbox.client.control import zygote_argv
 from ostiary.edge import config as config_file
 from ostiary.edge.home import Place, ServiceHome
 from ostiary.edge.users import RoleName, tell_roles

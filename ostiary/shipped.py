@@ -1,7 +1,7 @@
-"""Where the data is that comes with Ostiary: credential modules and deployment files.
+"""Where the data is that comes with Ostiary: credential modules, deployment files, programs that show how to be a client.
 
 Rules:
-- In a checkout they stand beside the packages (`modules/`, `deploy/`); in a wheel inside this one (`_shipped/`, see setup.py).
+- In a checkout they stand beside the packages (`modules/`, `deploy/`, `clients/`); in a wheel inside this one (`_shipped/`, see setup.py).
 - This is the only place that knows; nobody else builds a path from `__file__` to find them.
 - What is here is only *proposed*: a credential module is used after its approval, wherever its files come from.
 - pip may add `__pycache__` to the installed folders: read files by name, never everything that is there.
@@ -17,7 +17,7 @@ from ostiary.errors import Misconfigured
 _PACKAGE: Final = Path(__file__).resolve().parent
 
 
-def shipped_directory(name: Literal["modules", "deploy"]) -> Path:
+def shipped_directory(name: Literal["modules", "deploy", "clients"]) -> Path:
     """The directory of that data; Misconfigured when this installation lacks it."""
     candidates = [_PACKAGE / "_shipped" / name]
     # Beside an installed package stands site-packages, where a folder of that name would be a stranger's.
@@ -34,3 +34,8 @@ def shipped_directory(name: Literal["modules", "deploy"]) -> Path:
 def module_library() -> Path:
     """The directory with one folder for each credential module that comes with Ostiary."""
     return shipped_directory("modules")
+
+
+def demo_program(name: Literal["agent", "node_controller"]) -> Path:
+    """A program of the demonstration: an agent like anybody's, which uses the public client libraries."""
+    return shipped_directory("clients") / "demo" / f"{name}.py"

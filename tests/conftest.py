@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-from tests.need import NEEDS
+from tests.support.need import NEEDS
 
 # Time per example says something about the machine's load, not about the code; speed is tested and measured elsewhere.
 settings.register_profile("ostiary", deadline=None)

@@ -14,28 +14,29 @@ from falcon.inspect import inspect_routes
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from sqlalchemy import create_engine
 
-from ca.accept import MAX_CSR_BYTES
+from ca.certificates.accept import MAX_CSR_BYTES
+from ca.certificates.ocsp import MAX_REQUEST_BYTES as MAX_OCSP_BYTES
 from ca.front import agents_api, certificates_api, est_api
 from ca.front.app import build_app
-from ca.ocsp import MAX_REQUEST_BYTES as MAX_OCSP_BYTES
+from ca.items import ReasonCode
 from ca.status import app as status_app
 from certmgr import api as manager_api
 from certmgr.agents import Agents
 from certmgr.lifecycle import State
 from certmgr.processes import LinuxProcesses
-from credsvc import app as credentials_app
-from credsvc import requests, stages
-from credsvc.tables import LEDGER
-from ostiary.edge import http, problems
-from ostiary.edge.front import Limits
-from ostiary.edge.ledger_api import add_ledger_routes
-from ostiary.work.ca_items import ReasonCode
-from tests.ca.builders import AuthorityForTests
-from tests.ca.front.parts import FrontForTests
-from tests.certmgr.builders import FakeClock, authority
-from tests.openapi import SERVICES, document, operation, operations, resolve
+from credsvc.front import app as credentials_app
+from credsvc.front import requests, stages
+from credsvc.store.tables import LEDGER
+from ostiary.edge import problems
+from ostiary.front import http
+from ostiary.front.ledger_api import add_ledger_routes
+from ostiary.front.serve import Limits
+from tests.support.ca_authority import AuthorityForTests
+from tests.support.ca_front import FrontForTests
+from tests.support.manager_records import FakeClock, authority
+from tests.support.openapi import SERVICES, document, operation, operations, resolve
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 App = falcon.App[Any, Any]
 
 

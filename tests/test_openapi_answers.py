@@ -16,23 +16,23 @@ from ca.front import est_api
 from certmgr import api as manager_api
 from certmgr.app import Manager, Serving
 from certmgr.processes import LinuxProcesses
-from credsvc.app import Parts, make_app
-from credsvc.catalog import Catalog, Subject
-from credsvc.judge import Judge
-from credsvc.peers import Gate
-from credsvc.refuser import Refuser
-from credsvc.stages import STAGES
+from credsvc.front.app import Parts, make_app
+from credsvc.front.catalog import Catalog, Subject
+from credsvc.front.peers import Gate
+from credsvc.front.refuser import Refuser
+from credsvc.front.stages import STAGES
+from credsvc.policy.judge import Judge
 from ostiary.edge.channel import PeerCredentials
 from ostiary.edge.metrics import Metrics
-from ostiary.edge.refusals import RefusalCounter
+from ostiary.front.refusals import RefusalCounter
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
-from tests.ca.front.parts import CHILD, MANAGER, FrontForTests, basic, csr_of, new_key
-from tests.certmgr.builders import MANAGER_AGENT, authority, peer
 from tests.certmgr.test_agents import CONTROLLER, Site
-from tests.credsvc.builders import REQUEST, FixedClock, MemoryRecorder, subject, world
-from tests.integration.identities import Authority
-from tests.openapi import check_value, document, operation
+from tests.support.ca_front import CHILD, MANAGER, FrontForTests, basic, csr_of, new_key
+from tests.support.credentials_front import REQUEST, FixedClock, MemoryRecorder, subject, world
+from tests.support.identities import Authority
+from tests.support.manager_records import MANAGER_AGENT, authority, peer
+from tests.support.openapi import check_value, document, operation
 
 CERTIFICATE = "/v1/certificates/{serial}"
 SIGN = "/v1/credentials/{name}/operations/{operation}"

@@ -5,23 +5,27 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from ca.front import agents_api, app
 from ca.front.peer import Standing
-from ca.rules import RULES
-from ostiary.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED
-from ostiary.policy.schema import GUARDS
+from ca.recorder.rules import RULES
+from credsvc.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED
+from credsvc.policy.schema import GUARDS
+from tests.support.repository import ROOT
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "rules.md").read_text("utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \|(?: (.+?) \|)?$", re.MULTILINE)
 NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 
-CREDENTIALS = ("credsvc/decide.py", "credsvc/peers.py", "credsvc/stages.py", "credsvc/app.py")
-POLICY = ("ostiary/policy/cedar.py", "ostiary/formula/holes.py")
+CREDENTIALS = (
+    "credsvc/recorder/decide.py",
+    "credsvc/front/peers.py",
+    "credsvc/front/stages.py",
+    "credsvc/front/app.py",
+)
+POLICY = ("credsvc/policy/cedar.py", "credsvc/formula/holes.py")
 MANAGER = (
     "certmgr/agents.py",
     "certmgr/api.py",

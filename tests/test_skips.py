@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.repository import ROOT
 
 WANTING = """
-from tests.need import require_kernel, require_tool
+from tests.support.need import require_kernel, require_tool
 
 def test_tool() -> None:
     require_tool("no-such-command")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grp
 from pathlib import Path
 
+from ca.admin.verbs import make_verbs
 from ca.home import CAHome
-from ca.verbs import make_verbs
 from ostiary.admin.role import run_admin
 from ostiary.errors import Misconfigured
 

@@ -9,16 +9,16 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.enrollment import Ask, wanted_by_spawn
+from ca.certificates.enrollment import Ask, wanted_by_spawn
 from ca.front.parts import FrontParts
 from ca.front.peer import Caller
-from ca.rows import CertificateRow
+from ca.items import Spawn
+from ca.store.rows import CertificateRow
 from ostiary.capabilities import Capability, parse_capabilities
 from ostiary.certificate import parse_serial_hex, serial_hex
-from ostiary.edge.http import read_json, write_json
+from ostiary.front.http import read_json, write_json
 from ostiary.identity import parse_endpoint
 from ostiary.names import parse_agent_id, parse_subsystem
-from ostiary.work.ca_items import Spawn
 
 ENROLL_NODE: Final = Capability("enroll:node")
 _ACT: Final = "spawn"

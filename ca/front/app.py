@@ -10,11 +10,11 @@ from ca.front.agents_api import Agents
 from ca.front.certificates_api import Confirm, Prove, Revocations, Revoke, WhoAmI
 from ca.front.est_api import CACerts, CSRAttributes, SimpleEnroll, SimpleReenroll
 from ca.front.parts import FrontParts
-from ca.tables import LEDGER
+from ca.store.tables import LEDGER
 from ostiary.capabilities import Capability
-from ostiary.edge.health import add_health, add_readiness
-from ostiary.edge.http import create_app
-from ostiary.edge.ledger_api import add_ledger_routes
+from ostiary.front.health import add_health, add_readiness
+from ostiary.front.http import create_app
+from ostiary.front.ledger_api import add_ledger_routes
 
 LEDGER_READ = Capability("ledger:read")
 

@@ -10,10 +10,10 @@ import msgspec
 from ca.front.feed import PAUSE_S
 from ca.front.parts import FrontParts
 from ca.front.peer import PROVERS, SEEN, Caller
+from ca.items import Activate, ReasonCode, Retire
 from ostiary.certificate import parse_serial_hex
-from ostiary.edge.http import read_json, write_json
 from ostiary.errors import BadInput, Forbidden
-from ostiary.work.ca_items import Activate, ReasonCode, Retire
+from ostiary.front.http import read_json, write_json
 
 MAX_WAIT_S: Final = 30
 _MAX_NUMBER: Final = 1 << 62

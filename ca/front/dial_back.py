@@ -1,7 +1,7 @@
 """The CA's dial-back: whoever answers at the address fixed in the token must hold the key of the pending certificate.
 
 1. The address comes from the certificate's row, which has it from the token; never from the request.
-2. It is an IP address and a port, and none that a cloud or a network reserves (ca/addresses.py: link-local, metadata services,
+2. It is an IP address and a port, and none that a cloud or a network reserves (ca/certificates/addresses.py: link-local, metadata services,
    multicast). Loopback is allowed: a machine may enroll itself.
 3. TLS 1.3 to it, with SNI `<agent>.<node>`. The handshake proves that the peer holds the key of the certificate it shows.
 4. That certificate is the pending one, byte for byte (so key and serial number, too).
@@ -20,7 +20,7 @@ import threading
 import time
 from typing import Final
 
-from ca.addresses import parse_address, split_dial_back
+from ca.certificates.addresses import parse_address, split_dial_back
 from ostiary.errors import Busy, Forbidden
 
 DIAL_S: Final = 3.0

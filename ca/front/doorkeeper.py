@@ -2,7 +2,7 @@
 
 Rules:
 - A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails, the answer is Busy.
-- A refusal of somebody without one is counted (ostiary/edge/refusals.py) and costs its source a token of a small bucket: when that is
+- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source a token of a small bucket: when that is
   empty, nobody enrolls by token from there for a while. Those who show a certificate are not slowed down by it.
 - What the recorder refuses, it has recorded itself.
 """
@@ -16,17 +16,17 @@ from typing import Final, TypeAlias
 import falcon
 
 from ca.front.peer import ASKERS, Caller, Standing, refusal_of, standing_of
-from ca.rows import CertificateRow
+from ca.items import Activate
+from ca.store.rows import CertificateRow
 from ostiary.capabilities import Capability
 from ostiary.edge.clock import Clock
-from ostiary.edge.http import check_pace
-from ostiary.edge.limits import Buckets, Limit
-from ostiary.edge.refusals import RefusalCounter
-from ostiary.edge.tls_peer import peer_value
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
+from ostiary.front.http import check_pace
+from ostiary.front.limits import Buckets, Limit
+from ostiary.front.refusals import RefusalCounter
+from ostiary.front.tls_peer import peer_value
 from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.recorder.client import RecorderPort
-from ostiary.work.ca_items import Activate
 from ostiary.work.reports import Refuse
 
 _MAX_TARGET: Final = 64

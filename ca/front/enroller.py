@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ca.accept import AcceptedCSR, CSRBytes, accept
-from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
-from ca.front.reader import StoreReader
-from ca.profile import Profile
+from ca.certificates.accept import AcceptedCSR, CSRBytes, accept
+from ca.certificates.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
+from ca.certificates.profile import Profile
+from ca.items import Prepared
+from ca.store.reader import StoreReader
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Forbidden
 from ostiary.recorder.client import RecorderPort
 from ostiary.work.answer import Recorded
-from ostiary.work.ca_items import Prepared
 from ostiary.work.item import Item
 
 STAGES: Final = ("accept", "prepare", "recorder")

@@ -1,4 +1,6 @@
-"""EST over HTTPS (RFC 7030): cacerts, csrattrs, simpleenroll by token, simplereenroll by certificate. Formats are ca/est.py's."""
+"""EST over HTTPS (RFC 7030): cacerts, csrattrs, simpleenroll by token, simplereenroll by certificate. Formats
+are ca/certificates/est.py's.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from typing import Final
 import falcon
 from cryptography import x509
 
-from ca.accept import MAX_CSR_BYTES
-from ca.enrollment import wanted_by_renewal, wanted_by_token
-from ca.est import (
+from ca.certificates.accept import MAX_CSR_BYTES
+from ca.certificates.enrollment import wanted_by_renewal, wanted_by_token
+from ca.certificates.est import (
     CERTS_ONLY_TYPE,
     CSR_TYPE,
     CSRATTRS_TYPE,
@@ -21,11 +23,11 @@ from ca.est import (
 )
 from ca.front.parts import FrontParts
 from ca.front.peer import RENEWERS
-from ca.rows import TokenRow
-from ostiary.edge.http import read_body
+from ca.items import Redeem, Renew
+from ca.store.rows import TokenRow
 from ostiary.errors import Forbidden, Unauthenticated
+from ostiary.front.http import read_body
 from ostiary.token import Token
-from ostiary.work.ca_items import Redeem, Renew
 
 # base64 in lines takes 1.37 times the DER.
 _BODY_BYTES: Final = MAX_CSR_BYTES * 3 // 2
@@ -67,7 +69,9 @@ class SimpleEnroll:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """1. The source may ask.  2. The token is one of ours.  3. The request is sound.  4. Spend, record, sign."""
+        """1. The source may ask.  2. The token is one of ours.  3. The request is sound.  4. Spend, record,
+        sign.
+        """
         parts = self._parts
         source = parts.doorkeeper.admit_stranger(req)
         token, row = self._token(req, source)
@@ -126,7 +130,7 @@ def _answer(resp: falcon.Response, certificate_der: bytes) -> None:
 
 
 def _spelled(source: str) -> str:
-    """A peer's address in the one spelling of ca/addresses.py."""
+    """A peer's address in the one spelling of ca/certificates/addresses.py."""
     address = ipaddress.ip_address(source)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from ca.front.reader import RevocationStep, StoreReader
+from ca.store.reader import RevocationStep, StoreReader
 from ostiary.certificate import parse_serial_hex
 from ostiary.errors import Busy
 

@@ -21,20 +21,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
-from ca.front.reader import StoreReader
-from ca.profile import Profile
+from ca.certificates.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
+from ca.certificates.profile import Profile
+from ca.items import FrontCertificate
+from ca.store.reader import StoreReader
 from ostiary.capabilities import NO_CAPABILITIES
 from ostiary.certificate import spki_der
 from ostiary.edge.clock import Clock
-from ostiary.edge.front_tls import FrontTLS, front_tls
 from ostiary.edge.tls import identity_pem
 from ostiary.errors import InternalFault, OstiaryError
+from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.identity import Identity
 from ostiary.names import NodeName, parse_agent_id
 from ostiary.recorder.client import RecorderPort
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
-from ostiary.work.ca_items import FrontCertificate
 
 _log = logging.getLogger("ostiary.ca.front")
 START_S: Final = 20.0

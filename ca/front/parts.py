@@ -1,4 +1,4 @@
-"""What the front's resources work with; built once per worker by ca/front_role.py, or by a test with fakes."""
+"""What the front's resources work with; built once per worker by ca/front/role.py, or by a test with fakes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.certificates.profile import Profile
 from ca.front.doorkeeper import Doorkeeper
 from ca.front.enroller import Enroller
 from ca.front.feed import RevocationFeed
-from ca.front.reader import StoreReader
 from ca.front.recent import RecentRows
-from ca.profile import Profile
+from ca.store.reader import StoreReader
 from ostiary.capabilities import NO_CAPABILITIES, Capabilities
 from ostiary.edge.clock import Clock
-from ostiary.edge.health import Readiness
 from ostiary.edge.metrics import Metrics
+from ostiary.front.health import Readiness
 from ostiary.names import SubSystem
 from ostiary.recorder.client import RecorderPort
 

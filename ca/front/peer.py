@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Final
 
-from ca.rows import CertificateRow
+from ca.store.rows import CertificateRow
 from ostiary.capabilities import Capability
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
 from ostiary.identity import Identity

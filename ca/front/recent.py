@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from ca.rows import CertificateRow
+from ca.store.rows import CertificateRow
 
 RECENT_S: Final = 0.1
 MAX_ROWS: Final = 1000

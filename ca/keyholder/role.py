@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ostiary.keyholder.ca import CAEvaluator
-from ostiary.keyholder.ca_keys import CAKeys
+from ca.keyholder.evaluator import CAEvaluator
+from ca.keyholder.keys import CAKeys
 from ostiary.keyholder.role import run_keyholder
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ca.crl import CRLIssuer
+from ca.certificates.crl import CRLIssuer
+from ca.certificates.profile import check_profile
 from ca.home import MIGRATIONS, CAHome
-from ca.profile import check_profile
-from ca.publishing import Publisher
-from ca.recording import CAService, CASettings
-from ca.tables import LEDGER
+from ca.recorder.publishing import Publisher
+from ca.recorder.recording import CAService, CASettings
+from ca.store.tables import LEDGER
 from ostiary.edge.users import RoleName
 from ostiary.recorder.role import run_recorder
 

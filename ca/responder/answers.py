@@ -7,7 +7,7 @@ Rules:
 - Answers with an unknown certificate are not kept: it may be issued the next moment.
 - A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as the standard has it.
 
-Owner: the responder's one thread. Standard: RFC 6960, bytes in ca/ocsp.py.
+Owner: the responder's one thread. Standard: RFC 6960, bytes in ca/certificates/ocsp.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.ocsp import (
+from ca.certificates.ocsp import (
     CertID,
     CertStatus,
     ErrorStatus,

@@ -18,8 +18,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ca.ocsp import ErrorStatus, error_response
-from ca.profile import SERIAL_RANDOM_BYTES, Profile, build_responder_tbs, serial_number
+from ca.certificates.ocsp import ErrorStatus, error_response
+from ca.certificates.profile import SERIAL_RANDOM_BYTES, Profile, build_responder_tbs, serial_number
+from ca.items import ResponderCertificate
 from ca.responder.answers import LOOK_S, Answers, ResponderKey
 from ostiary.certificate import assemble, parse_tbs, serial_hex, spki_der
 from ostiary.edge.channel import Status
@@ -28,7 +29,6 @@ from ostiary.edge.hub import Hub, Request
 from ostiary.edge.role import StopSignal
 from ostiary.errors import Busy, OstiaryError
 from ostiary.recorder.client import RecorderPort
-from ostiary.work.ca_items import ResponderCertificate
 
 _log = logging.getLogger("ostiary.ca.responder")
 RETRY_S: Final = 30.0

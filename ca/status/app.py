@@ -21,15 +21,15 @@ import falcon
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.front.reader import StoreReader
-from ca.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
+from ca.certificates.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
+from ca.store.reader import StoreReader
 from ostiary.edge.channel import Answer, Status
 from ostiary.edge.clock import Clock
-from ostiary.edge.health import add_health
-from ostiary.edge.http import check_pace, create_app, read_body
-from ostiary.edge.limits import Buckets
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import BadInput, Busy, NotFound
+from ostiary.front.health import add_health
+from ostiary.front.http import check_pace, create_app, read_body
+from ostiary.front.limits import Buckets
 
 OCSP_REQUEST_TYPE: Final = "application/ocsp-request"
 OCSP_RESPONSE_TYPE: Final = "application/ocsp-response"

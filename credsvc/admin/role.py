@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from credsvc.admin.verbs import make_verbs
 from credsvc.home import load_place
-from credsvc.verbs import make_verbs
 from ostiary.admin.role import run_admin
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from credsvc.config import SERVICE
-from ostiary.keyholder.credential_keys import CredentialKeys
-from ostiary.keyholder.credentials import CredentialEvaluator
+from credsvc.keyholder.evaluator import CredentialEvaluator
+from credsvc.keyholder.keys import CredentialKeys
+from credsvc.keyholder.sealed_credential import CREDENTIAL_PURPOSE
 from ostiary.keyholder.role import run_keyholder
 from ostiary.keyholder.seal import Sealer
-from ostiary.keyholder.sealed_credential import CREDENTIAL_PURPOSE
 
 
 def run(home_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from credsvc.home import MIGRATIONS, load_place
-from credsvc.recording import CredentialRecording
-from credsvc.tables import LEDGER
+from credsvc.recorder.recording import CredentialRecording
+from credsvc.store.tables import LEDGER
 from ostiary.edge.users import RoleName
 from ostiary.recorder.role import run_recorder
 

@@ -98,7 +98,7 @@ def parse_arguments(arguments: list[str]) -> Settings:
 
 def main() -> None:
     """Run the zygote with the injected functions of the formula engine."""
-    from ostiary.formula.injected import INJECTED  # noqa: PLC0415 - the one thing from outside this package
+    from credsvc.formula.injected import INJECTED  # noqa: PLC0415 - the one thing from outside this package
 
     run(parse_arguments(sys.argv[1:]), restricted_language(INJECTED), INJECTED)
 

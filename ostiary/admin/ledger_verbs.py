@@ -23,9 +23,9 @@ from ostiary.admin.server import Verb, arguments_of
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import TILE_WIDTH
 from ostiary.ledger.tree import MAX_SIZE
-from ostiary.recorder.database import reading
-from ostiary.recorder.ledger_reader import MAX_ENTRIES, LedgerReader
-from ostiary.recorder.ledger_tables import LedgerTables
+from ostiary.store.database import reading
+from ostiary.store.ledger_reader import MAX_ENTRIES, LedgerReader
+from ostiary.store.ledger_tables import LedgerTables
 from ostiary.work.item import Operator
 
 MAX_ANSWER_BYTES: Final = 256 * 1024

@@ -11,7 +11,7 @@ from ostiary.edge.home import Place
 from ostiary.edge.hub import Hub
 from ostiary.edge.role import announce_ready
 from ostiary.recorder.client import RecorderClient, recorder_client
-from ostiary.recorder.database import open_for_reading
+from ostiary.store.database import open_for_reading
 
 
 def run_admin(

@@ -39,21 +39,23 @@ GROUPS: Final = {
         target="ostiary.cli.doctor:doctor", help="What this machine can, what it lacks, what replaces it."
     ),
     "ca": Entry(
-        target="ostiary.cli.ca:ca", help="The certificate authority: init, serve, tokens, certificates."
+        target="ca.commands.ca:ca", help="The certificate authority: init, serve, tokens, certificates."
     ),
-    "certmgr": Entry(target="ostiary.cli.certmgr:certmgr", help="The certificate manager of a node."),
+    "certmgr": Entry(target="certmgr.commands.certmgr:certmgr", help="The certificate manager of a node."),
     "agent": Entry(
-        target="ostiary.cli.agent:agent", help="Ask for, claim and use the certificate of an agent."
+        target="certmgr.commands.agent:agent", help="Ask for, claim and use the certificate of an agent."
     ),
-    "credsvc": Entry(target="ostiary.cli.credsvc:credsvc", help="The credentials service: init, serve."),
+    "credsvc": Entry(target="credsvc.commands.credsvc:credsvc", help="The credentials service: init, serve."),
     "credential": Entry(
-        target="ostiary.cli.credential:credential", help="Put, list, rotate and delete credentials."
+        target="credsvc.commands.credential:credential", help="Put, list, rotate and delete credentials."
     ),
     "module": Entry(
-        target="ostiary.cli.module:module", help="Credential modules: new, load, approve, selftest."
+        target="credsvc.commands.module:module", help="Credential modules: new, load, approve, selftest."
     ),
-    "sign": Entry(target="ostiary.cli.sign:sign", help="Apply an operation of a credential to a request."),
-    "policy": Entry(target="ostiary.cli.policy:policy", help="Validate and explain policies."),
+    "sign": Entry(
+        target="credsvc.commands.sign:sign", help="Apply an operation of a credential to a request."
+    ),
+    "policy": Entry(target="credsvc.commands.policy:policy", help="Validate and explain policies."),
     "audit": Entry(target="ostiary.cli.audit:audit", help="List, prove and verify the ledger."),
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 from ostiary.demo import provider
 from ostiary.demo.processes import Dialogue, free_port, ostiary_argv
 from ostiary.demo.story import Story, ready_roles, wait_for_roles
-from ostiary.shipped import module_library
+from ostiary.shipped import demo_program, module_library
 
 APPLICATION = "shop.example"
 DOMAIN = "nodes.shop.example"
@@ -91,7 +91,7 @@ def start_node(story: Story) -> None:
     else:
         account.tell(f"agents will use the socket: {status['upcall_lacks']}")
     process = story.processes.start(
-        "node-controller", [sys.executable, "-m", "ostiary.demo.node_controller"], piped=True
+        "node-controller", [sys.executable, str(demo_program("node_controller"))], piped=True
     )
     story.controller = Dialogue(process)
     token = story.bootstrap["tokens"]["node-controller"]
@@ -204,7 +204,7 @@ def spawn_agents(story: Story) -> None:
             subsystem=name,
             capabilities=["credential:use"],
             endpoints=[],
-            argv=["-m", "ostiary.demo.agent"],
+            argv=[str(demo_program("agent"))],
             piped=True,
         )
         story.account.check(

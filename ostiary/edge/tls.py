@@ -1,4 +1,4 @@
-"""TLS by Python's ssl: clients, and servers that ask for no certificate (the fronts, which do: `ostiary.edge.front_tls`).
+"""TLS by Python's ssl: clients, and servers that ask for no certificate (the fronts, which do: `ostiary.front.tls`).
 
 Rules:
 - 1.3 only; no session tickets; keys never lie in a file: one reaches OpenSSL through a sealed memfd, which never has a name and can't

@@ -24,9 +24,9 @@ from ostiary.ledger.proof import read_frontier
 from ostiary.ledger.right_edge import RightEdge
 from ostiary.ledger.tiles import TileHashes
 from ostiary.ledger.tree import Frontier, leaf_hashes
-from ostiary.recorder.ledger_reader import SqlHashReader
-from ostiary.recorder.ledger_tables import LedgerTables
-from ostiary.recorder.statement import Statement
+from ostiary.store.ledger_reader import SqlHashReader
+from ostiary.store.ledger_tables import LedgerTables
+from ostiary.store.statement import Statement
 
 _HEAD_ID = 1
 _INDEXED = frozenset({"serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor"})

@@ -14,13 +14,13 @@ from ostiary.edge.role import StopSignal, announce_ready
 from ostiary.edge.users import RoleName
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.batch import Recorder
-from ostiary.recorder.database import open_for_writing
 from ostiary.recorder.keyholder_link import KeyholderLink
 from ostiary.recorder.ledger_store import LedgerStore
-from ostiary.recorder.ledger_tables import LedgerTables
-from ostiary.recorder.migrate import upgrade
 from ostiary.recorder.process import RecorderLoop
 from ostiary.recorder.service import Service
+from ostiary.store.database import open_for_writing
+from ostiary.store.ledger_tables import LedgerTables
+from ostiary.store.migrate import upgrade
 
 
 def run_recorder(

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_priv
 
 from ca.home import CAHome
 from ca.init import OFFLINE_ROOT_PURPOSE, InitPlan, init_ca
+from ca.keyholder.evaluator import CAEvaluator
+from ca.keyholder.keys import CAKeys
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import RecoveryCopy, load_kek
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict, Misconfigured
-from ostiary.keyholder.ca import CAEvaluator
-from ostiary.keyholder.ca_keys import CAKeys
 from ostiary.keyholder.keys import KEYS_PURPOSE, load_ledger_key, open_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key

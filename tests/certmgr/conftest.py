@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.certmgr.fake_ca import FakeCA
-from tests.certmgr.running import Actor, RunningManager, start_manager
+from tests.support.fake_ca import FakeCA
+from tests.support.running_manager import Actor, RunningManager, start_manager
 
 
 @pytest.fixture

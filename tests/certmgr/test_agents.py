@@ -19,7 +19,9 @@ from ostiary.capabilities import parse_capabilities
 from ostiary.errors import BadInput, Busy, Conflict, Forbidden, NotFound, Unauthenticated
 from ostiary.identity import parse_agent_id, parse_subsystem
 from ostiary.subsystems import NODE_CONTROLLER
-from tests.certmgr.builders import (
+from tests.support.certificates import AGENT, IDENTITY, NOW
+from tests.support.fake_processes import FakeProcesses
+from tests.support.manager_records import (
     MANAGER_AGENT,
     MANAGER_NAMES,
     FakeClock,
@@ -29,8 +31,6 @@ from tests.certmgr.builders import (
     peer,
     token,
 )
-from tests.certmgr.processes import FakeProcesses
-from tests.ostiary.builders import AGENT, IDENTITY, NOW
 
 CONTROLLER = parse_agent_id("0a0a0a0a-0000-4000-8000-000000000002")
 CHILD = parse_agent_id(AGENT)

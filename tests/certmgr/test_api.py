@@ -18,8 +18,8 @@ from ostiary.errors import (
     OstiaryError,
     Unauthenticated,
 )
-from tests.certmgr.builders import record
-from tests.ostiary.builders import HOST, NODE, NOW
+from tests.support.certificates import HOST, NODE, NOW
+from tests.support.manager_records import record
 
 
 @pytest.mark.parametrize("url", ["https+tcp://:8443", f"https+tcp://{NODE}:8443", f"https+tcp://{HOST}:8443"])

@@ -14,7 +14,7 @@ import pytest
 from certmgr.bootstrap import MAX_DOCUMENT_BYTES, load_bootstrap, parse_bootstrap
 from ostiary.errors import BadInput, Misconfigured
 from ostiary.ledger.checkpoint import KeyType, verifier_key
-from tests.certmgr.fake_ca import FakeCA
+from tests.support.fake_ca import FakeCA
 
 FAKE = FakeCA(address=("127.0.0.1", 8443))
 DOCUMENT = FAKE.bootstrap()

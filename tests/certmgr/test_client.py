@@ -21,8 +21,8 @@ from certmgr.keys import Names, generate
 from keyutils import client as keys
 from keyutils import keyring
 from ostiary.identity import Identity
-from tests.certmgr.running import ENVIRONMENT
-from tests.edge.pki import Root
+from tests.support.pki import Root
+from tests.support.running_manager import ENVIRONMENT
 
 ROOT = Root()
 AGENT = "5b1f1a3e-7a0c-4c1d-9b55-0c3b9f3f2a10"
@@ -201,8 +201,8 @@ def test_a_request_says_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a mix-up shows at the authority at once."""
     from cryptography import x509
 
-    from tests.certmgr.builders import NAMES
-    from tests.ostiary.builders import IDENTITY
+    from tests.support.certificates import IDENTITY
+    from tests.support.manager_records import NAMES
 
     made = generate(NAMES)
     request = x509.load_der_x509_csr(made.csr_der)

@@ -31,7 +31,10 @@ from ostiary.errors import (
 )
 from ostiary.identity import Identity, parse_endpoint, parse_subsystem
 from ostiary.token import Token
-from tests.certmgr.builders import (
+from tests.certmgr.test_agents import CHILD, CONTROLLER, claim_of, names_of_controller
+from tests.support.certificates import NOW
+from tests.support.fake_processes import FakeProcesses
+from tests.support.manager_records import (
     MANAGER_AGENT,
     MANAGER_NAMES,
     FakeClock,
@@ -41,9 +44,6 @@ from tests.certmgr.builders import (
     peer,
     token,
 )
-from tests.certmgr.processes import FakeProcesses
-from tests.certmgr.test_agents import CHILD, CONTROLLER, claim_of, names_of_controller
-from tests.ostiary.builders import NOW
 
 _ANY_KEYS = generate(MANAGER_NAMES)
 GRANTS = {

@@ -15,11 +15,11 @@ from certmgr.issued import Wanted
 from certmgr.keys import KeyPair, Names, generate
 from certmgr.record import Generation
 from ostiary.edge.clock import SystemClock
-from ostiary.edge.http import DEFAULT_BODY_BYTES
 from ostiary.errors import Busy, Forbidden, InternalFault, Unauthenticated
+from ostiary.front.http import DEFAULT_BODY_BYTES
 from ostiary.identity import parse_agent_id, parse_subsystem
-from tests.certmgr.builders import token
-from tests.certmgr.fake_ca import FakeCA, agent_id
+from tests.support.fake_ca import FakeCA, agent_id
+from tests.support.manager_records import token
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from certmgr.keys import generate, is_key_of
 from ostiary.capabilities import parse_capabilities
 from ostiary.errors import Forbidden, InternalFault
 from ostiary.identity import parse_node, parse_subsystem
-from tests.ca.builders import AuthorityForTests
-from tests.certmgr.builders import ENDPOINTS, KEYS, NAMES, authority, leaf, wanted
-from tests.ostiary.builders import IDENTITY, NOW
+from tests.support.ca_authority import AuthorityForTests
+from tests.support.certificates import IDENTITY, NOW
+from tests.support.manager_records import ENDPOINTS, KEYS, NAMES, authority, leaf, wanted
 
 
 def check(certificates: list[object], asked: object = None, days: int = 0) -> object:
@@ -30,7 +30,11 @@ def check(certificates: list[object], asked: object = None, days: int = 0) -> ob
 
 def test_what_was_asked_for_is_accepted_in_any_order() -> None:
     ca, own = authority(), leaf()
-    for found in ([own, ca.issuing], [ca.issuing, own], [ca.root, ca.issuing, own]):
+    for found in (
+        [own, ca.issuing],
+        [ca.issuing, own],
+        [ca.root, ca.issuing, own],
+    ):
         issued = check_issued(found, root=ca.root, wanted=wanted(), now=NOW)
         assert issued.chain == (own, ca.issuing)
         assert issued.identity == IDENTITY

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from keyutils import install
-from tests.certmgr.fake_ca import FakeCA
-from tests.certmgr.running import ENVIRONMENT, PYTHON, Actor, RunningManager, start_manager, until
-from tests.need import require_root
+from tests.support.fake_ca import FakeCA
+from tests.support.need import require_root
+from tests.support.running_manager import ENVIRONMENT, PYTHON, Actor, RunningManager, start_manager, until
 
 pytestmark = pytest.mark.slow
 OTHER_USER = 61_998

@@ -12,8 +12,8 @@ from ostiary.errors import BadInput, InternalFault
 from ostiary.ledger.checkpoint import KeyType, verifier_key
 from ostiary.ledger.memory import MemoryLog
 from ostiary.ledger.tiles import Tile, parse_path
-from tests.certmgr.builders import MemoryVault
-from tests.certmgr.fake_ca import ORIGIN, FakeCA
+from tests.support.fake_ca import ORIGIN, FakeCA
+from tests.support.manager_records import MemoryVault
 
 
 def fetcher(log: MemoryLog) -> Callable[[str], bytes]:

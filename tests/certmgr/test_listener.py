@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.listener import MAX_CONNECTIONS, ProofListener
-from ostiary.edge.front import listen_tcp
-from tests.certmgr.running import free_port, until
-from tests.edge.pki import Root
+from ostiary.front.serve import listen_tcp
+from tests.support.pki import Root
+from tests.support.running_manager import free_port, until
 
 ROOT = Root()
 LEAVES = {name: ROOT.leaf(name) for name in ("a.nodes.example", "b.nodes.example")}

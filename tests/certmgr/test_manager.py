@@ -14,9 +14,9 @@ import pytest
 
 from certmgr.lifecycle import State
 from ostiary.capabilities import parse_capabilities
-from tests.certmgr.fake_ca import FakeCA
-from tests.certmgr.running import PYTHON, Actor, RunningManager, until
-from tests.need import require_kernel, require_root
+from tests.support.fake_ca import FakeCA
+from tests.support.need import require_kernel, require_root
+from tests.support.running_manager import PYTHON, Actor, RunningManager, until
 
 pytestmark = pytest.mark.slow
 OTHER_USER = 61_999

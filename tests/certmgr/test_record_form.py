@@ -15,8 +15,8 @@ from certmgr.record_form import decode_record, encode_record
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope
 from keyutils.payload import decode
 from ostiary.errors import BadInput
-from tests.certmgr.builders import KEYS, authority, issued, record
-from tests.ostiary.builders import NOW
+from tests.support.certificates import NOW
+from tests.support.manager_records import KEYS, authority, issued, record
 
 KEY = ProcessKey(30, 130)
 

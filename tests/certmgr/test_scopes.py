@@ -23,7 +23,7 @@ from certmgr.scopes import (
     without,
 )
 from ostiary.errors import Forbidden
-from tests.certmgr.processes import FakeProcesses
+from tests.support.fake_processes import FakeProcesses
 
 NOON: Final = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MANAGER: Final = 10

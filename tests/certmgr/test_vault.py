@@ -16,7 +16,7 @@ from certmgr.vault import Vault
 from keyutils import keyring
 from keyutils.keyring import KeyringError, KeySerial
 from ostiary.identity import AgentID, parse_agent_id
-from tests.certmgr.running import ENVIRONMENT
+from tests.support.running_manager import ENVIRONMENT
 
 READ = """
 import sys

@@ -19,9 +19,9 @@ from certmgr.processes import LinuxProcesses, pinned
 from certmgr.record import Binding, Record
 from certmgr.scopes import ProcessScope, Scope
 from certmgr.watch import LOOK_S, ScopeWatch
-from tests.certmgr.builders import FakeClock, record
-from tests.certmgr.running import until
-from tests.ostiary.builders import NOW
+from tests.support.certificates import NOW
+from tests.support.manager_records import FakeClock, record
+from tests.support.running_manager import until
 
 VIEW = LinuxProcesses()
 PARENT = "import subprocess, sys; print(subprocess.Popen(['sleep', '30']).pid, flush=True); sys.stdin.read()"

@@ -17,10 +17,10 @@ from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.credentials import Credentials
 from botocore.exceptions import UnsupportedSignatureVersionError
 
-from credsvc.boto import remote_session
 from credsvc.client import SigningClient
+from credsvc.client.boto import remote_session
 from ostiary.errors import Forbidden, Misconfigured
-from tests.integration.credential_service import AWS_SECRET, Service, running
+from tests.support.credential_service import AWS_SECRET, Service, running
 
 pytestmark = pytest.mark.slow
 

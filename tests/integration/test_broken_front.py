@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ca.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
+from ca import items
+from ca.certificates.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
+from ca.certificates.shards import ShardNumber
 from ca.home import CAHome
-from ca.shards import ShardNumber
 from ostiary.capabilities import parse_capabilities
 from ostiary.certificate import assemble, parse_tbs, spki_der
 from ostiary.edge.home import ServiceHome
@@ -29,14 +30,13 @@ from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.identity import Identity, parse_endpoint
 from ostiary.names import parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.token import parse_token
-from ostiary.work import ca_items as items
 from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
 from ostiary.work.reports import Alarm
-from tests.integration.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
-from tests.integration.killing import Follower
-from tests.integration.thief import Thief
-from tests.need import require_root
+from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
+from tests.support.inside_role import Thief
+from tests.support.killing import Follower
+from tests.support.need import require_root
 
 pytestmark = pytest.mark.slow
 OTHER_NODE = "n2.nodes.shop.example"

@@ -17,19 +17,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from credsvc import items
+from credsvc.items import salted_holes_digest
 from ostiary.admin.client import AdminClient
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
-from ostiary.work import credential_items as items
 from ostiary.work.answer import Recorded, Refused
-from ostiary.work.credential_items import salted_holes_digest
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
 from ostiary.work.reports import Alarm
-from tests.integration.credential_service import AWS_SECRET, LIBRARY, Service, running
-from tests.integration.killing import Follower
-from tests.integration.thief import Thief
-from tests.integration.traces import forms
-from tests.need import require_root
+from tests.support.credential_service import AWS_SECRET, LIBRARY, Service, running
+from tests.support.inside_role import Thief
+from tests.support.killing import Follower
+from tests.support.need import require_root
+from tests.support.traces import forms
 
 pytestmark = pytest.mark.slow
 REGION = "eu-north-1"

@@ -15,9 +15,10 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from ca.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
+from ca.certificates.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
+from ca.certificates.shards import ShardNumber
 from ca.home import CAHome
-from ca.shards import ShardNumber
+from ca.items import Prepared, Redeem
 from ostiary.admin.client import AdminClient
 from ostiary.capabilities import parse_capabilities
 from ostiary.certificate import assemble, spki_der
@@ -29,13 +30,12 @@ from ostiary.keyholder.protocol import Batch, CatchUp, Done, Hello, Refusal, Res
 from ostiary.ledger.tree import leaf_hash
 from ostiary.names import parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.roles import choose_users
-from ostiary.work.ca_items import Prepared, Redeem
 from ostiary.work.entry import AUTHORIZED, Verdict, build_entry
 from ostiary.work.item import encode_item
-from tests.integration.ca_service import APPLICATION, NODE, RunningCA, new_key, running_ca
-from tests.integration.killing import Roles
-from tests.integration.thief import Thief
-from tests.need import require_root
+from tests.support.ca_service import APPLICATION, NODE, RunningCA, new_key, running_ca
+from tests.support.inside_role import Thief
+from tests.support.killing import Roles
+from tests.support.need import require_root
 
 pytestmark = pytest.mark.slow
 Forge = Callable[[Redeem, int], bytes]

@@ -18,18 +18,9 @@ from cryptography.x509 import ocsp
 
 from ostiary.edge.client import HTTPClient, tcp_connector
 from ostiary.errors import Unauthenticated
-from tests.edge.pki import Root
-from tests.integration.ca_service import (
-    CA_NODE,
-    NODE,
-    TIMEOUT_S,
-    Agent,
-    RunningCA,
-    csr_of,
-    new_key,
-    running_ca,
-)
-from tests.integration.identities import Authority
+from tests.support.ca_service import CA_NODE, NODE, TIMEOUT_S, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.support.identities import Authority
+from tests.support.pki import Root
 
 pytestmark = pytest.mark.slow
 ENROLL = "/.well-known/est/simpleenroll"

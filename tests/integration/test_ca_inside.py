@@ -13,7 +13,7 @@ import pytest
 from ostiary.errors import BadInput, Forbidden, NotFound
 from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.verify import verify_log
-from tests.integration.ca_inside import NODE, InnerCA, inner_ca, results_of
+from tests.support.ca_roles import NODE, InnerCA, inner_ca, results_of
 
 pytestmark = pytest.mark.slow
 

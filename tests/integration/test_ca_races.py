@@ -14,8 +14,8 @@ import pytest
 from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import Busy, Forbidden
-from tests.integration.ca_service import Agent, RunningCA, new_key, running_ca
-from tests.integration.killing import Follower
+from tests.support.ca_service import Agent, RunningCA, new_key, running_ca
+from tests.support.killing import Follower
 
 pytestmark = pytest.mark.slow
 CLIENTS = 40

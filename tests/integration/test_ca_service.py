@@ -23,8 +23,8 @@ from ostiary.errors import Busy, Forbidden, OstiaryError
 from ostiary.identity import identity_of
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import decode_bundle
-from tests.integration.ca_service import NODE, Agent, RunningCA, new_key, running_ca
-from tests.need import require_tool
+from tests.support.ca_service import NODE, Agent, RunningCA, new_key, running_ca
+from tests.support.need import require_tool
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 
 from ostiary.identity import identity_of
-from tests.integration.ca_service import CA_NODE, RunningCA, running_ca
-from tests.need import require_file, require_kernel, require_tool
+from tests.support.ca_service import CA_NODE, RunningCA, running_ca
+from tests.support.need import require_file, require_kernel, require_tool
 
 pytestmark = pytest.mark.slow
 EC_PLUGIN = Path("/usr/lib/ipsec/plugins/libstrongswan-openssl.so")

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from ostiary.edge.client import HTTPClient, Response, error_of, tcp_connector, tls_connector, unix_connector
-from ostiary.edge.front import listen_unix
 from ostiary.edge.tls import client_context
 from ostiary.errors import (
     BadInput,
@@ -25,8 +24,9 @@ from ostiary.errors import (
     OstiaryError,
     Unauthenticated,
 )
-from tests.edge.pki import Leaf, Root
-from tests.integration.fronts import NAME, Running, Site
+from ostiary.front.serve import listen_unix
+from tests.support.fronts import NAME, Running, Site
+from tests.support.pki import Leaf, Root
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from ostiary.edge.home import ServiceHome
 from ostiary.edge.tls import client_context
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError, Unauthenticated
 from ostiary.ledger.checkpoint import read_checkpoint
-from tests.integration.credential_service import AWS_SECRET, SERVICE_NODE, CommandFailed, Service, running
-from tests.integration.identities import Agent, Authority
+from tests.support.credential_service import AWS_SECRET, SERVICE_NODE, CommandFailed, Service, running
+from tests.support.identities import Agent, Authority
 
 pytestmark = pytest.mark.slow
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge.front import listen_tcp, listen_unix
-from ostiary.edge.front_tls import front_tls
 from ostiary.edge.tls import client_context
-from tests.edge.pki import Root
-from tests.integration.fronts import NAME, Running, Site, answer, ask, post
+from ostiary.front.serve import listen_tcp, listen_unix
+from ostiary.front.tls import front_tls
+from tests.support.fronts import NAME, Running, Site, answer, ask, post
+from tests.support.pki import Root
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ostiary.edge.front import listen_tcp
 from ostiary.edge.tls import client_context
-from tests.edge.pki import Leaf
-from tests.integration.fronts import HEAD_S, NAME, Running, Site, answer, ask, post
+from ostiary.front.serve import listen_tcp
+from tests.support.fronts import HEAD_S, NAME, Running, Site, answer, ask, post
+from tests.support.pki import Leaf
 
 pytestmark = pytest.mark.slow
 

@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
+from credsvc.items import salted_holes_digest
 from ostiary.edge.home import ServiceHome
-from ostiary.work.credential_items import salted_holes_digest
-from tests.integration.credential_service import AWS_SECRET, Service, running
-from tests.integration.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
-from tests.integration.traces import descendants
+from tests.support.credential_service import AWS_SECRET, Service, running
+from tests.support.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
+from tests.support.traces import descendants
 
 pytestmark = pytest.mark.slow
 CLIENTS = 16

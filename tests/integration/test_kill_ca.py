@@ -22,8 +22,8 @@ from cryptography import x509
 from ostiary.certificate import serial_hex
 from ostiary.edge.home import ServiceHome
 from ostiary.identity import identity_of
-from tests.integration.ca_service import APPLICATION, NODE, Agent, RunningCA, csr_of, new_key, running_ca
-from tests.integration.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
+from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.support.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
 
 pytestmark = pytest.mark.slow
 CLIENTS = 12

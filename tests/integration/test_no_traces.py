@@ -37,7 +37,9 @@ from rich.console import Console
 
 from ca.home import CAHome
 from ca.init import OFFLINE_ROOT_PURPOSE
+from ca.keyholder.keys import CAKeys
 from credsvc.init import APPROVER_SERVICE
+from credsvc.keyholder.keys import CredentialKeys
 from ostiary.demo.account import Account
 from ostiary.demo.processes import Processes
 from ostiary.demo.scenario import APPLICATION, play
@@ -45,20 +47,11 @@ from ostiary.demo.story import Story
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import load_kek
 from ostiary.edge.passphrase import unwrap
-from ostiary.keyholder.ca_keys import CAKeys
-from ostiary.keyholder.credential_keys import CredentialKeys
 from ostiary.keyholder.keys import KEYS_PURPOSE, open_keys
 from ostiary.keyholder.seal import Sealer
-from tests.integration.killing import Roles
-from tests.integration.traces import (
-    descendants,
-    forms,
-    found_in_memory,
-    in_files,
-    matches_in_memory,
-    role_of,
-)
-from tests.need import require_root
+from tests.support.killing import Roles
+from tests.support.need import require_root
+from tests.support.traces import descendants, forms, found_in_memory, in_files, matches_in_memory, role_of
 
 pytestmark = pytest.mark.slow
 PEM_KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{40,4000}-----END PRIVATE KEY-----")
@@ -117,7 +110,7 @@ class Played:
         """The node controller and the demonstration's agents."""
         controller = self.story.processes.pids()["node-controller"]
         named = {f"{role_of(pid)} {pid}": pid for pid in descendants(controller)[1:]}
-        agents = {name: pid for name, pid in named.items() if "ostiary.demo.agent" in name}
+        agents = {name: pid for name, pid in named.items() if "clients/demo/agent.py" in name}
         return {"node-controller": controller, **agents}
 
 

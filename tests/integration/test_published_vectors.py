@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from credsvc.client import SigningClient
-from ostiary.formula.selftest import Vector, VectorFile, parse_vectors
-from tests.integration.credential_service import LIBRARY, Service, made
+from credsvc.formula.selftest import Vector, VectorFile, parse_vectors
+from tests.support.credential_service import LIBRARY, Service, made
 
 pytestmark = pytest.mark.slow
 

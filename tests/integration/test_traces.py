@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.traces import descendants, forms, in_arguments, in_files, in_memory
-from tests.need import require_root
+from tests.support.need import require_root
+from tests.support.traces import descendants, forms, in_arguments, in_files, in_memory
 
 PROGRAM = "import sys; kept = sys.stdin.readline(); print('kept', flush=True); sys.stdin.readline()"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.support.repository import ROOT
 
 
 def _copy_sources(target: Path) -> None:
@@ -84,8 +84,8 @@ def test_every_source_package_is_in_the_wheel(unpacked: Path) -> None:
 @pytest.mark.parametrize("service", ["ca", "credsvc"])
 def test_a_store_is_made_from_the_wheels_migrations(unpacked: Path, tmp_path: Path, service: str) -> None:
     program = (
-        "import sqlalchemy, sys; from pathlib import Path; from ostiary.recorder.database import open_for_writing, sqlite_url; "
-        "from ostiary.recorder.migrate import upgrade; engine = open_for_writing(sqlite_url(Path(sys.argv[1]))); "
+        "import sqlalchemy, sys; from pathlib import Path; from ostiary.store.database import open_for_writing, sqlite_url; "
+        "from ostiary.store.migrate import upgrade; engine = open_for_writing(sqlite_url(Path(sys.argv[1]))); "
         "upgrade(engine, migrations=sys.argv[2]); print(*sqlalchemy.inspect(engine).get_table_names())"
     )
     tables = _run(unpacked, "-c", program, str(tmp_path / "store.sqlite"), f"{service}.migrations").split()

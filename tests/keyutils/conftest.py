@@ -13,7 +13,7 @@ import pytest
 from keyutils import client, install, keyring
 from keyutils.keyring import KeySerial
 from keyutils.layout import Layout
-from tests.keyutils.upcall import LAYOUT, Managers, StubManager
+from tests.support.upcall import LAYOUT, Managers, StubManager
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from keyutils import install, request_key_handler
 from keyutils.keyring import KeySerial
 from keyutils.layout import Layout, private_layout, waste
-from tests.keyutils.upcall import LAYOUT, Managers, given, only, request
+from tests.support.repository import ROOT
+from tests.support.upcall import LAYOUT, Managers, given, only, request
 
-REPOSITORY = Path(__file__).parents[2]
 SOCKET = Path("/run/ostiary/certmgr.sock")
 THIS_WIRE = f"WIRE_VERSION = {request_key_handler.WIRE_VERSION}"
 
@@ -123,7 +123,7 @@ import sys, uuid
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from keyutils import client, install
-from tests.keyutils.upcall import LAYOUT, Managers, given, only, request
+from tests.support.upcall import LAYOUT, Managers, given, only, request
 assert install.__file__.startswith(sys.argv[1])
 client.join_session()
 managers = Managers(Path(sys.argv[3]))
@@ -145,7 +145,7 @@ def other_checkout(tmp_path: Path) -> Path:
     checkout = tmp_path / "checkout"
     for folder in ("keyutils", "tests/keyutils"):
         (checkout / folder).mkdir(parents=True)
-        for source in (REPOSITORY / folder).glob("*.py"):
+        for source in (ROOT / folder).glob("*.py"):
             (checkout / folder / source.name).write_bytes(source.read_bytes())
     module = checkout / "keyutils/request_key_handler.py"
     module.write_text(module.read_text().replace(THIS_WIRE, "WIRE_VERSION = 9"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from keyutils import client, keyring, permissions
-from tests.keyutils.upcall import StubManager, find, forget, given, only, request
+from tests.support.upcall import StubManager, find, forget, given, only, request
 
 
 def test_miss_is_made_by_the_manager_and_then_hit(start: Callable[..., StubManager], agent: str) -> None:

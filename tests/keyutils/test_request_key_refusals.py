@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyutils import keyring, request_key_handler
-from tests.keyutils.upcall import StubManager, given, only, refused, request
+from tests.support.upcall import StubManager, given, only, refused, request
 
 
 @pytest.mark.parametrize("name", ["EKEYREJECTED", "EKEYREVOKED", "EAGAIN", "EDQUOT"])

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from keyutils import install, keyring
-from tests.keyutils.upcall import LAYOUT, StubManager, given, only, request
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.repository import ROOT
+from tests.support.upcall import LAYOUT, StubManager, given, only, request
 
 
 def test_socket_of_another_user_is_not_trusted(start: Callable[..., StubManager], agent: str) -> None:
@@ -58,7 +57,7 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip(f"needs root (this is uid {os.geteuid()})")
     subprocess.run(["rm", "-rf", directory], check=True)
     directory.mkdir(mode=0o755)
-    subprocess.run(["cp", "-r", REPOSITORY / "keyutils", directory], check=True)
+    subprocess.run(["cp", "-r", ROOT / "keyutils", directory], check=True)
     subprocess.run(["chmod", "-R", "a+rX", directory], check=True)
     yield directory
     subprocess.run(["rm", "-rf", directory], check=True)

@@ -19,7 +19,7 @@ from ostiary.certificate import (
     spki_digest,
 )
 from ostiary.errors import BadInput
-from tests.ostiary.builders import KEY, build_certificate
+from tests.support.certificates import KEY, build_certificate
 
 
 def test_a_signature_made_elsewhere_gives_a_certificate() -> None:

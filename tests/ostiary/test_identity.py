@@ -26,7 +26,7 @@ from ostiary.identity import (
     subject_alternative_name_der,
     subject_der,
 )
-from tests.ostiary.builders import (
+from tests.support.certificates import (
     AGENT,
     ALTERNATIVE_NAME,
     HOST,

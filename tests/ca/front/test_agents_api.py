@@ -13,7 +13,16 @@ from sqlalchemy import event
 
 from ca.front.recent import RECENT_S
 from ostiary.identity import identity_of
-from tests.ca.front.parts import CHILD, MANAGER, NODE, FrontForTests, Holder, certificate_in, csr_of, new_key
+from tests.support.ca_front import (
+    CHILD,
+    MANAGER,
+    NODE,
+    FrontForTests,
+    Holder,
+    certificate_in,
+    csr_of,
+    new_key,
+)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ca.front.doorkeeper import LIMITS
-from ostiary.edge.limits import Limit
 from ostiary.errors import Forbidden
+from ostiary.front.limits import Limit
 from ostiary.work.reports import Refusals
-from tests.ca.front.parts import MANAGER, FrontForTests
+from tests.support.ca_front import MANAGER, FrontForTests
 
 ADDRESS = "127.0.0.1:7443"
 

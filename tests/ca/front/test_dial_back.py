@@ -14,7 +14,7 @@ from ca.front import dial_back
 from ca.front.dial_back import Dialler, prove_by_dial
 from ostiary.edge.tls import server_context
 from ostiary.errors import BadInput, Busy, Forbidden
-from tests.edge.pki import Leaf, Root
+from tests.support.pki import Leaf, Root
 
 ROOT = Root()
 HOST = "agent.n1.nodes.shop.example"

@@ -11,11 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs7
 
 from ca.front.doorkeeper import LIMITS
-from ostiary.edge.limits import Limit
+from ostiary.front.limits import Limit
 from ostiary.identity import identity_of
 from ostiary.token import RANDOM_BYTES, Token, mint
 from ostiary.work.reports import Refusals
-from tests.ca.front.parts import FrontForTests, Holder, basic, certificate_in, csr_of, new_key
+from tests.support.ca_front import FrontForTests, Holder, basic, certificate_in, csr_of, new_key
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 
 from ca.front import own_certificate
 from ca.front.own_certificate import Authority, OwnCertificate
+from ca.items import FrontCertificate
 from ostiary.errors import Busy, InternalFault
 from ostiary.names import parse_node
-from ostiary.work.ca_items import FrontCertificate
-from tests.ca.front.parts import FrontForTests
+from tests.support.ca_front import FrontForTests
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ca.front.recent import MAX_ROWS, RECENT_S, RecentRows
-from ca.issuing import first_certificate
-from ca.rows import CertificateRow
-from tests.ca.front.parts import ClockForTests
-from tests.keyholder.test_engine import prepared
+from ca.recorder.issuing import first_certificate
+from ca.store.rows import CertificateRow
+from tests.ostiary.keyholder.test_engine import prepared
+from tests.support.ca_front import ClockForTests
 
 ROW = first_certificate(prepared(), now_s=1, lifetime_s=7200, activated_by="issue")
 

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from ca.crl import ReasonCode
-from ca.ocsp import CertStatus, Good, Revoked
+from ca.certificates.crl import ReasonCode
+from ca.certificates.ocsp import CertStatus, Good, Revoked
 from ca.responder.answers import Answers, ResponderKey
-from tests.ca.builders import RESPONDER_KEY, AuthorityForTests
-from tests.ca.front.parts import ClockForTests
-from tests.ostiary.builders import NOW
+from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
+from tests.support.ca_front import ClockForTests
+from tests.support.certificates import NOW
 
 AUTHORITY = AuthorityForTests()
 LEAF = AUTHORITY.leaf()

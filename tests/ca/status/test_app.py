@@ -11,16 +11,16 @@ import pytest
 from cryptography import x509
 from sqlalchemy import insert
 
-from ca.front.reader import StoreReader
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
-from ca.tables import CRLS, METADATA
+from ca.store.reader import StoreReader
+from ca.store.tables import CRLS, METADATA
 from ostiary.edge.channel import Answer, Status
-from ostiary.edge.limits import Buckets, Limit
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
-from ostiary.recorder.database import open_for_reading, open_for_writing, sqlite_url
-from tests.ca.builders import AuthorityForTests
-from tests.ca.front.parts import ClockForTests
+from ostiary.front.limits import Buckets, Limit
+from ostiary.store.database import open_for_reading, open_for_writing, sqlite_url
+from tests.support.ca_authority import AuthorityForTests
+from tests.support.ca_front import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 TRY_LATER = bytes.fromhex("30030a0103")

@@ -14,7 +14,7 @@ import pytest
 from ostiary.cli import invocation, output
 from ostiary.cli import root as command_line
 from ostiary.errors import BadInput, Busy, Forbidden, OstiaryError
-from tests.need import require_tool
+from tests.support.need import require_tool
 
 SAMPLE = "tests_sample_commands"
 

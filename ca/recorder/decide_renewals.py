@@ -1,0 +1,139 @@
+"""Lineages: renewal, and the proofs by which a pending certificate becomes active.
+
+    pending --dial-back, operator, self--> active      (a bootstrap certificate)
+    pending --used--> active, the one before superseded      (a renewed certificate)
+    pending --replaced, contested, late--> revoked
+
+Rules:
+- Only the active generation renews. While its successor is pending it may renew again (an answer was lost); the successor that
+  nobody used is void then. So a lineage has at most one pending certificate.
+- A renewal by an older generation than the active one means that two hold keys of one lineage: it stops, an alarm is written.
+- A lineage keeps its identity; it may carry what was granted to it, less what policy has taken back since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+from ca.items import Activate, ConfirmNode, Prepared, Renew, VoidCertificate
+from ca.recorder.decide_revocations import void
+from ca.recorder.decide_tokens import PROOF_WINDOW_S
+from ca.recorder.decision import DONE, SIGN, Decision, Terms, denied
+from ca.recorder.issuing import again, check_issuable, is_retry, issue, next_certificate
+from ca.recorder.rules import refusal
+from ca.store.rows import CertificateRow, Rows, names
+from ostiary.certificate import assemble
+from ostiary.work.item import Item
+from ostiary.work.reports import Alarm
+
+
+def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
+    """Replace a certificate by its next generation.
+
+    1. The one that asks is the active generation; an older one is a clone.  2. The same key again is a lost answer.
+    3. The certificate is within the lineage.  4. It can be issued.  5. A successor that nobody used is void; the new one waits.
+    """
+    row = rows.certificates.get(item.serial)
+    if row is None:
+        raise refusal("certificate-unknown", f"no certificate {item.serial[:40]!r}")
+    if row.stopped:
+        raise refusal(
+            "lineage-stopped", f"the lineage of certificate {row.serial} was stopped; ask the operator"
+        )
+    if row.status == "superseded":
+        return _clone(rows, row)
+    if row.status != "active" or not row.is_live(terms.now_s):
+        raise refusal("certificate-not-active", f"certificate {row.serial} is {_state(row, terms.now_s)}")
+    successor = next((each for each in rows.of_lineage(row.lineage) if each.status == "pending"), None)
+    if successor is not None and is_retry(successor, item.certificate.spki_digest, terms.now_s):
+        return again(successor, terms.now_s)
+    _check_same(row, item.certificate, terms)
+    check_issuable(rows, item.certificate, now_s=terms.now_s, max_lifetime_s=row.lifetime_s)
+    also: tuple[Item, ...] = ()
+    if successor is not None:
+        replaced = VoidCertificate(serial=successor.serial, because="replaced", reason="superseded")
+        also = (void(rows, successor, replaced, terms.now_s),)
+    generation = (successor or row).generation + 1
+    issue(rows, next_certificate(row, item.certificate, generation=generation, now_s=terms.now_s))
+    return replace(SIGN, also=also)
+
+
+def _clone(rows: Rows, row: CertificateRow) -> Decision:
+    for each in rows.of_lineage(row.lineage):
+        if not each.stopped:
+            rows.replace_certificate(replace(each, stopped=True))
+    alarm = Alarm(
+        what="lineage-clone",
+        detail=f"superseded certificate {row.serial} of {row.subsystem} {row.agent} on {row.node} asked for a renewal",
+    )
+    reason = f"certificate {row.serial} was superseded and its successor used: two hold keys of this lineage"
+    return denied("lineage-clone", reason, alarm)
+
+
+def _check_same(row: CertificateRow, prepared: Prepared, terms: Terms) -> None:
+    identity = (prepared.subsystem, prepared.node, prepared.agent)
+    if identity != (row.subsystem, row.node, row.agent):
+        raise refusal("lineage-identity", f"a renewal of {row.serial} keeps its sub-system, node and agent")
+    may = names(row.granted) & terms.grant(row.subsystem)
+    if not set(prepared.capabilities) <= may:
+        raise refusal("lineage-capabilities", f"the lineage may carry {sorted(may)}", field="capabilities")
+    if not set(prepared.endpoints) <= names(row.endpoints):
+        raise refusal("lineage-endpoints", f"the lineage has '{row.endpoints}'", field="endpoints")
+
+
+def activate(rows: Rows, item: Activate, terms: Terms) -> Decision:
+    """A pending certificate was proven; a renewed one's predecessor is superseded."""
+    row = _pending(rows, item.serial, terms.now_s)
+    if row.bootstrap != (item.means != "used"):
+        raise refusal("proof-kind", f"certificate {row.serial} is not proven by '{item.means}'")
+    if item.means == "self":
+        if row.address:
+            raise refusal("proof-kind", f"certificate {row.serial} has an address: it is proven from there")
+        if terms.now_s < row.issued_at + PROOF_WINDOW_S:
+            left_s = row.issued_at + PROOF_WINDOW_S - terms.now_s
+            raise refusal("proof-window", f"its own word counts in {left_s} s, if nobody contests it by then")
+    return _activated(rows, row, item.means, terms.now_s)
+
+
+def confirm_node(rows: Rows, item: ConfirmNode, terms: Terms) -> Decision:
+    """An operator compared the fingerprint (SHA-256 of the certificate's DER) out of band."""
+    row = _pending(rows, item.serial, terms.now_s)
+    if not row.bootstrap:
+        raise refusal("proof-kind", f"certificate {row.serial} is a renewal: it is proven by its use")
+    if row.node != item.node:
+        raise refusal("fingerprint-node", f"certificate {row.serial} is not of node '{item.node}'")
+    if row.signature is None:
+        raise refusal("fingerprint-differs", f"certificate {row.serial} has no signature yet; try again")
+    certificate = assemble(row.tbs, terms.signature_algorithm_der, row.signature)
+    if not hmac.compare_digest(hashlib.sha256(certificate).digest(), item.fingerprint):
+        raise refusal("fingerprint-differs", f"that is not the fingerprint of certificate {row.serial}")
+    return _activated(rows, row, "operator", terms.now_s)
+
+
+def _activated(rows: Rows, row: CertificateRow, means: str, now_s: int) -> Decision:
+    for each in rows.of_lineage(row.lineage):
+        if each.status == "active":
+            rows.replace_certificate(replace(each, status="superseded"))
+    rows.replace_certificate(
+        replace(row, status="active", deadline=None, activated_at=now_s, activated_by=means)
+    )
+    return DONE
+
+
+def _pending(rows: Rows, serial: str, now_s: int) -> CertificateRow:
+    row = rows.certificates.get(serial)
+    if row is None:
+        raise refusal("certificate-unknown", f"no certificate {serial[:40]!r}")
+    if row.status != "pending":
+        raise refusal("certificate-not-pending", f"certificate {serial} is {_state(row, now_s)}, not pending")
+    if row.stopped:
+        raise refusal("lineage-stopped", f"the lineage of certificate {serial} was stopped; ask the operator")
+    if row.deadline is None or now_s >= row.deadline:
+        raise refusal("proof-late", f"certificate {serial} was not proven in time; make a new token")
+    return row
+
+
+def _state(row: CertificateRow, now_s: int) -> str:
+    return "expired" if now_s > row.not_after and row.status != "revoked" else row.status

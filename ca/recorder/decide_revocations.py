@@ -1,0 +1,121 @@
+"""Ends of certificates: revoked by an operator, retired by themselves or their manager, void by another act.
+
+Rules:
+- An end is a step in the feed and an entry for the lists; it happens once, and nothing undoes it.
+- A compromised key takes with it all that was started with it, level by level, in the same turn.
+- What ends is the lineage: all its certificates that are still valid. Only an operator can revoke a superseded one alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+from ca.certificates.crl import build_entry, parse_reason
+from ca.items import ExpirePending, ReasonCode, Retire, Revoke, RevokeDescendant, VoidCertificate
+from ca.recorder.decision import DONE, Decision, Terms
+from ca.recorder.rules import refusal
+from ca.store.rows import CertificateRow, RevocationRow, Rows, names
+from ostiary.certificate import parse_serial_hex
+from ostiary.subsystems import CERTIFICATE_MANAGER
+from ostiary.work.item import Item, Peer
+
+ENROLL_NODE: Final = "enroll:node"
+
+
+def revoke(rows: Rows, item: Revoke, terms: Terms) -> Decision:
+    """An operator's word: the certificate, the rest of its lineage, and for keyCompromise its descendants."""
+    row = _known(rows, item.serial)
+    if row.status == "superseded" and item.reason != "keyCompromise":
+        end(rows, row, item.reason, terms.now_s)
+        return DONE
+    return _end_lineage(rows, row, item.reason, terms.now_s)
+
+
+def retire(rows: Rows, item: Retire, terms: Terms) -> Decision:
+    """An agent's own end, told by itself (any generation of its lineage) or by the manager of its node."""
+    row = _known(rows, item.serial)
+    asker = rows.certificates.get(item.by.serial)
+    itself = asker is not None and asker.status != "revoked" and asker.lineage == row.lineage
+    if not itself and not (asker and is_manager(asker, item.by, row.node, terms.now_s)):
+        raise refusal(
+            "retire-stranger",
+            f"certificate {item.serial} may be ended by its agent or the manager of {row.node}",
+        )
+    return _end_lineage(rows, row, item.reason, terms.now_s)
+
+
+def expire_pending(rows: Rows, item: ExpirePending, terms: Terms) -> Decision:
+    """Not proven in time: revoked."""
+    row = rows.certificates.get(item.serial)
+    if row is None or row.status != "pending" or (row.deadline or 0) > terms.now_s:
+        raise refusal("certificate-not-pending", f"certificate {item.serial} waits for nothing")
+    end(rows, row, "cessationOfOperation", terms.now_s)
+    return DONE
+
+
+def is_manager(row: CertificateRow, peer: Peer, node: str, now_s: int) -> bool:
+    """Whether this certificate, which the front saw a peer use, is that of a node's manager."""
+    return (
+        row.status == "active"
+        and not row.stopped
+        and row.is_live(now_s)
+        and row.subsystem == CERTIFICATE_MANAGER
+        and row.node == node
+        and ENROLL_NODE in names(row.capabilities)
+        and peer == Peer(serial=row.serial, subsystem=row.subsystem, node=row.node, agent=row.agent)
+    )
+
+
+def void(rows: Rows, row: CertificateRow, item: VoidCertificate, now_s: int) -> Item:
+    """End a certificate because of another act; returns the entry's item."""
+    end(rows, row, item.reason, now_s)
+    return item
+
+
+def end(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> None:
+    """Revoke one certificate that is not revoked yet."""
+    entry = build_entry(
+        serial_number=parse_serial_hex(row.serial),
+        revoked_at=datetime.fromtimestamp(now_s, UTC),
+        reason=parse_reason(reason),
+    )
+    rows.replace_certificate(replace(row, status="revoked", deadline=None, revoked_at=now_s, reason=reason))
+    rows.revocations.append(
+        RevocationRow(
+            serial=row.serial,
+            shard=row.shard,
+            revoked_at=now_s,
+            reason=reason,
+            not_after=row.not_after,
+            crl_entry=entry,
+        )
+    )
+
+
+def _known(rows: Rows, serial: str) -> CertificateRow:
+    row = rows.certificates.get(serial)
+    if row is None:
+        raise refusal("certificate-unknown", f"no certificate {serial[:40]!r}")
+    if row.status == "revoked":
+        raise refusal("certificate-revoked", f"certificate {serial} is revoked already")
+    return row
+
+
+def _end_lineage(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> Decision:
+    """End a certificate with all that is valid of its lineage; a compromised key takes what was started with it."""
+    end(rows, row, reason, now_s)
+    ended = _end_all(rows, rows.of_lineage(row.lineage), row.serial, reason)
+    level = [row.lineage] if reason == "keyCompromise" else []
+    while level:  # the depth of spawns bounds the levels
+        children = [child for lineage in level for child in rows.children_of(lineage)]
+        ended += _end_all(rows, children, row.serial, reason)
+        level = list(dict.fromkeys(child.lineage for child in children))
+    return Decision(also=tuple(ended))
+
+
+def _end_all(rows: Rows, found: list[CertificateRow], ancestor: str, reason: ReasonCode) -> list[Item]:
+    for each in found:
+        end(rows, each, reason, rows.now_s)
+    return [RevokeDescendant(serial=each.serial, ancestor=ancestor, reason=reason) for each in found]

@@ -1,0 +1,193 @@
+"""Putting a certificate into the rows: what holds for every one of them, whoever asked for it.
+
+Rules:
+- The serial number is new, the times are now, the CRL shard is the open one (or the one that closed just now).
+- A certificate is what its `Prepared` says; a row adds where it stands in its lineage.
+- The same key for the same act within RETRY_S is a lost answer: the same certificate again (`again`), never a second one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ca.certificates.profile import BACKDATE
+from ca.certificates.shards import Shard, ShardNumber, current_shard, first_shard, is_admitted, with_one_more
+from ca.items import Prepared, Resign
+from ca.recorder.decision import Decision
+from ca.recorder.rules import refusal
+from ca.store.rows import CertificateRow, CRLRow, Rows, ShardRow, joined
+
+RETRY_S: Final = 600
+"""A lost answer costs nothing for ten minutes (DESIGN section 5)."""
+RESIGN_S: Final = 180
+"""A recorded certificate can be signed that long after: the keyholder takes a notBefore within five minutes, and it is backdated by one."""
+_LATENESS_S: Final = 120
+"""How long an item may have waited since its certificate was planned."""
+_SKEW: Final = timedelta(seconds=60)
+_BACKDATE_S: Final = int(BACKDATE.total_seconds())
+
+
+def check_issuable(rows: Rows, prepared: Prepared, *, now_s: int, max_lifetime_s: int) -> None:
+    """Check what every new certificate must keep; raises Forbidden.
+
+    1. Its serial number is not taken.  2. It begins now.  3. It ends in time.  4. Its CRL shard takes one more.
+    """
+    if prepared.serial in rows.certificates:
+        raise refusal("certificate-serial-taken", f"a certificate {prepared.serial} exists; plan it again")
+    planned_at = prepared.not_before + _BACKDATE_S
+    if not now_s - _LATENESS_S <= planned_at <= now_s + 1:
+        raise refusal("certificate-times", "the certificate was not planned now; ask again")
+    if not 0 < prepared.not_after - planned_at <= max_lifetime_s:
+        raise refusal(
+            "certificate-lifetime",
+            f"a lifetime of {prepared.not_after - planned_at} s, at most {max_lifetime_s} s",
+        )
+    _shard_for(rows, prepared.shard, now_s)
+
+
+def issue(rows: Rows, row: CertificateRow) -> None:
+    """Add a checked certificate and count it in its shard."""
+    shard = _shard_for(rows, row.shard, row.issued_at)
+    counted = with_one_more(shard, _moment(row.issued_at))
+    known = rows.shards.get(row.shard)
+    rows.replace_shard(
+        ShardRow(
+            number=row.shard,
+            opened_at=int(counted.opened_at.timestamp()),
+            count=counted.count,
+            last_not_after=max(row.not_after, known.last_not_after if known else 0),
+        )
+    )
+    if row.shard not in rows.crls and known is None:
+        # Due at once: verifiers want a list for each certificate, an empty one too.
+        rows.replace_crl(CRLRow(shard=row.shard, number=0, through=0, this_update=0, refresh_at=0))
+    rows.add_certificate(row)
+
+
+def first_certificate(
+    prepared: Prepared, *, now_s: int, lifetime_s: int, activated_by: str
+) -> CertificateRow:
+    """The row that begins a lineage; active, without ancestors. The caller replaces what differs."""
+    return CertificateRow(
+        serial=prepared.serial,
+        lineage=prepared.serial,
+        generation=1,
+        status="active",
+        stopped=False,
+        bootstrap=False,
+        deadline=None,
+        subsystem=prepared.subsystem,
+        node=prepared.node,
+        agent=prepared.agent,
+        capabilities=joined(prepared.capabilities),
+        granted=joined(prepared.capabilities),
+        ceiling=None,
+        depth=0,
+        parent="",
+        parent_lineage="",
+        token_id="",
+        address="",
+        endpoints=joined(prepared.endpoints),
+        lifetime_s=lifetime_s,
+        issued_at=now_s,
+        not_before=prepared.not_before,
+        not_after=prepared.not_after,
+        shard=prepared.shard,
+        spki_digest=prepared.spki_digest,
+        activated_at=now_s,
+        activated_by=activated_by,
+        revoked_at=0,
+        reason="",
+        tbs=prepared.tbs,
+        signature=None,
+    )
+
+
+def next_certificate(
+    previous: CertificateRow, prepared: Prepared, *, generation: int, now_s: int
+) -> CertificateRow:
+    """The row of a renewal: pending until its key is used; what the lineage may do stays."""
+    return replace(
+        first_certificate(prepared, now_s=now_s, lifetime_s=previous.lifetime_s, activated_by=""),
+        lineage=previous.lineage,
+        generation=generation,
+        status="pending",
+        deadline=prepared.not_after,
+        granted=previous.granted,
+        ceiling=previous.ceiling,
+        depth=previous.depth,
+        parent=previous.parent,
+        parent_lineage=previous.parent_lineage,
+        token_id=previous.token_id,
+        address=previous.address,
+        activated_at=0,
+    )
+
+
+def is_retry(row: CertificateRow, spki_digest: bytes, now_s: int) -> bool:
+    """Whether a request for that key is a repeated one whose answer was lost."""
+    return row.spki_digest == spki_digest and now_s - row.issued_at <= RETRY_S
+
+
+def again(row: CertificateRow, now_s: int) -> Decision:
+    """The same certificate once more: its stored signature, or (while that can be) a new one over the same bytes."""
+    if row.signature is None and now_s - row.issued_at > RESIGN_S:
+        raise refusal(
+            "token-answer-lost", f"the signature of certificate {row.serial} was lost; {_way_out(row)}"
+        )
+    return Decision(
+        item=Resign(certificate=prepared_of(row)),
+        attachment=b"" if row.signature is None else None,
+        known_output=row.signature or b"",
+        substitute=row.tbs,
+    )
+
+
+def _way_out(row: CertificateRow) -> str:
+    if row.generation > 1:
+        return "renew again, with another key"
+    return "make a new token" if row.token_id else "ask for another agent"
+
+
+def prepared_of(row: CertificateRow) -> Prepared:
+    """What was recorded of a certificate, as its first entry said it."""
+    return Prepared(
+        serial=row.serial,
+        subsystem=row.subsystem,
+        node=row.node,
+        agent=row.agent,
+        capabilities=tuple(row.capabilities.split()),
+        endpoints=tuple(row.endpoints.split()),
+        not_before=row.not_before,
+        not_after=row.not_after,
+        shard=row.shard,
+        spki_digest=row.spki_digest,
+        tbs=row.tbs,
+    )
+
+
+def _shard_for(rows: Rows, number: int, now_s: int) -> Shard:
+    """The shard as it is before one more certificate; Forbidden where it takes none."""
+    newest = max(rows.shards, default=0)
+    known = rows.shards.get(number)
+    if known is not None and number >= newest - 1:
+        shard = Shard(number=ShardNumber(number), opened_at=_moment(known.opened_at), count=known.count)
+        if is_admitted(shard):
+            return shard
+    elif number == newest + 1 and _may_open_after(rows.shards.get(newest), now_s):
+        return replace(first_shard(_moment(now_s)), number=ShardNumber(number))
+    raise refusal("certificate-shard", f"CRL shard {number} takes no more certificates; plan it again")
+
+
+def _may_open_after(newest: ShardRow | None, now_s: int) -> bool:
+    if newest is None:
+        return True
+    shard = Shard(number=ShardNumber(newest.number), opened_at=_moment(newest.opened_at), count=newest.count)
+    # A front of another host may have a clock that is ahead.
+    return current_shard(shard, _moment(now_s) + _SKEW).number > newest.number
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

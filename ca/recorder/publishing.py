@@ -1,0 +1,228 @@
+"""When which revocation list is due, and its to-be-signed bytes.
+
+Plan of `due`, at every call (four times a second):
+1. A shard is due when it has new revocations, when its list is to be refreshed, or when the last one never came back signed.
+2. At most one list per shard and second: thisUpdate has whole seconds and must grow (OpenSSL keeps the first of one second).
+3. As many lists as fit into one batch for the keyholder; the rest waits for the next call.
+4. When no shard is due any more, the complete list follows: it is what tells, at a start, how far the shards are.
+
+Rules:
+- The entries of a shard are kept in memory once it was published; a new list reads only the feed's new steps.
+- An entry leaves the lists a day after its certificate expired (RFC 5280 section 3.3), at the list's next refresh.
+- The complete list has a limit, the frame of a channel; beyond it only shards are published, and the log says so.
+
+Owner: the recorder's thread. What is kept follows committed rows only, so a turn that fails leaves it right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import Connection, delete, or_, select, update
+
+from ca.certificates.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
+from ca.certificates.shards import is_retired
+from ca.items import PublishCRL
+from ca.recorder.storing import store_crl
+from ca.store.reader import feed_end
+from ca.store.rows import CRLRow
+from ca.store.tables import CRLS, REVOCATIONS, SHARDS
+
+COMPLETE: Final = -1
+"""The shard number of the list of all."""
+VALIDITY: Final = timedelta(hours=24)
+REFRESH_S: Final = 12 * 3600
+MAX_LIST_BYTES: Final = 384 * 1024
+"""Lists of one batch, and the complete one: below a channel's frame where SO_SNDBUF can't be raised (425,952 bytes). About 7,400
+unexpired revoked certificates; a shard never has as many (ca/certificates/shards.py)."""
+KEPT_S: Final = 24 * 3600
+LOST_AFTER_S: Final = 5
+RETIRE_EVERY_S: Final = 3600
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Entries:
+    """The entries of one list: the feed up to `through`, each with the time until which it is listed."""
+
+    through: int = 0
+    kept: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsigned:
+    """A list whose signature is on its way, or was stored in a turn that may still fail."""
+
+    tbs: bytes
+    since_s: int
+
+
+class Publisher:
+    """The revocation lists of one CA."""
+
+    def __init__(self, issuer: CRLIssuer, *, crl_base_url: str) -> None:
+        self._issuer = issuer
+        self._crl_base_url = crl_base_url
+        self._entries: dict[int, _Entries] = {}
+        self._dirty: set[int] = set()
+        self._seen = -1
+        self._unsigned: dict[tuple[int, int], _Unsigned] = {}
+        self._retire_at = 0
+
+    def due(self, tx: Connection, *, now_s: int) -> list[PublishCRL]:
+        """The lists to publish now; each comes back through `attachment` and `record`, or is due again."""
+        if self._seen < 0:
+            self._look_at_start(tx)
+        self._retire(tx, now_s)
+        self._look_at_feed(tx)
+        self._look_for_lost(tx, now_s)
+        items: list[PublishCRL] = []
+        size = 0
+        is_full = False
+        for row in self._waiting(tx, now_s):
+            is_late = row.this_update >= now_s or is_full
+            if is_late and row.shard != COMPLETE:
+                self._dirty.add(COMPLETE)  # it has to wait for this one
+            if is_late or (
+                row.shard == COMPLETE and self._dirty - {COMPLETE, *(item.shard for item in items)}
+            ):
+                continue
+            item, tbs = self._list(tx, row, now_s)
+            if row.shard == COMPLETE and len(tbs) > MAX_LIST_BYTES:
+                self._leave_out(tx, row, now_s, len(tbs))
+                continue
+            is_full = bool(items) and size + len(tbs) > MAX_LIST_BYTES
+            if is_full:
+                self._dirty.add(COMPLETE)
+                continue
+            self._unsigned[row.shard, item.number] = _Unsigned(tbs, now_s)
+            items.append(item)
+            size += len(tbs)
+        return items
+
+    def attachment(self, item: PublishCRL) -> bytes | None:
+        """The to-be-signed bytes of a list that `due` asked for."""
+        found = self._unsigned.get((item.shard, item.number))
+        return None if found is None else found.tbs
+
+    def record(self, tx: Connection, item: PublishCRL) -> None:
+        """The list goes to the keyholder in this turn."""
+        entries = self._entries[item.shard]
+        store_crl(
+            tx,
+            CRLRow(
+                shard=item.shard,
+                number=item.number,
+                through=entries.through,
+                this_update=item.this_update,
+                refresh_at=item.this_update + REFRESH_S,
+            ),
+        )
+        if entries.through >= self._seen:
+            self._dirty.discard(item.shard)
+
+    def signed(self, tx: Connection, item: PublishCRL, signature: bytes) -> None:
+        """Keep a signed list for whoever serves it."""
+        found = self._unsigned.get((item.shard, item.number))
+        if found is not None:
+            newer = (CRLS.c.shard == item.shard) & (CRLS.c.signed_number < item.number)
+            der = assemble_crl(found.tbs, self._issuer, signature)
+            tx.execute(update(CRLS).where(newer).values(der=der, signed_number=item.number))
+
+    def _look_at_start(self, tx: Connection) -> None:
+        """What an earlier process left: lists that were recorded and never signed; how far the complete one went."""
+        known = tx.execute(select(CRLS.c.through).where(CRLS.c.shard == COMPLETE)).scalar_one_or_none()
+        if known is None:
+            store_crl(tx, CRLRow(shard=COMPLETE, number=0, through=0, this_update=0, refresh_at=0))
+        self._dirty |= set(
+            tx.execute(select(CRLS.c.shard).where(CRLS.c.signed_number < CRLS.c.number)).scalars()
+        )
+        self._seen = known or 0
+
+    def _look_at_feed(self, tx: Connection) -> None:
+        end = feed_end(tx)
+        if end > self._seen:
+            shards = select(REVOCATIONS.c.shard).where(REVOCATIONS.c.n > self._seen).distinct()
+            self._dirty |= {*tx.execute(shards).scalars(), COMPLETE}
+            self._seen = end
+
+    def _retire(self, tx: Connection, now_s: int) -> None:
+        """Drop shards whole once the last of their certificates has been expired for a day; the newest two stay."""
+        if now_s < self._retire_at:
+            return
+        self._retire_at = now_s + RETIRE_EVERY_S
+        rows = tx.execute(select(SHARDS.c.number, SHARDS.c.last_not_after).order_by(SHARDS.c.number)).all()
+        moment = datetime.fromtimestamp(now_s, UTC)
+        retired = [
+            row.number
+            for row in rows[:-2]
+            if is_retired(datetime.fromtimestamp(row.last_not_after, UTC), moment)
+        ]
+        for shard in retired:
+            tx.execute(delete(CRLS).where(CRLS.c.shard == shard))
+            tx.execute(delete(SHARDS).where(SHARDS.c.number == shard))
+            self._entries.pop(shard, None)
+            self._dirty.discard(shard)
+
+    def _look_for_lost(self, tx: Connection, now_s: int) -> None:
+        """Forget lists after some seconds; one without its signature in the store by then is made anew, under the next number."""
+        late = [key for key, unsigned in self._unsigned.items() if now_s - unsigned.since_s > LOST_AFTER_S]
+        for shard, number in late:
+            del self._unsigned[shard, number]
+            lost = (CRLS.c.shard == shard) & (CRLS.c.signed_number < number)
+            self._dirty |= set(tx.execute(select(CRLS.c.shard).where(lost)).scalars())
+
+    def _waiting(self, tx: Connection, now_s: int) -> list[CRLRow]:
+        """The lists that are due, the complete one (-1) last."""
+        columns = [CRLS.c[name] for name in ("shard", "number", "through", "this_update", "refresh_at")]
+        due = or_(CRLS.c.refresh_at <= now_s, CRLS.c.shard.in_(sorted(self._dirty)))
+        rows = [
+            CRLRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+            for found in tx.execute(select(*columns).where(due).order_by(CRLS.c.shard.desc()))
+        ]
+        # Whoever revokes what expired long ago names a shard that has retired: nobody waits for its list.
+        self._dirty &= {row.shard for row in rows}
+        return rows
+
+    def _list(self, tx: Connection, row: CRLRow, now_s: int) -> tuple[PublishCRL, bytes]:
+        """A shard's next list: the entries kept, and the feed's new ones."""
+        entries = self._entries.setdefault(row.shard, _Entries())
+        columns = (REVOCATIONS.c.not_after, REVOCATIONS.c.crl_entry)
+        new = select(*columns).where(
+            REVOCATIONS.c.n > entries.through,
+            REVOCATIONS.c.n <= self._seen,
+            REVOCATIONS.c.not_after + KEPT_S >= now_s,
+        )
+        if row.shard != COMPLETE:
+            new = new.where(REVOCATIONS.c.shard == row.shard)
+        found = tx.execute(new.order_by(REVOCATIONS.c.n))
+        entries.kept += [(not_after + KEPT_S, entry) for not_after, entry in found]
+        entries.kept = [each for each in entries.kept if each[0] >= now_s]
+        entries.through = self._seen
+        this_update = datetime.fromtimestamp(now_s, UTC)
+        tbs = build_tbs_cert_list(
+            self._issuer,
+            (entry for _, entry in entries.kept),
+            crl_number=row.number + 1,
+            this_update=this_update,
+            next_update=this_update + VALIDITY,
+            shard_url=None if row.shard == COMPLETE else f"{self._crl_base_url}{row.shard}.crl",
+        )
+        item = PublishCRL(
+            shard=row.shard,
+            number=row.number + 1,
+            this_update=now_s,
+            revoked=len(entries.kept),
+            tbs_digest=hashlib.sha256(tbs).digest(),
+        )
+        return item, tbs
+
+    def _leave_out(self, tx: Connection, row: CRLRow, now_s: int, size_bytes: int) -> None:
+        _log.warning("complete-list-too-large", size_bytes=size_bytes, limit_bytes=MAX_LIST_BYTES)
+        store_crl(tx, replace(row, through=self._seen, refresh_at=now_s + REFRESH_S))
+        self._dirty.discard(COMPLETE)

@@ -1,0 +1,225 @@
+"""A batch's rows from the store and back: a few SELECTs by key before the decisions, a few multi-row statements after them.
+
+Rules:
+- What is read is found by index, and is what the batch's items name; a compromised key's descendants are read level by level.
+- Only what changed is written. Of a certificate only its state changes; what it says never does.
+- The transaction and its lock are the recorder's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, update
+
+from ca.items import Activate, ConfirmNode, ExpirePending, MintToken, Renew, Retire, Revoke, Spawn
+from ca.store.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
+from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ostiary.store.statement import Statement
+from ostiary.work.item import Item
+
+AnyRow = TokenRow | CertificateRow | ShardRow | CRLRow | RevocationRow
+
+_CERTIFICATE_STATE: Final = (
+    "status",
+    "stopped",
+    "deadline",
+    "activated_at",
+    "activated_by",
+    "revoked_at",
+    "reason",
+)
+_OF_A_LINEAGE: Final = (Renew, Activate, ConfirmNode, ExpirePending, Retire, Revoke)
+_MAX_KEYS: Final = 1024
+"""Of one statement; a compromised key's descendants may be more."""
+_TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
+
+
+def _valid_by(column: ColumnElement[str]) -> Statement:
+    named = column.in_(bindparam("names", expanding=True))
+    return Statement(select(CERTIFICATES).where(named, CERTIFICATES.c.not_after >= bindparam("now")))
+
+
+def _state_of(table: Table, key: str, columns: Iterable[str]) -> Statement:
+    changed: dict[str, Any] = {name: bindparam(f"v_{name}") for name in columns}
+    return Statement(update(table).where(table.c[key] == bindparam("k")).values(changed))
+
+
+# What every issuance, renewal and revocation executes.
+_TOKENS: Final = Statement(select(TOKENS).where(TOKENS.c.token_id.in_(bindparam("ids", expanding=True))))
+_BY_SERIAL: Final = Statement(
+    select(CERTIFICATES).where(CERTIFICATES.c.serial.in_(bindparam("serials", expanding=True)))
+)
+_VALID_BY_AGENT: Final = _valid_by(CERTIFICATES.c.agent)
+_VALID_BY_LINEAGE: Final = _valid_by(CERTIFICATES.c.lineage)
+_VALID_BY_PARENT: Final = _valid_by(CERTIFICATES.c.parent_lineage)
+_NEWEST_SHARDS: Final = Statement(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2))
+_SET_SHARD: Final = Statement(
+    update(SHARDS)
+    .where(SHARDS.c.number == bindparam("n"))
+    .values(opened_at=bindparam("o"), count=bindparam("c"), last_not_after=bindparam("l"))
+)
+_SET_TOKEN: Final = _state_of(TOKENS, "token_id", _TOKEN_STATE)
+_SET_CERTIFICATE: Final = _state_of(CERTIFICATES, "serial", _CERTIFICATE_STATE)
+_INSERTS: Final = {
+    # A revocation's number is the store's to give.
+    table: Statement(insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "n"}))
+    for table in (TOKENS, CERTIFICATES, REVOCATIONS, SHARDS)
+}
+
+
+@dataclass(slots=True)
+class _Keys:
+    """What a batch's items name."""
+
+    tokens: set[str] = field(default_factory=set)
+    serials: set[str] = field(default_factory=set)
+    agents: set[str] = field(default_factory=set)
+    whole_lineages: set[str] = field(default_factory=set)  # serials whose lineage is concerned
+    compromised: set[str] = field(default_factory=set)  # serials whose descendants are concerned
+    nodes: set[tuple[str, str]] = field(default_factory=set)
+
+
+def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
+    """Read what these items concern."""
+    keys = _Keys()
+    for item in items:
+        _collect(keys, item)
+    rows = Rows(now_s=now_s)
+    if keys.tokens:
+        _take_tokens(rows, _TOKENS.fetch(tx, {"ids": list(keys.tokens)}))
+    keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial}
+    if keys.serials:
+        _take_certificates(rows, _BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
+    _load_valid(tx, rows, _VALID_BY_AGENT, keys.agents)
+    lineages = {rows.certificates[s].lineage for s in keys.whole_lineages if s in rows.certificates}
+    _load_valid(tx, rows, _VALID_BY_LINEAGE, lineages)
+    _load_descendants(
+        tx, rows, {rows.certificates[s].lineage for s in keys.compromised if s in rows.certificates}
+    )
+    for node, subsystem in keys.nodes:
+        _load_node(tx, rows, node, subsystem)
+    _load_shards(tx, rows)
+    return rows
+
+
+def _collect(keys: _Keys, item: Item) -> None:
+    """Items that name a token, a certificate or a new one do so in fields of the same name."""
+    keys.tokens |= _named(item, "token_id")
+    keys.serials |= _named(item, "serial") | _named(getattr(item, "certificate", None), "serial")
+    if isinstance(item, _OF_A_LINEAGE):
+        keys.whole_lineages.add(item.serial)
+    if isinstance(item, Retire | Revoke) and item.reason == "keyCompromise":
+        keys.compromised.add(item.serial)
+    if isinstance(item, Retire):
+        keys.serials.add(item.by.serial)
+    if isinstance(item, Spawn):
+        keys.serials |= {item.manager.serial, item.spawner}
+        keys.agents.add(item.certificate.agent)
+    if isinstance(item, MintToken) and (item.bootstrap or item.again):
+        keys.nodes.add((item.node, item.subsystem))
+
+
+def _named(value: object, name: str) -> set[str]:
+    found = getattr(value, name, None)
+    return {found} if isinstance(found, str) else set()
+
+
+def _take_tokens(rows: Rows, found: Iterable[Any]) -> None:
+    for each in found:
+        row = TokenRow(**each)
+        rows.tokens.setdefault(row.token_id, row)
+
+
+def _take_certificates(rows: Rows, found: Iterable[Any]) -> list[CertificateRow]:
+    taken = [CertificateRow(**each) for each in found]
+    for row in taken:
+        if row.serial not in rows.certificates:
+            rows.load_certificate(row)
+    return taken
+
+
+def _load_valid(tx: Connection, rows: Rows, by: Statement, names: Iterable[str]) -> list[CertificateRow]:
+    wanted = list(names)
+    found: list[CertificateRow] = []
+    for at in range(0, len(wanted), _MAX_KEYS):
+        keys = {"names": wanted[at : at + _MAX_KEYS], "now": rows.now_s}
+        found += _take_certificates(rows, by.fetch(tx, keys))
+    return found
+
+
+def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
+    seen: set[str] = set()
+    level = lineages
+    while level:
+        seen |= level
+        children = _load_valid(tx, rows, _VALID_BY_PARENT, sorted(level))
+        level = {child.lineage for child in children} - seen
+
+
+def _load_node(tx: Connection, rows: Rows, node: str, subsystem: str) -> None:
+    of_node = (CERTIFICATES.c.node == node) & (CERTIFICATES.c.subsystem == subsystem)
+    valid = select(CERTIFICATES).where(of_node, CERTIFICATES.c.not_after >= rows.now_s)
+    _take_certificates(rows, tx.execute(valid).mappings())
+    open_ones = (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
+    _take_tokens(rows, tx.execute(select(TOKENS).where(open_ones)).mappings())
+
+
+def _load_shards(tx: Connection, rows: Rows) -> None:
+    """The newest two: certificates are put into no other (`ca.recorder.issuing`)."""
+    for found in _NEWEST_SHARDS.fetch(tx, {}):
+        row = ShardRow(**found)
+        rows.shards[row.number] = row
+
+
+def store(tx: Connection, rows: Rows) -> None:
+    """Write what changed."""
+    _insert(tx, TOKENS, [rows.tokens[key] for key in sorted(rows.new_tokens)])
+    changed_tokens = [rows.tokens[key] for key in sorted(rows.changed_tokens - rows.new_tokens)]
+    _update(tx, _SET_TOKEN, "token_id", _TOKEN_STATE, changed_tokens)
+    _insert(tx, CERTIFICATES, [rows.certificates[key] for key in sorted(rows.new_certificates)])
+    changed = [rows.certificates[key] for key in sorted(rows.changed_certificates - rows.new_certificates)]
+    _update(tx, _SET_CERTIFICATE, "serial", _CERTIFICATE_STATE, changed)
+    _insert(tx, REVOCATIONS, rows.revocations)
+    _store_shards(tx, rows)
+
+
+def _store_shards(tx: Connection, rows: Rows) -> None:
+    for number in sorted(rows.changed_shards):
+        row = rows.shards[number]
+        values = {"n": number, "o": row.opened_at, "c": row.count, "l": row.last_not_after}
+        if not _SET_SHARD.run(tx, values):
+            _insert(tx, SHARDS, [row])
+    for shard in sorted(rows.changed_crls):
+        store_crl(tx, rows.crls[shard])
+
+
+def store_crl(tx: Connection, row: CRLRow) -> None:
+    """Record a list that will be signed, or that a shard wants its first one."""
+    values = {name: getattr(row, name) for name in ("number", "through", "this_update", "refresh_at")}
+    if not tx.execute(update(CRLS).where(CRLS.c.shard == row.shard).values(values)).rowcount:
+        tx.execute(insert(CRLS).values(shard=row.shard, signed_number=0, der=None, **values))
+
+
+def _insert(tx: Connection, table: Table, rows: Sequence[AnyRow]) -> None:
+    if rows:
+        columns = [each.name for each in fields(rows[0])]
+        values = attrgetter(*columns)
+        _INSERTS[table].run_each(tx, [dict(zip(columns, values(row), strict=True)) for row in rows])
+
+
+def _update(
+    tx: Connection,
+    statement: Statement,
+    key: str,
+    columns: Sequence[str],
+    rows: Sequence[TokenRow | CertificateRow],
+) -> None:
+    if rows:
+        changed = [
+            {"k": getattr(row, key)} | {f"v_{name}": getattr(row, name) for name in columns} for row in rows
+        ]
+        statement.run_each(tx, changed)

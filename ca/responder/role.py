@@ -1,0 +1,70 @@
+"""The OCSP responder's process: a key of its own in memory, requests from the status front, no network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from ca.certificates.profile import check_profile
+from ca.home import CAHome
+from ca.responder.answers import Answers, ResponderKey
+from ca.responder.loop import Certifier, ResponderLoop
+from ca.store.reader import StoreReader
+from ostiary.edge.clock import SystemClock
+from ostiary.edge.hub import Hub
+from ostiary.edge.hygiene import harden_process
+from ostiary.edge.role import announce_ready
+from ostiary.edge.users import RoleName
+from ostiary.errors import OstiaryError
+from ostiary.recorder.client import recorder_client
+from ostiary.store.database import open_for_reading
+
+_log = logging.getLogger("ostiary.ca.responder")
+START_S: Final = 20.0
+_RETRY_S: Final = 0.2
+
+
+def run(home_path: Path) -> None:
+    """Be the responder until told to stop."""
+    home = CAHome.at(home_path)
+    place = home.place()
+    for shortfall in harden_process().shortfalls:
+        _log.warning("responder-less-protected", extra={"shortfall": shortfall})
+    config = home.config()
+    clock = SystemClock()
+    issuing = home.issuing()
+    certifier = Certifier(
+        profile=check_profile(config.profile(), issuing),
+        recording=recorder_client(place, "responder"),
+        clock=clock,
+        random=os.urandom,
+    )
+    first = _first(certifier)
+    reader = StoreReader(open_for_reading(place.database_url, connections=1))
+    hub = Hub()
+    hub.listen(
+        place.home.channel("ocsp"),
+        channel="ocsp",
+        allowed_uids=frozenset({place.users.uid(RoleName.STATUS)}),
+        mode=0o666,  # the directory says who may enter
+    )
+    loop = ResponderLoop(
+        hub=hub, answers=Answers(issuing, reader, clock, first), certifier=certifier, clock=clock, first=first
+    )
+    announce_ready()
+    loop.run()
+
+
+def _first(certifier: Certifier) -> ResponderKey:
+    """Wait for the recorder and its keyholder; raises what they last said."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return certifier.obtain()
+        except OstiaryError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)

@@ -1,0 +1,159 @@
+"""What the network side reads of the CA's store: rows by index, never a scan, with an engine that cannot write.
+
+Rules:
+- One short read transaction per question; each sees what the recorder committed before it. A store that can't be read is Busy.
+- The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full (ca/certificates/shards.py), at
+  2,000 certificates a second by 500 ms, so an old answer still fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Select, bindparam, func, select
+
+from ca.certificates.crl import ReasonCode
+from ca.certificates.ocsp import CertStatus, Good, Revoked
+from ca.certificates.shards import Shard, ShardNumber, current_shard, first_shard
+from ca.store.rows import CertificateRow, ShardRow, TokenRow
+from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ostiary.store.database import reading
+
+SHARD_MEMORY_S: Final = 0.1
+MAX_REVOCATIONS: Final = 1000
+
+_TOKEN: Final = select(TOKENS).where(TOKENS.c.token_id == bindparam("token_id"))
+_CERTIFICATE: Final = select(CERTIFICATES).where(CERTIFICATES.c.serial == bindparam("serial"))
+_C = CERTIFICATES.c
+_STATUS: Final = select(_C.serial, _C.status, _C.revoked_at, _C.reason).where(
+    _C.serial.in_(bindparam("serials", expanding=True))
+)
+_SHARD: Final = (
+    select(SHARDS.c.number, SHARDS.c.opened_at, SHARDS.c.count).order_by(SHARDS.c.number.desc()).limit(1)
+)
+_LAST_REVOCATION: Final = select(func.max(REVOCATIONS.c.n))
+_SINCE: Final = (
+    select(REVOCATIONS.c.n, REVOCATIONS.c.serial, REVOCATIONS.c.revoked_at, REVOCATIONS.c.reason)
+    .where(REVOCATIONS.c.n > bindparam("since"))
+    .order_by(REVOCATIONS.c.n)
+    .limit(MAX_REVOCATIONS)
+)
+_CRL: Final = select(CRLS.c.der, CRLS.c.this_update).where(CRLS.c.shard == bindparam("shard"))
+_SHARD_CRLS: Final = (
+    select(CRLS.c.der).where(CRLS.c.shard >= 0, CRLS.c.der.is_not(None)).order_by(CRLS.c.shard)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationStep:
+    """One step of the feed, with its number."""
+
+    n: int
+    serial: str
+    revoked_at: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCRL:
+    """A signed list (DER) and its thisUpdate (epoch seconds)."""
+
+    der: bytes
+    this_update: int
+
+
+class StoreReader:
+    """Questions to the store. Thread-safe; made after fork."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._shard: tuple[float, Shard] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """For readers of the ledger's tables."""
+        return self._engine
+
+    def _one(self, query: Select[Any], **values: object) -> Any:
+        with reading(self._engine) as tx:
+            return tx.execute(query, values).one_or_none()
+
+    def token(self, token_id: str) -> TokenRow | None:
+        """A token by its id."""
+        row = self._one(_TOKEN, token_id=token_id)
+        return None if row is None else TokenRow(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+    def certificate(self, serial: str) -> CertificateRow | None:
+        """A certificate by its serial number (hex)."""
+        row = self._one(_CERTIFICATE, serial=serial)
+        return None if row is None else CertificateRow(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+
+    def shard_for_new(self, now: datetime) -> ShardNumber:
+        """The shard for a certificate that is prepared now."""
+        at_s = now.timestamp()
+        remembered = self._shard
+        if remembered is None or not 0 <= at_s - remembered[0] < SHARD_MEMORY_S:
+            row = self._one(_SHARD)
+            shard = first_shard(now) if row is None else _shard(row)
+            remembered = self._shard = (at_s, shard)
+        return current_shard(remembered[1], now).number
+
+    def forget_shard(self) -> None:
+        """Ask the store next time: the recorder says that the remembered one is full."""
+        self._shard = None
+
+    def statuses(self, serials: Sequence[str]) -> dict[str, CertStatus]:
+        """What OCSP says of each serial number; those that were never issued are missing."""
+        with reading(self._engine) as tx:
+            rows = tx.execute(_STATUS, {"serials": list(serials)}).all()
+        return {row.serial: _cert_status(row) for row in rows}
+
+    def last_revocation(self) -> int:
+        """The feed's newest number, 0 before the first."""
+        row = self._one(_LAST_REVOCATION)
+        return row[0] or 0
+
+    def revocations_since(self, since: int) -> list[RevocationStep]:
+        """At most MAX_REVOCATIONS steps after `since`, in order."""
+        with reading(self._engine) as tx:
+            return [RevocationStep(**row._mapping) for row in tx.execute(_SINCE, {"since": since})]  # noqa: SLF001
+
+    def crl(self, shard: int) -> StoredCRL | None:
+        """The newest signed list of a shard (-1: the complete one)."""
+        row = self._one(_CRL, shard=shard)
+        return None if row is None or row.der is None else StoredCRL(der=row.der, this_update=row.this_update)
+
+    def shard_crls(self) -> list[bytes]:
+        """The newest signed list of each shard (DER), in order."""
+        with reading(self._engine) as tx:
+            return list(tx.execute(_SHARD_CRLS).scalars())
+
+
+def _shard(row: Any) -> Shard:
+    opened_at = datetime.fromtimestamp(row.opened_at, UTC)
+    return Shard(number=ShardNumber(row.number), opened_at=opened_at, count=row.count)
+
+
+def _cert_status(row: Any) -> CertStatus:
+    if row.status != "revoked":
+        return Good()
+    return Revoked(revoked_at=datetime.fromtimestamp(row.revoked_at, UTC), reason=ReasonCode[row.reason])
+
+
+def certificate_row(found: Any) -> CertificateRow:
+    """A result of `select(CERTIFICATES)` as a value."""
+    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def newest_shard(tx: Connection) -> ShardRow | None:
+    """The shard that certificates are put into now; None before the first."""
+    found = tx.execute(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(1)).one_or_none()
+    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def feed_end(tx: Connection) -> int:
+    """The number of the newest revocation, 0 before the first."""
+    return tx.execute(select(func.max(REVOCATIONS.c.n))).scalar_one() or 0

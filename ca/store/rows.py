@@ -1,0 +1,209 @@
+"""The rows of a CA's store as values, and a batch's view of them.
+
+Rules:
+- A row value has exactly the columns of its table, in Python's types; `names` and `joined` convert lists of names.
+- `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that two items for one token see each other; what
+  changed is written afterwards, in as few statements as there are tables.
+- Pure: loading and storing are `ca.recorder.storing`'s.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+TokenStatus = Literal["open", "spent", "void"]
+CertificateStatus = Literal["pending", "active", "superseded", "revoked"]
+
+LIVE: Final = ("pending", "active")
+"""States in which a certificate's key may act towards the CA."""
+
+
+def joined(names: Iterable[str]) -> str:
+    """Names as a column keeps them: sorted, joined by spaces."""
+    return " ".join(sorted(names))
+
+
+def names(column: str) -> frozenset[str]:
+    """The names in a column."""
+    return frozenset(column.split())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """An enrollment token (`ca.store.tables.TOKENS`)."""
+
+    token_id: str
+    digest: bytes
+    subsystem: str
+    node: str
+    agent: str
+    capabilities: str
+    endpoints: str
+    lifetime_s: int
+    expires_at: int
+    address: str
+    spki_digest: bytes
+    bootstrap: bool
+    created_at: int
+    created_by: str
+    status: TokenStatus
+    spent_at: int
+    spent_serial: str
+    contested: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRow:
+    """A certificate (`ca.store.tables.CERTIFICATES`)."""
+
+    serial: str
+    lineage: str
+    generation: int
+    status: CertificateStatus
+    stopped: bool
+    bootstrap: bool
+    deadline: int | None
+    subsystem: str
+    node: str
+    agent: str
+    capabilities: str
+    granted: str
+    ceiling: str | None
+    depth: int
+    parent: str
+    parent_lineage: str
+    token_id: str
+    address: str
+    endpoints: str
+    lifetime_s: int
+    issued_at: int
+    not_before: int
+    not_after: int
+    shard: int
+    spki_digest: bytes
+    activated_at: int
+    activated_by: str
+    revoked_at: int
+    reason: str
+    tbs: bytes
+    signature: bytes | None
+
+    def is_live(self, now_s: int) -> bool:
+        """Whether it is pending or active, and not expired."""
+        return self.status in LIVE and now_s <= self.not_after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationRow:
+    """A step of the feed (`ca.store.tables.REVOCATIONS`) before it has its number."""
+
+    serial: str
+    shard: int
+    revoked_at: int
+    reason: str
+    not_after: int
+    crl_entry: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRow:
+    """A CRL shard (`ca.store.tables.SHARDS`)."""
+
+    number: int
+    opened_at: int
+    count: int
+    last_not_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CRLRow:
+    """What is recorded of a shard's newest list (`ca.store.tables.CRLS` without the list)."""
+
+    shard: int
+    number: int
+    through: int
+    this_update: int
+    refresh_at: int
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a batch concerns at `now_s`. Owner: the recorder's thread, for one batch."""
+
+    now_s: int
+    tokens: dict[str, TokenRow] = field(default_factory=dict)
+    certificates: dict[str, CertificateRow] = field(default_factory=dict)
+    shards: dict[int, ShardRow] = field(default_factory=dict)
+    crls: dict[int, CRLRow] = field(default_factory=dict)
+    revocations: list[RevocationRow] = field(default_factory=list)
+    changed_tokens: set[str] = field(default_factory=set)
+    changed_certificates: set[str] = field(default_factory=set)
+    changed_shards: set[int] = field(default_factory=set)
+    changed_crls: set[int] = field(default_factory=set)
+    new_tokens: set[str] = field(default_factory=set)
+    new_certificates: set[str] = field(default_factory=set)
+    _by_lineage: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    _by_parent: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    _by_agent: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add_token(self, row: TokenRow) -> None:
+        """Make a token."""
+        self.tokens[row.token_id] = row
+        self.new_tokens.add(row.token_id)
+
+    def replace_token(self, row: TokenRow) -> None:
+        """Change a token."""
+        self.tokens[row.token_id] = row
+        self.changed_tokens.add(row.token_id)
+
+    def load_certificate(self, row: CertificateRow) -> None:
+        """Take a certificate from the store."""
+        self.certificates[row.serial] = row
+        self._by_lineage[row.lineage][row.serial] = None
+        self._by_parent[row.parent_lineage][row.serial] = None
+        self._by_agent[row.agent][row.serial] = None
+
+    def add_certificate(self, row: CertificateRow) -> None:
+        """Make a certificate."""
+        self.load_certificate(row)
+        self.new_certificates.add(row.serial)
+
+    def replace_certificate(self, row: CertificateRow) -> None:
+        """Change a certificate's state."""
+        self.certificates[row.serial] = row
+        self.changed_certificates.add(row.serial)
+
+    def replace_shard(self, row: ShardRow) -> None:
+        """Change or open a shard."""
+        self.shards[row.number] = row
+        self.changed_shards.add(row.number)
+
+    def replace_crl(self, row: CRLRow) -> None:
+        """Record a shard's next list."""
+        self.crls[row.shard] = row
+        self.changed_crls.add(row.shard)
+
+    def of_lineage(self, lineage: str) -> list[CertificateRow]:
+        """The certificates of a lineage that are neither revoked nor expired: superseded ones still open doors."""
+        return self._valid(self._by_lineage[lineage])
+
+    def children_of(self, lineage: str) -> list[CertificateRow]:
+        """The same for certificates whose parent belongs to a lineage."""
+        return self._valid(self._by_parent[lineage])
+
+    def of_agent(self, agent: str) -> list[CertificateRow]:
+        """The same for an agent."""
+        return self._valid(self._by_agent[agent])
+
+    def of_node(self, node: str, subsystem: str) -> list[CertificateRow]:
+        """The same for a sub-system on a node, as far as they were loaded."""
+        return [
+            row for row in self._valid(self.certificates) if (row.node, row.subsystem) == (node, subsystem)
+        ]
+
+    def _valid(self, serials: Iterable[str]) -> list[CertificateRow]:
+        found = (self.certificates[serial] for serial in serials)
+        return [row for row in found if row.status != "revoked" and row.not_after >= self.now_s]

@@ -1,0 +1,142 @@
+"""The tables of a CA's store, as SQLAlchemy knows them; `ca/store/migrations` makes them.
+
+    tokens         one row per enrollment token: the digest of its secret, what it buys, what became of it
+    certificates   one row per certificate: its lineage and generation, what it says, its state, its to-be-signed bytes and signature
+    revocations    the feed: n grows by one per revocation; the CRL entry ready in DER
+    shards         how many certificates a CRL shard has
+    crls           the newest list of each shard (-1: the complete one)
+    ledger_*       ostiary.store.ledger_tables
+
+Rules:
+- Every question that a request asks has an index; nothing that grows is scanned.
+- Times are whole seconds since the epoch, serial numbers lower-case hex. Lists of names are sorted and joined by spaces.
+- The recorder writes, everybody else reads. What lies here is public to the roles, and none of it is a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+from ostiary.store.ledger_tables import define_ledger_tables
+
+METADATA: Final = MetaData()
+# SQLite makes a rowid alias only of INTEGER PRIMARY KEY.
+_BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+LEDGER: Final = define_ledger_tables(METADATA)
+
+TOKENS: Final = Table(
+    "tokens",
+    METADATA,
+    Column("token_id", String(16), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("subsystem", String(64), nullable=False),
+    Column("node", String(64), nullable=False),
+    Column("agent", String(36), nullable=False),
+    Column("capabilities", Text, nullable=False),
+    Column("endpoints", Text, nullable=False),
+    Column("lifetime_s", Integer, nullable=False),
+    Column("expires_at", _BIG, nullable=False),
+    # IP address, for bootstrap tokens with the port of the dial-back; "" where it is not known
+    Column("address", String(64), nullable=False),
+    Column("spki_digest", LargeBinary(32), nullable=False),
+    Column("bootstrap", Boolean, nullable=False),
+    Column("created_at", _BIG, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("status", String(8), nullable=False),  # open, spent, void
+    Column("spent_at", _BIG, nullable=False),
+    Column("spent_serial", String(40), nullable=False),
+    # an alarm was written: one per token, however often it is tried
+    Column("contested", Boolean, nullable=False),
+)
+Index("tokens_by_time", TOKENS.c.created_at)
+Index("tokens_by_node", TOKENS.c.node, TOKENS.c.subsystem, TOKENS.c.status)
+
+CERTIFICATES: Final = Table(
+    "certificates",
+    METADATA,
+    Column("serial", String(40), primary_key=True),
+    Column("lineage", String(40), nullable=False),  # serial of its first certificate
+    Column("generation", Integer, nullable=False),
+    Column("status", String(10), nullable=False),  # pending, active, superseded, revoked
+    # a clone was seen: nothing of this lineage renews or spawns any more
+    Column("stopped", Boolean, nullable=False),
+    Column("bootstrap", Boolean, nullable=False),  # pending because of a bootstrap token
+    Column("deadline", _BIG, nullable=True),  # of a pending one
+    Column("subsystem", String(64), nullable=False),
+    Column("node", String(64), nullable=False),
+    Column("agent", String(36), nullable=False),
+    Column("capabilities", Text, nullable=False),  # what it carries
+    Column("granted", Text, nullable=False),  # what its lineage may carry at most
+    Column("ceiling", Text, nullable=True),  # what its ancestors leave to its descendants; NULL: it has none
+    Column("depth", Integer, nullable=False),
+    Column("parent", String(40), nullable=False),
+    Column("parent_lineage", String(40), nullable=False),
+    Column("token_id", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("endpoints", Text, nullable=False),
+    Column("lifetime_s", Integer, nullable=False),
+    Column("issued_at", _BIG, nullable=False),
+    Column("not_before", _BIG, nullable=False),
+    Column("not_after", _BIG, nullable=False),
+    Column("shard", Integer, nullable=False),
+    Column("spki_digest", LargeBinary(32), nullable=False),
+    Column("activated_at", _BIG, nullable=False),
+    Column("activated_by", String(16), nullable=False),  # issue, dial-back, operator, used, self
+    Column("revoked_at", _BIG, nullable=False),
+    Column("reason", String(24), nullable=False),
+    Column("tbs", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=True),
+)
+_C = CERTIFICATES.c
+# Questions of the present are about what has not expired; the past of an old lineage is long.
+Index("certificates_by_lineage", _C.lineage, _C.not_after)
+Index("certificates_by_parent", _C.parent_lineage, _C.not_after)
+Index("certificates_by_node", _C.node, _C.subsystem, _C.not_after)
+Index("certificates_by_agent", _C.agent, _C.not_after)
+Index("certificates_by_time", _C.issued_at)
+_HAS_DEADLINE = _C.deadline.is_not(None)
+Index(
+    "certificates_by_deadline",
+    _C.deadline,
+    sqlite_where=_HAS_DEADLINE,
+    postgresql_where=_HAS_DEADLINE,
+)
+
+REVOCATIONS: Final = Table(
+    "revocations",
+    METADATA,
+    Column("n", _BIG, primary_key=True, autoincrement=True),
+    Column("serial", String(40), nullable=False, unique=True),
+    Column("shard", Integer, nullable=False),
+    Column("revoked_at", _BIG, nullable=False),
+    Column("reason", String(24), nullable=False),
+    Column("not_after", _BIG, nullable=False),  # of the certificate: a day later it leaves the lists
+    Column("crl_entry", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # a number is never given twice
+)
+Index("revocations_by_shard", REVOCATIONS.c.shard, REVOCATIONS.c.n)
+
+SHARDS: Final = Table(
+    "shards",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("opened_at", _BIG, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("last_not_after", _BIG, nullable=False),
+)
+
+CRLS: Final = Table(
+    "crls",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, nullable=False),  # of the newest list that was recorded
+    Column("signed_number", Integer, nullable=False),  # of the list in `der`
+    Column("through", _BIG, nullable=False),  # the feed's n up to which `number` goes
+    Column("this_update", _BIG, nullable=False),
+    Column("refresh_at", _BIG, nullable=False),
+    Column("der", LargeBinary, nullable=True),
+)
+Index("crls_by_refresh", CRLS.c.refresh_at)

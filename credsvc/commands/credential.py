@@ -1,0 +1,173 @@
+"""`ostiary credential`: put credentials into the service and look after them.
+
+A secret leaves this process only as an HPKE envelope for the keyholder, bound to application, credential, module and field; the intake
+key is believed because the ledger key signed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import click
+
+from credsvc.commands.service_verbs import call
+from ostiary.cli import output
+from ostiary.cli.invocation import home
+from ostiary.cli.secret_argument import SECRET, prompt_secret
+from ostiary.secret import Secret
+
+_MAX_PUBLIC_BYTES: Final = 64 * 1024
+_COLUMNS: Final = ("name", "version", "module", "owner", "labels", "disabled")
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE."""
+
+    name = "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, rest = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"'{name}': wanted NAME=VALUE", param, ctx)
+        return name, rest
+
+
+class SecretField(click.ParamType[tuple[str, Secret | None]]):
+    """NAME (prompted for), NAME=- (standard input) or NAME=fd:N; never the secret itself."""
+
+    name = "NAME[=-|fd:N]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Secret | None]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, place = str(value).partition("=")
+        return name, SECRET.convert(place, param, ctx) if equals else None
+
+
+PAIR: Final = Pair()
+
+
+@click.group()
+def credential() -> None:
+    """Put, list, rotate and delete credentials."""
+
+
+@credential.command()
+@click.argument("name")
+@click.option("--module", required=True, help="The credential module that it is for.")
+@click.option("--owner", required=True, metavar="SUBSYSTEM", help="Whose credential it is.")
+@click.option("--field", "fields", type=PAIR, multiple=True, help="A public field.")
+@click.option(
+    "--secret", "secrets", type=SecretField(), multiple=True, help="A secret field; asked for if only named."
+)
+@click.option("--ceiling", type=PAIR, multiple=True, help="HOLE=PATTERN; repeat for alternatives.")
+@click.option("--label", "labels", multiple=True, help="A label that policies can name.")
+def put(
+    name: str,
+    *,
+    module: str,
+    owner: str,
+    fields: Sequence[tuple[str, str]],
+    secrets: Sequence[tuple[str, Secret | None]],
+    ceiling: Sequence[tuple[str, str]],
+    labels: Sequence[str],
+) -> None:
+    """Create a credential, or its next version."""
+    bounds: dict[str, list[str]] = {}
+    for hole, pattern in ceiling:
+        bounds.setdefault(hole, []).append(pattern)
+    _put(
+        name,
+        secrets,
+        {"module": module, "owner": owner, "shareable": dict(fields), "ceiling": bounds, "labels": labels},
+    )
+
+
+@credential.command()
+@click.argument("name")
+@click.option(
+    "--secret", "secrets", type=SecretField(), multiple=True, required=True, help="A secret field, as in put."
+)
+@click.option("--field", "fields", type=PAIR, multiple=True, help="A public field that changes with it.")
+def rotate(
+    name: str, secrets: Sequence[tuple[str, Secret | None]], fields: Sequence[tuple[str, str]]
+) -> None:
+    """Replace a credential's secrets, and enable it if it was disabled; all else stays unless a field is given."""
+    current = call("credential.show", name=name)
+    kept = {key: current[key] for key in ("module", "owner", "ceiling", "labels")}
+    _put(name, secrets, {**kept, "shareable": {**current["shareable"], **dict(fields)}})
+
+
+def _put(name: str, secrets: Sequence[tuple[str, Secret | None]], description: Mapping[str, Any]) -> None:
+    envelopes = _envelopes(name, description["module"], secrets)
+    done = call("credential.put", name=name, envelopes=envelopes, **description)
+    output.emit(done, human=f"{name}: version {done['version']}, recorded as entry {done['entry']}")
+
+
+def _envelopes(
+    credential_name: str, module: str, secrets: Sequence[tuple[str, Secret | None]]
+) -> dict[str, bytes]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from credsvc.intake import Place, encrypt_to_intake, read_intake
+    from ostiary.edge.files import read_limited
+    from ostiary.edge.home import ServiceHome
+    from ostiary.ledger.note import parse_verifier_key
+
+    public = ServiceHome(home() / "credsvc").public
+    vkey = parse_verifier_key(
+        read_limited(public / "ledger.vkey", limit_bytes=_MAX_PUBLIC_BYTES).decode("ascii").strip()
+    )
+    application = vkey.name.partition("/")[0]
+    document = read_limited(public / "intake.json", limit_bytes=_MAX_PUBLIC_BYTES)
+    ledger_key = Ed25519PublicKey.from_public_bytes(vkey.public_key)
+    intake_key = read_intake(document, application=application, ledger_key=ledger_key)
+    if len({field for field, _ in secrets}) != len(secrets):
+        raise click.UsageError("a secret field was given twice")
+    envelopes = {}
+    for field, given in secrets:
+        secret = given if given is not None else prompt_secret(field)
+        place = Place(application=application, credential=credential_name, module=module, field=field)
+        envelopes[field] = encrypt_to_intake(secret, place, intake_key)
+    return envelopes
+
+
+@credential.command("list")
+def list_() -> None:
+    """All credentials, without their secrets."""
+    rows = call("credential.list")
+    output.emit(rows, human=output.table([_line(row) for row in rows], _COLUMNS))
+
+
+@credential.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """One credential, without its secrets."""
+    output.emit(call("credential.show", name=name))
+
+
+@credential.command()
+@click.argument("name")
+def disable(name: str) -> None:
+    """Refuse every further use; a new put enables it again."""
+    done = call("credential.disable", name=name)
+    output.emit(done, human=f"{name}: disabled, recorded as entry {done['entry']}")
+
+
+@credential.command()
+@click.argument("name")
+def delete(name: str) -> None:
+    """Forget a credential and its secrets."""
+    done = call("credential.delete", name=name)
+    output.emit(done, human=f"{name}: deleted, recorded as entry {done['entry']}")
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "labels": " ".join(row["labels"]), "disabled": "disabled" if row["disabled"] else ""}

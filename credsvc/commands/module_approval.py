@@ -1,0 +1,61 @@
+"""What an approver reads and signs: digests computed here, over the bytes that were shown, never taken from the service."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from credsvc.formula.approvable import check_approvable
+from credsvc.formula.approve import Approval
+from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.init import APPROVER_SERVICE
+from credsvc.items import ApproveModule, approval_statement
+from ostiary.edge.passphrase import unwrap, wrapped_for
+from ostiary.work.item import Operator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposed:
+    """A proposed version as its bytes say it is."""
+
+    manifest: Manifest
+    approval: Approval
+    module_digest: str
+
+
+def read_proposed(shown: Mapping[str, Any]) -> Proposed:
+    """Read what `module.show` answered; Forbidden where the machine's checks refuse it."""
+    manifest = parse_manifest(shown["manifest"].encode())
+    return Proposed(
+        manifest=manifest,
+        approval=check_approvable(manifest),
+        module_digest=hashlib.sha256(shown["source"].encode()).hexdigest(),
+    )
+
+
+def sign_approval(
+    proposed: Proposed, wrapped_key: bytes, passphrase: str, *, approved_at: int
+) -> dict[str, Any]:
+    """The arguments of `module.approve`; `approved_at` is seconds since the epoch. Unauthenticated for a wrong passphrase."""
+    application = wrapped_for(wrapped_key)
+    seed = unwrap(wrapped_key, passphrase, application=application, service=APPROVER_SERVICE)
+    item = ApproveModule(
+        # Who hands it in is not part of what is signed.
+        operator=Operator(uid=0, name=""),
+        module=proposed.manifest.name,
+        module_digest=proposed.module_digest,
+        manifest_digest=proposed.manifest.digest,
+        approved_at=approved_at,
+        signature=b"",
+    )
+    return {
+        "name": item.module,
+        "module_digest": item.module_digest,
+        "manifest_digest": item.manifest_digest,
+        "approved_at": approved_at,
+        "signature": Ed25519PrivateKey.from_private_bytes(seed).sign(approval_statement(item)),
+    }

@@ -1,0 +1,116 @@
+"""`ostiary sign`: apply an operation of a credential to a request, as an agent.
+
+The request is JSON on standard input, the result JSON on standard output. The agent's key comes from one of three places:
+
+    (inside `ostiary agent exec`)  --agent UUID            the session keyring
+    from the node's manager        --claim fd:N            a claim token, over --socket
+    from a bundle in hand          --bundle fd:N --root F  key and chain, PEM (`agent claim --out`: bundle.pem, ca.pem)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ostiary.cli import output
+from ostiary.cli.manager_socket import manager_socket, socket_option
+from ostiary.cli.secret_argument import SECRET
+from ostiary.errors import BadInput, Misconfigured
+from ostiary.secret import Secret
+
+if TYPE_CHECKING:
+    import ssl
+
+_MAX_REQUEST_BYTES: Final = 256 * 1024
+_MAX_ROOT_BYTES: Final = 64 * 1024
+
+
+@click.command()
+@click.argument("credential")
+@click.argument("operation")
+@click.option("--url", required=True, metavar="URL", help="The credentials service.")
+@click.option("--address", metavar="HOST:PORT", help="Connect there instead; the URL's name is verified.")
+@click.option("--explain", is_flag=True, help="Show what would be signed; nothing is.")
+@click.option("--agent", metavar="UUID", help="Take this agent's key from the session keyring.")
+@click.option("--claim", type=SECRET, help="Claim the certificate with this token.")
+@click.option("--bundle", type=SECRET, help="Key and chain, PEM.")
+@click.option("--root", type=click.Path(path_type=Path), metavar="FILE", help="The root for --bundle, PEM.")
+@socket_option
+def sign(
+    credential: str, operation: str, *, url: str, address: str | None, explain: bool, **identity: Any
+) -> None:
+    """Sign the request on standard input; its release is the result."""
+    import msgspec
+
+    from credsvc.client import SigningClient
+    from credsvc.front.role import parse_address
+
+    context = _context(**identity)
+    request = _read_request()
+    at = parse_address(address, what="--address") if address else None
+    client = SigningClient(url, context, address=at)
+    try:
+        call = client.explain if explain else client.use
+        output.emit(msgspec.to_builtins(call(credential, operation, request)))
+    finally:
+        client.close()
+
+
+def _read_request() -> dict[str, Any]:
+    from ostiary.edge.strict_json import decode_json
+
+    text = sys.stdin.buffer.read(_MAX_REQUEST_BYTES + 1)
+    if len(text) > _MAX_REQUEST_BYTES:
+        raise BadInput(f"the request has more than {_MAX_REQUEST_BYTES} bytes")
+    request: dict[str, Any] = decode_json(text, dict[str, Any])
+    return request
+
+
+def _context(
+    *,
+    agent: str | None,
+    claim: Secret | None,
+    bundle: Secret | None,
+    root: Path | None,
+    socket_path: Path | None,
+) -> ssl.SSLContext:
+    """The TLS context of whichever identity was given."""
+    from ostiary.edge.tls import client_context
+
+    if [agent, claim, bundle].count(None) != 2:
+        raise click.UsageError("give one of --agent, --claim and --bundle")
+    if claim is not None:
+        roots, identity = _claimed(claim, manager_socket(socket_path))
+    elif bundle is not None:
+        from ostiary.edge.files import read_limited
+
+        if root is None:
+            raise click.UsageError("--bundle needs --root FILE")
+        roots, identity = read_limited(root, limit_bytes=_MAX_ROOT_BYTES), bundle.reveal()
+    else:
+        roots, identity = _from_keyring(agent or "")
+    return client_context(roots, identity)
+
+
+def _claimed(token: Secret, path: Path) -> tuple[bytes, bytes]:
+    from ostiary.edge.claim import claim
+
+    claimed = claim(path, token, lease=True)
+    return claimed.root.encode("ascii"), claimed.identity()
+
+
+def _from_keyring(agent: str) -> tuple[bytes, bytes]:
+    from keyutils import client
+    from keyutils.keyring import KeyringError
+    from keyutils.payload import PayloadError, decode
+
+    try:
+        payload = decode(client.request(agent))
+    except (KeyringError, PayloadError) as exc:
+        raise Misconfigured(
+            f"the session keyring holds no key of agent '{agent}': run this inside `ostiary agent exec`"
+        ) from exc
+    return b"".join(payload.roots_pem), payload.private_key_pem + b"".join(payload.chain_pem)

@@ -1,0 +1,185 @@
+"""Questions about messages: can two be equal, can one be read back into its blanks. Always answered on the safe side.
+
+Rules:
+- `may_equal` says no only where no filling of the holes can make two messages equal, one-way functions taken as injective
+  and apart from each other. Two messages are walked in step: literals, function values of one width, constants, and
+  segments up to a character that nothing before it can contain.
+- `is_separable` says yes only where a reader can tell in one way which part of a message came from which blank.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from credsvc.formula.notation import Call, Column, Expression
+from credsvc.formula.pattern import mask_of
+from credsvc.formula.shape import ONE_WAY, Atom, first_of, literal, total_width
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def is_separable(atoms: Sequence[Atom]) -> bool:
+    """Whether the pieces can be read back in one way: after each blank comes a character outside it, or known widths only."""
+    for index, atom in enumerate(atoms):
+        rest = atoms[index + 1 :]
+        if atom.source == "rows":
+            if not _are_rows_separable(atom, first_of(rest)):
+                return False
+        elif not atom.is_settled and not all(other.is_settled for other in rest) and not _ends_at(atom, rest):
+            return False
+    return True
+
+
+def _ends_at(atom: Atom, rest: Sequence[Atom]) -> bool:
+    # A JSON string says itself where it ends.
+    if isinstance(atom.expression, Call) and atom.expression.function == "json":
+        return True
+    return not atom.alphabet & first_of(rest)
+
+
+def _are_rows_separable(rows: Atom, follow: int) -> bool:
+    glue = mask_of(rows.glue[:1])
+    again = glue or first_of(rows.template)
+    if again & follow or not rows.template:
+        return False
+    last = rows.template[-1]
+    if not last.is_settled and last.alphabet & (again | follow):
+        return False
+    return is_separable((*rows.template, literal(rows.glue)) if rows.glue else rows.template)
+
+
+def may_equal(left: Sequence[Atom], right: Sequence[Atom]) -> bool:
+    """Whether some filling of the holes can make the two messages equal; False is a proof, True is not."""
+    a, b = list(left), list(right)
+    while a and b:
+        step = _step(a, b)
+        if step is not None:
+            return step
+    rest = a or b
+    return total_width(rest)[0] == 0
+
+
+def _step(a: list[Atom], b: list[Atom]) -> bool | None:
+    """Drop what is aligned from the front of both; True or False when that settles the question."""
+    one, two = a[0], b[0]
+    if one.source == two.source == "literal":
+        size = min(len(one.text), len(two.text))
+        if one.text[:size] != two.text[:size]:
+            return False
+        _drop_text(a, size)
+        _drop_text(b, size)
+        return None
+    is_aligned = one.lo == one.hi == two.lo == two.hi or len(a) == len(b) == 1
+    if one.source == two.source == "value" and is_aligned:
+        if not _may_values_equal(one, two):
+            return False
+        del a[0], b[0]
+        return None
+    if one.source == two.source == "constant" and one.expression == two.expression:
+        del a[0], b[0]
+        return None
+    if one.lo and two.lo and not one.first & two.first:
+        return False
+    return _step_segment(a, b)
+
+
+def _step_segment(a: list[Atom], b: list[Atom]) -> bool | None:
+    for mark in _marks(a) + _marks(b):
+        one, two = _split(a, mark), _split(b, mark)
+        if one is None or two is None:
+            continue
+        if _are_apart(one[0], two[0]):
+            return False
+        a[:], b[:] = one[1], two[1]
+        return None
+    if _are_apart(a, b):
+        return False
+    if a[0].lo == a[0].hi == b[0].lo == b[0].hi and a[0].source != "literal" and b[0].source != "literal":
+        del a[0], b[0]
+        return None
+    return True
+
+
+def _marks(atoms: Sequence[Atom]) -> list[str]:
+    """Characters that may end the first segment: those of the first literal that stands behind something else."""
+    for index, atom in enumerate(atoms):
+        if atom.source == "literal" and index > 0:
+            return list(dict.fromkeys(atom.text))[:4]
+    return []
+
+
+def _split(atoms: Sequence[Atom], mark: str) -> tuple[list[Atom], list[Atom]] | None:
+    """The pieces before the first `mark` and those from it on; None where a piece before it could contain it."""
+    for index, atom in enumerate(atoms):
+        if atom.source == "literal" and mark in atom.text:
+            at = atom.text.index(mark)
+            head = [literal(atom.text[:at])] if at else []
+            return [*atoms[:index], *head], [literal(atom.text[at:]), *atoms[index + 1 :]]
+        if atom.source != "literal" and atom.alphabet & mask_of(mark):
+            return None
+    return None
+
+
+def _are_apart(a: Sequence[Atom], b: Sequence[Atom]) -> bool:
+    """Whether two whole segments can be shown to differ, by width, by pattern or by the keys of a list."""
+    # A constant that stands on both sides has one width, whatever it is.
+    constants = [atom.expression for atom in a if atom.source == "constant"]
+    shared = [atom.expression for atom in b if _take(constants, atom.expression)]
+    (a_lo, a_hi), (b_lo, b_hi) = (total_width(_without(side, shared)) for side in (a, b))
+    if (a_hi is not None and a_hi < b_lo) or (b_hi is not None and b_hi < a_lo):
+        return True
+    return _excludes(a, b) or _excludes(b, a)
+
+
+def _without(atoms: Sequence[Atom], shared: Sequence[Expression]) -> list[Atom]:
+    left = list(shared)
+    return [atom for atom in atoms if not _take(left, atom.expression)]
+
+
+def _take(expressions: list[Expression], wanted: Expression) -> bool:
+    """Remove one occurrence; whether there was one."""
+    if wanted not in expressions:
+        return False
+    expressions.remove(wanted)
+    return True
+
+
+def _excludes(a: Sequence[Atom], b: Sequence[Atom]) -> bool:
+    if len(a) != 1 or not b or b[0].source != "literal":
+        return False
+    if len(b) == 1 and a[0].pattern is not None and a[0].source == "blank":
+        return not a[0].pattern.matches(b[0].text)
+    return _lacks_key(a[0], b[0].text)
+
+
+def _lacks_key(rows: Atom, text: str) -> bool:
+    """Whether no first row `key mark ...` can begin as `text` does, because the list may not have that key."""
+    template = rows.template
+    if rows.rows is None or len(template) < 2 or template[1].source != "literal":
+        return False
+    key_column, mark = template[0], template[1].text[0]
+    is_key = isinstance(key_column.expression, Column) and rows.rows.index(key_column.expression.name) == 0
+    if not is_key or mark not in text or key_column.alphabet & mask_of(mark):
+        return False
+    key = text.partition(mark)[0]
+    return key.lower() in rows.rows.without or not rows.rows.columns[0][1].matches(key)
+
+
+def _may_values_equal(one: Atom, two: Atom) -> bool:
+    """For two function values of one width: one-way functions and encodings are equal only where their inputs are."""
+    x, y = one.expression, two.expression
+    if not isinstance(x, Call) or not isinstance(y, Call):
+        raise AssertionError("a value that is no function's")
+    if (x.function, x.algorithm) != (y.function, y.algorithm):
+        # An xor of two one-way values is taken as apart from any third; xors do not nest (approve.py, one-way).
+        return not {x.function, y.function} <= ONE_WAY | {"xor"}
+    if x.function == "xor":
+        return True
+    pairs = zip(one.arguments, two.arguments, strict=True)
+    return all(may_equal(left, right) for left, right in pairs)
+
+
+def _drop_text(atoms: list[Atom], size: int) -> None:
+    rest = atoms[0].text[size:]
+    atoms[:1] = [literal(rest)] if rest else []

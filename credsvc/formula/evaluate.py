@@ -1,0 +1,149 @@
+"""Evaluation: an approved formula, checked holes and a credential's fields, to what the formula releases.
+
+Rules:
+- Pure: no clock, no randomness, no I/O. Secrets are bytes inside one call and in a `Memo`, nowhere else.
+- No exception that leaves carries a value: what fails inside becomes InternalFault with a constant text and no cause.
+- `explain` shows what does not depend on a secret; `trace` shows all and is for published test keys only.
+
+Leaves to others: approval (`approve.py`) - nothing here asks whether a formula is safe; the caller has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from credsvc.formula.compile import Environment, Memo, Program, compile_formula
+from credsvc.formula.holes import FilledHoles, check_holes
+from ostiary.errors import BadInput, InternalFault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from credsvc.formula.manifest import Manifest
+
+__all__ = ["Memo", "Released", "evaluate", "evaluate_filled", "explain", "trace"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What a formula gives its caller: text for each sink, and the answer of its verify (None without one)."""
+
+    formula: str
+    outputs: Mapping[str, str]
+    verified: bool | None
+
+
+def evaluate(  # noqa: PLR0913 - each is named at the call; bundling them would hide what is secret
+    manifest: Manifest,
+    formula_name: str,
+    holes: Mapping[str, object],
+    *,
+    operation: str | None,
+    shareable: Mapping[str, str],
+    confidential: Mapping[str, bytes],
+    ceiling: Mapping[str, Sequence[str]],
+    now: datetime,
+    memo: Memo | None,
+) -> Released:
+    """Check the holes against types, ceiling and `now`, then evaluate.
+
+    `memo` belongs to this version of this credential. BadInput or Forbidden as in `check_holes`; BadInput for a missing
+    confidential field. Not checked: approval, policy, shapes of the credential's fields.
+    """
+    filled = check_holes(manifest, formula_name, holes, operation=operation, now=now, ceiling=ceiling)
+    return evaluate_filled(manifest, filled, shareable=shareable, confidential=confidential, memo=memo)
+
+
+def evaluate_filled(
+    manifest: Manifest,
+    filled: FilledHoles,
+    *,
+    shareable: Mapping[str, str],
+    confidential: Mapping[str, bytes],
+    memo: Memo | None,
+    state: Mapping[str, bytes] | None = None,
+) -> Released:
+    """The releases of a formula whose holes were checked; `state` is what `#names` stand for."""
+    for name in manifest.confidential:
+        if name not in confidential:
+            raise BadInput(f"the credential has no field {name!r}", field=f"confidential.{name}")
+    program = compile_formula(manifest, filled.formula.name)
+    env = _environment(program, filled, shareable, confidential, state or {}, memo)
+    try:
+        return _run(program, filled.formula.name, env)
+    except BadInput:
+        raise
+    except Exception:  # noqa: BLE001 - a foreign exception may quote a value
+        raise InternalFault("the formula could not be evaluated") from None
+
+
+def explain(manifest: Manifest, filled: FilledHoles, *, shareable: Mapping[str, str]) -> dict[str, str]:
+    """Every binding and release that does not depend on a secret, by name, in order; octets as hex."""
+    program = compile_formula(manifest, filled.formula.name)
+    env = _environment(program, filled, shareable, {}, {}, None)
+    shown = {name: _show(compute(env)) for name, is_secret, compute in program.bindings if not is_secret}
+    for output in program.outputs:
+        if not output.is_secret and output.optional not in _absent(program, env):
+            shown[output.sink] = _show(output.compute(env))
+    return shown
+
+
+def trace(
+    manifest: Manifest,
+    filled: FilledHoles,
+    *,
+    shareable: Mapping[str, str],
+    confidential: Mapping[str, bytes],
+    state: Mapping[str, bytes] | None = None,
+) -> dict[str, str]:
+    """Every binding by name, in order, secrets and derived keys too: for a vector's published key, never for a credential."""
+    program = compile_formula(manifest, filled.formula.name)
+    env = _environment(program, filled, shareable, confidential, state or {}, None)
+    return {name: _show(compute(env)) for name, _, compute in program.bindings}
+
+
+def _environment(
+    program: Program,
+    filled: FilledHoles,
+    shareable: Mapping[str, str],
+    confidential: Mapping[str, bytes],
+    state: Mapping[str, bytes],
+    memo: Memo | None,
+) -> Environment:
+    return Environment(
+        holes=filled.values,
+        shareable={name: value.encode() for name, value in shareable.items()},
+        confidential=confidential,
+        state=state,
+        memo=memo,
+        slots=program.slots,
+    )
+
+
+def _run(program: Program, formula: str, env: Environment) -> Released:
+    outputs: dict[str, str] = {}
+    verified: bool | None = None
+    for output in program.outputs:
+        if output.kind == "verify":
+            verified = bool(output.compute(env))
+        elif output.optional is None or output.optional in env.shareable:
+            outputs[output.sink] = output.compute(env).decode()
+    return Released(formula=formula, outputs=outputs, verified=verified)
+
+
+def _absent(program: Program, env: Environment) -> set[str]:
+    return {
+        output.optional
+        for output in program.outputs
+        if output.optional and output.optional not in env.shareable
+    }
+
+
+def _show(value: bytes) -> str:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    return text if all(character.isprintable() or character == "\n" for character in text) else value.hex()

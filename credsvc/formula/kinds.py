@@ -1,0 +1,213 @@
+"""Names and kinds: that every name in a formula exists and every value stands where its kind fits.
+
+The numbered checks of `check_kinds`:
+1. every hole, format, field and column exists; a column stands inside the template of a join over its list;
+2. joins do not nest (one loop);
+3. counts stand only in pbkdf2, lists only in join, and neither in text;
+4. `pct` and `json` take text; `hex b64 b64url`, digests, MACs and `xor` take text or octets;
+5. what leaves is text (octets are encoded first); `verify` is an `equal`, and `equal` stands nowhere else;
+6. with its bindings in place a formula has at most MAX_TERMS terms (a chain of doublings is short to write);
+7. sinks are named once; at most one `verify`; every binding and hole is used.
+
+Leaves to others: what a secret may flow into (`approve.py`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+from credsvc.formula.notation import (
+    Bind,
+    Binding,
+    Call,
+    Column,
+    Concatenation,
+    Confidential,
+    Expression,
+    Hole,
+    Number,
+    Output,
+    Shareable,
+    State,
+    Statement,
+    Text,
+    walk,
+)
+from credsvc.formula.types import TIME_FORMATS, BytesHole, HoleType, IntHole, ListHole, RegexHole, TimeHole
+from ostiary.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+MAX_TERMS = 2000
+
+Kind = Literal["text", "octets", "count", "list", "truth"]
+_PRINTABLE: tuple[Kind, Kind] = ("text", "octets")
+_ENCODINGS = ("hex", "b64", "b64url")
+_TEXT_ONLY = ("pct", "json")
+_COUNTS = {"pbkdf2": (2, 3)}
+
+_FORMATS: dict[tuple[type[HoleType], str | None], Kind] = {
+    (RegexHole, None): "text",
+    (BytesHole, None): "octets",
+    (IntHole, None): "count",
+    (IntHole, "text"): "text",
+    (ListHole, None): "list",
+    **{(TimeHole, form): "text" for form in TIME_FORMATS},
+}
+
+
+@dataclass(kw_only=True)
+class _Scope:
+    """What may be named, and what has been."""
+
+    holes: Mapping[str, HoleType]
+    shareable: Collection[str]
+    confidential: Collection[str]
+    bound: dict[str, Kind] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    line: int = 0
+
+    def fail(self, expression: Expression, what: str) -> NoReturn:
+        raise BadInput(f"line {self.line}, column {expression.column}: {what}")
+
+
+def check_kinds(
+    statements: tuple[Statement, ...],
+    *,
+    holes: Mapping[str, HoleType],
+    shareable: Collection[str],
+    confidential: Collection[str],
+) -> None:
+    """That the formula passes the checks above; BadInput names line and column."""
+    scope = _Scope(holes=holes, shareable=shareable, confidential=confidential)
+    for statement in statements:
+        scope.line = statement.line
+        kind = _kind(statement.expression, scope, None)
+        if isinstance(statement, Bind):
+            if kind not in _PRINTABLE:
+                scope.fail(statement.expression, "only text and octets can be bound to a name")
+            scope.bound[statement.name] = kind
+        else:
+            _check_output(statement, kind, scope)
+    _check_size(statements)
+    _check_used(statements, scope)
+
+
+def _check_output(output: Output, kind: Kind, scope: _Scope) -> None:
+    if output.kind == "verify":
+        if kind != "truth":
+            scope.fail(output.expression, "a verify must be one equal(a, b)")
+    elif kind != "text":
+        scope.fail(output.expression, f"a {output.kind} must be text; encode octets with hex, b64 or b64url")
+
+
+def _check_size(statements: tuple[Statement, ...]) -> None:
+    sizes: dict[str, int] = {}
+    for statement in statements:
+        nodes = list(walk(statement.expression))
+        size = len(nodes) + sum(sizes[node.name] for node in nodes if isinstance(node, Binding))
+        if size > MAX_TERMS:
+            raise BadInput(f"line {statement.line}: more than {MAX_TERMS} terms with its names in place")
+        if isinstance(statement, Bind):
+            sizes[statement.name] = size
+
+
+def _check_used(statements: tuple[Statement, ...], scope: _Scope) -> None:
+    outputs = [statement for statement in statements if isinstance(statement, Output)]
+    for sink, count in Counter(output.sink for output in outputs).items():
+        if count > 1:
+            raise BadInput(f"the sink {sink!r} is named {count} times")
+    if sum(output.kind == "verify" for output in outputs) > 1:
+        raise BadInput("a formula may have one verify")
+    for statement in statements:
+        if isinstance(statement, Bind) and statement.name not in scope.used:
+            raise BadInput(f"line {statement.line}: the name {statement.name!r} is never used")
+    for name in scope.holes:
+        if "$" + name not in scope.used:
+            raise BadInput(f"the hole {name!r} is declared and never used")
+
+
+def _kind(expression: Expression, scope: _Scope, rows: ListHole | None) -> Kind:
+    match expression:
+        case Hole():
+            return _hole_kind(expression, scope)
+        case Concatenation(terms=terms):
+            kinds = [_printable(term, scope, rows) for term in terms]
+            return "octets" if "octets" in kinds else "text"
+        case Call():
+            return _call_kind(expression, scope, rows)
+        case Binding(name=name):
+            scope.used.add(name)
+            return scope.bound[name]
+        case Number():
+            return "count"
+        case _:
+            _check_leaf(expression, scope, rows)
+            return "text"
+
+
+def _check_leaf(
+    leaf: Text | Column | Shareable | Confidential | State, scope: _Scope, rows: ListHole | None
+) -> None:
+    match leaf:
+        case Column(name=name):
+            if rows is None or rows.index(name) is None:
+                scope.fail(leaf, f"no list around it has a column {name!r}")
+        case Shareable(name=name):
+            if name not in scope.shareable:
+                scope.fail(leaf, f"there is no public field {name!r}")
+        case Confidential(name=name):
+            if name not in scope.confidential:
+                scope.fail(leaf, f"there is no confidential field {name!r}")
+        case _:
+            return
+
+
+def _hole_kind(hole: Hole, scope: _Scope) -> Kind:
+    kind = scope.holes.get(hole.name)
+    if kind is None:
+        scope.fail(hole, f"there is no hole {hole.name!r}")
+    scope.used.add("$" + hole.name)
+    found = _FORMATS.get((type(kind), hole.format))
+    if found is None:
+        offered = ", ".join(f".{form}" if form else "none" for known, form in _FORMATS if known is type(kind))
+        scope.fail(hole, f"a hole of this type takes one of these formats: {offered}")
+    return found
+
+
+def _printable(expression: Expression, scope: _Scope, rows: ListHole | None) -> Kind:
+    kind = _kind(expression, scope, rows)
+    if kind not in _PRINTABLE:
+        hint = " (an int needs .text here)" if kind == "count" else ""
+        scope.fail(expression, f"wanted text or octets, not a {kind}{hint}")
+    return kind
+
+
+def _call_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
+    if call.function == "join":
+        return _join_kind(call, scope, rows)
+    counts = _COUNTS.get(call.function, ())
+    for index, argument in enumerate(call.arguments):
+        if index in counts:
+            if _kind(argument, scope, rows) != "count":
+                scope.fail(argument, "wanted a number or an int hole")
+        elif _printable(argument, scope, rows) != "text" and call.function in _TEXT_ONLY:
+            scope.fail(argument, f"{call.function} takes text")
+    if call.function == "equal":
+        return "truth"
+    return "text" if call.function in (*_ENCODINGS, *_TEXT_ONLY) else "octets"
+
+
+def _join_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
+    separator, source, template = call.arguments
+    if rows is not None:
+        scope.fail(call, "a join inside a join: there is one loop")
+    if not isinstance(separator, Text):
+        scope.fail(separator, "the separator of a join is a literal")
+    kind = scope.holes.get(source.name) if isinstance(source, Hole) else None
+    if not isinstance(kind, ListHole) or _kind(source, scope, None) != "list":
+        scope.fail(source, "a join runs over a list hole")
+    return _printable(template, scope, kind)

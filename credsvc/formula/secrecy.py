@@ -1,0 +1,106 @@
+"""Which values of a formula bear a secret, which of them leave with a release, and which stay inside.
+
+Rules:
+- Encodings and concatenation hide nothing: what leaves is each one-way value below them.
+- An xor hides both sides while both are secret, and then each is an inner value; with one side public, the other leaves.
+- Yes or no about a value (`equal`) is not the value.
+
+Leaves to others: what may leave (`approve.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from credsvc.formula.notation import Call, Confidential, Expression, Output, children, walk
+from credsvc.formula.shape import ONE_WAY, Atom, Shapes, bindings_of, expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from credsvc.formula.manifest import Formula, Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A secret-bearing value of a formula: revealed by a line, or inner to it."""
+
+    formula: Formula
+    line: int
+    expression: Expression
+    atoms: tuple[Atom, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayOut:
+    """A way out with its bindings in place."""
+
+    formula: Formula
+    output: Output
+    expression: Expression
+    shapes: Shapes
+
+
+def ways_out(manifest: Manifest, formula: Formula) -> Iterator[WayOut]:
+    known = bindings_of(formula)
+    shapes = Shapes(manifest, formula)
+    for statement in formula.statements:
+        if isinstance(statement, Output):
+            expression = expand(statement.expression, known)
+            yield WayOut(formula=formula, output=statement, expression=expression, shapes=shapes)
+
+
+def revealed(line: WayOut) -> Iterator[Value]:
+    for expression in _cores(line.expression):
+        yield Value(
+            formula=line.formula,
+            line=line.output.line,
+            expression=expression,
+            atoms=line.shapes.atoms(expression),
+        )
+
+
+def _cores(expression: Expression) -> Iterator[Expression]:
+    """The secret-bearing values that whoever sees the expression's value knows: encodings and concatenations hide nothing."""
+    if not secrets_in(expression):
+        return
+    if isinstance(expression, Call) and expression.function in ONE_WAY:
+        yield expression
+    elif isinstance(expression, Call) and expression.function == "xor":
+        left, right = expression.arguments
+        if secrets_in(left) and secrets_in(right):
+            yield expression
+        else:
+            yield from _cores(left)
+            yield from _cores(right)
+    elif isinstance(expression, Call) and expression.function == "equal":
+        # Yes or no about a value that the caller brings is not the value.
+        return
+    else:
+        for child in children(expression):
+            yield from _cores(child)
+
+
+def inner_values(line: WayOut) -> Iterator[Value]:
+    """Secret-bearing one-way values that are used further, by another one-way function or an xor."""
+    for node in walk(line.expression):
+        if isinstance(node, Call) and (node.function in ONE_WAY or node.function == "xor"):
+            for argument in node.arguments:
+                for inner in _one_way_parts(argument):
+                    atoms = line.shapes.atoms(inner)
+                    yield Value(formula=line.formula, line=line.output.line, expression=inner, atoms=atoms)
+
+
+def _one_way_parts(expression: Expression) -> Iterator[Call]:
+    for node in walk(expression):
+        if isinstance(node, Call) and node.function in ONE_WAY and secrets_in(node):
+            yield node
+
+
+def share_secret(one: Value, two: Value) -> bool:
+    return not secrets_in(one.expression).isdisjoint(secrets_in(two.expression))
+
+
+def secrets_in(expression: Expression) -> set[str]:
+    return {node.name for node in walk(expression) if isinstance(node, Confidential)}

@@ -1,0 +1,221 @@
+"""Types of holes and of confidential fields: what a blank may hold, and what a secret may be used for.
+
+Rules:
+- A hole's value comes from module code and is hostile: exact types, bounded, checked here and nowhere else.
+- On the wire a regex hole is a str, `bytes` is lower-case hex, `int` and `time` are int (seconds since 1970), a list hole is a
+  list of {column: str}.
+- No message carries a value: holes are public, but may be long, and an error goes to logs.
+- `time` lies within the hole's skew of `now`; `now` None (the front's early check) leaves that to the keyholder.
+
+Leaves to others: ceilings and policy context (`holes.py`), the regex subset (`pattern.py`).
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from ostiary.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from credsvc.formula.pattern import SafePattern
+
+MAX_VALUE_CHARS: Final = 8192
+MAX_LIST_CHARS: Final = 65_536
+MAX_ROWS: Final = 256
+MAX_BYTES: Final = 4096
+MAX_INT: Final = 2**53 - 1
+DEFAULT_SKEW_S: Final = 300
+MAX_SKEW_S: Final = 3600
+_LATEST_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+Row = tuple[bytes, ...]
+Filled = bytes | int | tuple[Row, ...]
+
+
+class FieldType(enum.Enum):
+    """The one way in which a confidential field may be used."""
+
+    HMAC_KEY = "hmac_key"  # key of a MAC, literals around it allowed
+    DIGEST_INPUT = "digest_input"  # part of a digest's input
+    SIGN_KEY = "sign_key"  # private key of a signature
+    KDF_PASSWORD = "kdf_password"  # noqa: S105 - input of pbkdf2
+    BEARER = "bearer"  # shown to the provider as it is, by egress only
+
+
+class Strength(enum.Enum):
+    """Who made a secret: a generator (at least 128 bits, checked) or a human."""
+
+    GENERATED = "generated"
+    PASSWORD = "password"  # noqa: S105
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegexHole:
+    """Text that the pattern describes."""
+
+    pattern: SafePattern
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeHole:
+    """A moment within `skew_s` seconds of the keyholder's clock."""
+
+    skew_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesHole:
+    """Octets; hex on the wire."""
+
+    min_bytes: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntHole:
+    """A whole number, both ends included."""
+
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListHole:
+    """Rows of text columns; the first column is the key.
+
+    `sorted` orders rows by all columns; `unique` is about the key; `must` are keys that have to be there, `without` (lower
+    case, compared without case) keys that may not.
+    """
+
+    columns: tuple[tuple[str, SafePattern], ...]
+    sorted: bool
+    unique: bool
+    max_rows: int
+    must: tuple[str, ...]
+    without: frozenset[str]
+
+    def index(self, column: str) -> int | None:
+        """The position of a column, None when there is none of that name."""
+        names = [name for name, _ in self.columns]
+        return names.index(column) if column in names else None
+
+
+HoleType = RegexHole | TimeHole | BytesHole | IntHole | ListHole
+
+
+@lru_cache(maxsize=256)
+def _format_time(epoch_s: int, pattern: str) -> bytes:
+    return time.strftime(pattern, time.gmtime(epoch_s)).encode()
+
+
+# Each format is of one width from year 1000 to 9999 except `epoch`; C locale names are English (RFC 9110 §5.6.7).
+TIME_FORMATS: Final[dict[str, Callable[[int], bytes]]] = {
+    "date": lambda epoch_s: _format_time(epoch_s, "%Y%m%d"),
+    "stamp": lambda epoch_s: _format_time(epoch_s, "%Y%m%dT%H%M%SZ"),
+    "iso": lambda epoch_s: _format_time(epoch_s, "%Y-%m-%dT%H:%M:%SZ"),
+    "epoch": lambda epoch_s: b"%d" % epoch_s,
+}
+
+
+def fill(hole: str, kind: HoleType, value: object, now: datetime | None) -> Filled:
+    """The hole's value ready for evaluation; BadInput(field="holes.<hole>") when it is outside its type."""
+    match kind:
+        case RegexHole(pattern=pattern):
+            return _fill_text(hole, pattern, value)
+        case ListHole():
+            return _fill_list(hole, kind, value)
+        case TimeHole(skew_s=skew_s):
+            return _fill_time(hole, skew_s, value, now)
+        case IntHole(lo=lo, hi=hi):
+            if type(value) is not int or not lo <= value <= hi:
+                raise refusal(hole, f"wanted a whole number from {lo} to {hi}")
+            return value
+        case BytesHole():
+            return _fill_bytes(hole, kind, value)
+
+
+def refusal(hole: str, wanted: str) -> BadInput:
+    """The error for a hole: its name and what was wanted, never the value."""
+    return BadInput(f"hole {hole!r}: {wanted}", field=f"holes.{hole}")
+
+
+def _fill_text(hole: str, pattern: SafePattern, value: object) -> bytes:
+    if type(value) is not str or len(value) > MAX_VALUE_CHARS:
+        raise refusal(hole, f"wanted text of at most {MAX_VALUE_CHARS} characters")
+    if pattern.compiled.fullmatch(value) is None:
+        raise refusal(hole, f"wanted text that matches {pattern.text}")
+    return _encode(hole, value)
+
+
+def _encode(hole: str, value: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError:
+        raise refusal(hole, "wanted text without lone surrogates") from None
+
+
+def _fill_time(hole: str, skew_s: int, value: object, now: datetime | None) -> int:
+    if type(value) is not int or not 0 <= value <= _LATEST_EPOCH_S:
+        raise refusal(hole, "wanted a time in whole seconds since 1970")
+    if now is not None and abs(value - now.timestamp()) > skew_s:
+        raise refusal(hole, f"wanted a time within {skew_s} s of the keyholder's clock")
+    return value
+
+
+def _fill_bytes(hole: str, kind: BytesHole, value: object) -> bytes:
+    wanted = f"wanted {kind.min_bytes} to {kind.max_bytes} bytes as lower-case hex"
+    if type(value) is not str or len(value) > 2 * kind.max_bytes:
+        raise refusal(hole, wanted)
+    try:
+        octets = bytes.fromhex(value)
+    except ValueError:
+        raise refusal(hole, wanted) from None
+    # fromhex takes spaces and capitals; one value, one text.
+    if octets.hex() != value or len(octets) < kind.min_bytes:
+        raise refusal(hole, wanted)
+    return octets
+
+
+def _fill_list(hole: str, kind: ListHole, value: object) -> tuple[Row, ...]:
+    if type(value) is not list or len(value) > kind.max_rows:
+        raise refusal(hole, f"wanted a list of at most {kind.max_rows} rows")
+    rows = [_row(hole, kind, row) for row in value]
+    if sum(map(len, [text for row in rows for text in row])) > MAX_LIST_CHARS:
+        raise refusal(hole, f"wanted at most {MAX_LIST_CHARS} characters in all")
+    _check_order(hole, kind, rows)
+    return tuple([tuple([_encode(hole, text) for text in row]) for row in rows])
+
+
+def _row(hole: str, kind: ListHole, row: object) -> tuple[str, ...]:
+    if type(row) is not dict or len(row) != len(kind.columns):
+        raise refusal(
+            hole, "wanted rows with exactly the columns " + ", ".join(name for name, _ in kind.columns)
+        )
+    texts: list[str] = []
+    for name, pattern in kind.columns:
+        text = row.get(name)
+        if type(text) is not str or len(text) > MAX_VALUE_CHARS or pattern.compiled.fullmatch(text) is None:
+            raise refusal(hole, f"wanted text in column {name!r} that matches {pattern.text}")
+        texts.append(text)
+    return tuple(texts)
+
+
+def _check_order(hole: str, kind: ListHole, rows: list[tuple[str, ...]]) -> None:
+    keys = [row[0] for row in rows]
+    present = set(keys)
+    if kind.sorted and rows != sorted(rows):
+        raise refusal(hole, "wanted sorted rows")
+    if kind.unique and len(present) != len(keys):
+        raise refusal(hole, f"wanted each {kind.columns[0][0]!r} once")
+    for key in kind.must:
+        if key not in present:
+            raise refusal(hole, f"wanted a row for {key!r}")
+    if kind.without and not kind.without.isdisjoint(map(str.lower, keys)):
+        raise refusal(hole, "wanted no row for any of " + ", ".join(sorted(kind.without)))

@@ -1,0 +1,259 @@
+"""What the front knows of the store: credentials in clear, active modules ready to run, the active policies ready to judge.
+
+Rules:
+- Read only, and at most `FRESH_S` old. A use that was decided on something older is denied by the recorder (`stale-*`), and a refusal
+  looks again first (`has_moved`): a front that knows too little can be slow; it can't be wrong.
+- Modules and policies are parsed once per version: between versions a look costs one small query a second.
+- Secrets are not read: the column `sealed` is never selected here.
+- A store that can't be read is Busy.
+
+Thread-safe. One thread reads, the others go on with what is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, select
+
+from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.types import Strength
+from credsvc.policy.cedar import CredentialEntity, PolicySet
+from credsvc.policy.judge import Judge
+from credsvc.policy.schema import build_schema
+from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest
+from credsvc.store.tables import ACTIVES, CREDENTIALS, MODULES, POLICIES
+from ostiary.errors import BadInput, Misconfigured
+from ostiary.store.database import reading
+
+FRESH_S: Final = 1.0
+JUST_NOW_S: Final = 0.05
+"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a second, not one each.
+
+Per credential: that another one was read just now says nothing of this one.
+"""
+MAX_KEPT: Final = 10_000
+"""Credentials kept in memory; the one unused for longest goes first."""
+_log = logging.getLogger("ostiary.front")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveModule:
+    """A module's version that may be used: its manifest and the code that fills the holes."""
+
+    manifest: Manifest
+    code: LoadedModule
+
+    @property
+    def is_guessable(self) -> bool:
+        """Whether a human's password stands behind what this module releases."""
+        return any(field.strength is Strength.PASSWORD for field in self.manifest.confidential.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownCredential:
+    """A credential without its secrets."""
+
+    version: int
+    entity: CredentialEntity
+    shareable: Mapping[str, str]
+    ceiling: Mapping[str, tuple[str, ...]]
+    disabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What one request is about, as it stood at one moment."""
+
+    credential: KnownCredential
+    module: ActiveModule
+    judge: Judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """Modules and policies of one moment; `versions` tells whether they changed."""
+
+    versions: tuple[str, ...]
+    modules: Mapping[str, ActiveModule]
+    judge: Judge
+    read_at_s: float
+
+
+class Catalog:
+    """See the module's docstring; `monotonic_s` is the clock that freshness is measured with."""
+
+    def __init__(self, engine: Engine, *, monotonic_s: Callable[[], float]) -> None:
+        self._engine = engine
+        self._monotonic_s = monotonic_s
+        self._reading = threading.Lock()
+        self._known: _Known | None = None
+        # name -> (read at, what was found); guarded by _kept_lock.
+        self._kept: OrderedDict[str, tuple[float, KnownCredential | None]] = OrderedDict()
+        self._kept_lock = threading.Lock()
+
+    def find(self, credential: str) -> Subject | None:
+        """The credential with its active module; None where there is no such credential, or no module for it."""
+        known = self._current()
+        found = self._credential(credential, known)
+        module = known.modules.get(found.entity.module) if found is not None else None
+        if found is None or module is None:
+            return None
+        return Subject(credential=found, module=module, judge=known.judge)
+
+    @property
+    def judge(self) -> Judge:
+        """The active policies."""
+        return self._current().judge
+
+    def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
+        """Usable credentials among the next `limit` in order of names, and the name to go on after (None: that was all)."""
+        known = self._current()
+        with reading(self._engine) as tx:
+            found = _read_credentials(tx, known, CREDENTIALS.c.name > after, limit=limit)
+        usable = [
+            Subject(credential=each, module=known.modules[each.entity.module], judge=known.judge)
+            for each in found
+            if each.entity.module in known.modules
+        ]
+        return usable, found[-1].entity.name if len(found) == limit else None
+
+    def has_moved(self, credential: str, seen: Subject | None) -> bool:
+        """Look again, unless somebody just did; whether what is known now differs from what a request was decided on."""
+        known, just_now_s = self._known, self._monotonic_s() - JUST_NOW_S
+        with self._kept_lock:
+            kept = self._kept.get(credential)
+        if known is None or known.read_at_s < just_now_s or (kept is not None and kept[0] < just_now_s):
+            self.look_again(credential)
+        return _versions_of(self.find(credential)) != _versions_of(seen)
+
+    def look_again(self, credential: str) -> None:
+        """Read modules and policies, and at the next `find` the credential: what is known is known to be old."""
+        with self._kept_lock:
+            self._kept.pop(credential, None)
+        with self._reading:
+            self._known = self._read(self._known)
+
+    def _current(self) -> _Known:
+        known = self._known
+        if known is None:
+            with self._reading:
+                known = self._known = self._known or self._read(None)
+        elif self._is_old(known.read_at_s) and self._reading.acquire(blocking=False):
+            try:
+                known = self._known = self._read(known)
+            finally:
+                self._reading.release()
+        return known
+
+    def _is_old(self, read_at_s: float) -> bool:
+        return self._monotonic_s() - read_at_s > FRESH_S
+
+    def _credential(self, name: str, known: _Known) -> KnownCredential | None:
+        with self._kept_lock:
+            kept = self._kept.get(name)
+            if kept is not None and not self._is_old(kept[0]):
+                self._kept.move_to_end(name)
+                return kept[1]
+        read_at_s = self._monotonic_s()
+        with reading(self._engine) as tx:
+            rows = _read_credentials(tx, known, CREDENTIALS.c.name == name, limit=1)
+        found = rows[0] if rows else None
+        with self._kept_lock:
+            self._kept[name] = (read_at_s, found)
+            self._kept.move_to_end(name)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def _read(self, known: _Known | None) -> _Known:
+        read_at_s = self._monotonic_s()
+        with reading(self._engine) as tx:
+            versions, policy = _read_versions(tx)
+            if known is not None and known.versions == versions:
+                return _Known(
+                    versions=versions, modules=known.modules, judge=known.judge, read_at_s=read_at_s
+                )
+            try:
+                modules = _read_modules(tx)
+                judge = _read_judge(tx, policy, modules)
+            except BadInput as exc:
+                if known is None:
+                    raise Misconfigured(
+                        f"modules and policies in the store do not load: {exc.message}"
+                    ) from exc
+                # Activation checks this; should it fail all the same, the service goes on with what it had.
+                _log.error("active-modules-do-not-load", extra={"problem": exc.message})
+                return _Known(
+                    versions=known.versions, modules=known.modules, judge=known.judge, read_at_s=read_at_s
+                )
+        # What is known of credentials names modules: read those again with the new ones.
+        with self._kept_lock:
+            self._kept.clear()
+        return _Known(versions=versions, modules=modules, judge=judge, read_at_s=read_at_s)
+
+
+def _versions_of(subject: Subject | None) -> tuple[object, ...]:
+    if subject is None:
+        return ()
+    credential, module = subject.credential, subject.module
+    digests = (module.code.digest, module.manifest.digest, subject.judge.digest)
+    return (credential.version, credential.disabled, *digests)
+
+
+def _read_versions(tx: Connection) -> tuple[tuple[str, ...], str]:
+    """Digests of all that is active, and the active policy's."""
+    query = select(MODULES.c.name, MODULES.c.module_digest, MODULES.c.manifest_digest)
+    rows = tx.execute(query.where(MODULES.c.state == "active").order_by(MODULES.c.name))
+    policy = tx.execute(select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy")).scalar_one_or_none() or ""
+    return (policy, *(f"{name} {code} {manifest}" for name, code, manifest in rows)), policy
+
+
+def _read_modules(tx: Connection) -> dict[str, ActiveModule]:
+    query = select(MODULES.c.module_digest, MODULES.c.manifest, MODULES.c.source)
+    modules = {}
+    for digest, manifest_bytes, source in tx.execute(query.where(MODULES.c.state == "active")):
+        manifest = parse_manifest(manifest_bytes)
+        code = LoadedModule(digest=ModuleDigest(digest), source=source.decode())
+        modules[manifest.name] = ActiveModule(manifest=manifest, code=code)
+    return modules
+
+
+def _read_judge(tx: Connection, digest: str, modules: Mapping[str, ActiveModule]) -> Judge:
+    text = tx.execute(select(POLICIES.c.text).where(POLICIES.c.digest == digest)).scalar_one_or_none() or b""
+    schema = build_schema(module.manifest for module in modules.values())
+    return Judge(PolicySet(text.decode(), schema), digest=digest)
+
+
+_COLUMNS: Final = tuple(CREDENTIALS.c[name] for name in CREDENTIALS.c.keys() if name != "sealed")  # noqa: SIM118
+
+
+def _read_credentials(
+    tx: Connection, known: _Known, where: ColumnElement[bool], *, limit: int
+) -> list[KnownCredential]:
+    # Without its seal it was deleted.
+    query = select(*_COLUMNS).where(where, CREDENTIALS.c.sealed.is_not(None))
+    rows = tx.execute(query.order_by(CREDENTIALS.c.name).limit(limit))
+    return [_known_credential(row, known) for row in rows]
+
+
+def _known_credential(row: Row[Any], known: _Known) -> KnownCredential:
+    module = known.modules.get(row.module)
+    return KnownCredential(
+        version=row.version,
+        entity=CredentialEntity(
+            name=row.name,
+            module=row.module,
+            owner=row.owner,
+            labels=tuple(row.labels),
+            guessable=module is not None and module.is_guessable,
+        ),
+        shareable=row.shareable,
+        ceiling={name: tuple(patterns) for name, patterns in row.ceiling.items()},
+        disabled=row.disabled,
+    )

@@ -1,0 +1,93 @@
+"""What a caller asks for: untrusted JSON and path parts in, a checked request out. One function crosses (`check_request`).
+
+Rules:
+- A credential's name is `[a-z0-9][a-z0-9._-]*`, at most 100 characters; an operation's as in a manifest.
+- The provider's request is the module's to judge; here it is only bounded: depth, and no number that JSON elsewhere would lose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NewType
+
+import msgspec
+
+from credsvc.policy.cedar import AgentEntity
+from ostiary.errors import BadInput
+from ostiary.work.item import Peer
+
+CredentialName = NewType("CredentialName", str)
+OperationName = NewType("OperationName", str)
+
+MAX_REQUEST_BYTES: Final = 256 * 1024
+"""Headers and query of the largest request that fits a work item, several times over."""
+MAX_DEPTH: Final = 16
+_CREDENTIAL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_OPERATION: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_MAX_INT: Final = 2**53 - 1
+
+
+class RawRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body as it came."""
+
+    request: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignRequest:
+    """Who asks for which operation of which credential, and the provider's request, bounded but not understood."""
+
+    peer: Peer
+    agent: AgentEntity
+    credential: CredentialName
+    operation: OperationName
+    request: Mapping[str, Any] = field(repr=False)
+
+
+def parse_credential(text: str) -> CredentialName:
+    """A credential's name; BadInput names `credential`."""
+    if not _CREDENTIAL.fullmatch(text):
+        raise BadInput(
+            f"credential: {text[:128]!r} is not lower-case letters, digits, '.', '_', '-', at most 100",
+            field="credential",
+        )
+    return CredentialName(text)
+
+
+def parse_operation(text: str) -> OperationName:
+    """An operation's name; BadInput names `operation`."""
+    if not _OPERATION.fullmatch(text):
+        raise BadInput(
+            f"operation: {text[:128]!r} is not lower-case letters, digits and '_', at most 63",
+            field="operation",
+        )
+    return OperationName(text)
+
+
+def check_request(
+    raw: RawRequest, *, peer: Peer, agent: AgentEntity, credential: str, operation: str
+) -> SignRequest:
+    """Cross from untrusted to checked; BadInput names the member at fault."""
+    _check_value(raw.request, depth=1)
+    return SignRequest(
+        peer=peer,
+        agent=agent,
+        credential=parse_credential(credential),
+        operation=parse_operation(operation),
+        request=raw.request,
+    )
+
+
+def _check_value(value: object, *, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise BadInput(f"request: nested deeper than {MAX_DEPTH}", field="request")
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_value(item, depth=depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_value(item, depth=depth + 1)
+    elif isinstance(value, int) and abs(value) > _MAX_INT:
+        raise BadInput("request: a number beyond 2^53", field="request")

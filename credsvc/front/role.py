@@ -1,0 +1,197 @@
+"""The front of a credentials service: builds every adapter, once per worker, and serves.
+
+Rules:
+- Everything that has a thread or a connection is made after the fork, in the worker.
+- Started as its own user by the supervisor; it reads the store, and writes nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import falcon
+
+from credsvc.config import Config
+from credsvc.front.app import Parts, make_app
+from credsvc.front.catalog import Catalog
+from credsvc.front.own_identity import OwnIdentity, claim_from_manager, claim_patiently
+from credsvc.front.peers import Gate
+from credsvc.front.pipeline import Pipeline
+from credsvc.front.refuser import Refuser
+from credsvc.front.revocations import WAIT_S, Feed, Page, Revocations
+from credsvc.front.stages import STAGES, Ports, Stages
+from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
+from credsvc.sandbox.client.pool import SandboxPool
+from credsvc.store.tables import LEDGER
+from ostiary.edge.client import HTTPClient, tls_connector
+from ostiary.edge.clock import SystemClock
+from ostiary.edge.files import read_limited
+from ostiary.edge.home import Place
+from ostiary.edge.metrics import Metrics
+from ostiary.errors import Misconfigured
+from ostiary.front.ledger_api import add_ledger_routes
+from ostiary.front.refusals import RefusalCounter
+from ostiary.front.serve import Front, listen_tcp, run_front
+from ostiary.front.tls import FrontTLS
+from ostiary.front.tls_peer import cut_off
+from ostiary.recorder.client import RecorderClient, recorder_client
+from ostiary.store.database import open_for_reading
+
+_MAX_PEM_BYTES: Final = 64 * 1024
+_DEFAULT_PORT: Final = 443
+
+
+def run(home_path: Path) -> None:
+    """Be the front until told to stop."""
+    config, place = load_place(home_path)
+    claim_fd = int(os.environ[CLAIM_VARIABLE])
+    host, port = parse_address(os.environ[LISTEN_VARIABLE], what="--listen")
+    metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
+    # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of all workers.
+    claim_patiently(claim_from_manager(Path(config.manager_socket), claim_fd))
+    worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
+    run_front(
+        Front(
+            listeners=[listen_tcp(host, port)],
+            make_app=worker.make_app,
+            tls=worker.tls,
+            workers=config.front_workers,
+            threads=config.front_threads,
+            on_worker_start=worker.start,
+            on_worker_exit=worker.stop,
+        )
+    )
+
+
+def parse_address(text: str, *, what: str) -> tuple[str, int]:
+    """HOST:PORT (an IPv6 host in brackets); Misconfigured names the option."""
+    parts = urlsplit(f"//{text}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None or parts.path or parts.username is not None:
+        raise Misconfigured(f"{what} '{text}': wanted HOST:PORT")
+    return host, port
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    """The composition root of one worker process."""
+
+    config: Config
+    place: Place
+    claim_fd: int
+    metrics: Metrics
+    _refusals: RefusalCounter = field(default_factory=RefusalCounter)
+    _identity: OwnIdentity | None = None
+    _recorder: RecorderClient | None = None
+    _stopping: threading.Event | None = None
+    _parts: Parts | None = None
+
+    def tls(self) -> FrontTLS:
+        """For the next connection; gunicorn asks in a worker that has started."""
+        if self._identity is None:
+            raise AssertionError("the worker has not started")
+        return self._identity.server()
+
+    def start(self, slot: int) -> None:
+        """Claim the certificate, connect, start the threads."""
+        self.metrics.attach(slot)
+        root = read_limited(self.place.home.public / "root.pem", limit_bytes=_MAX_PEM_BYTES)
+        claim = claim_from_manager(Path(self.config.manager_socket), self.claim_fd)
+        identity = self._identity = OwnIdentity(claim, root=root)
+        stopping = self._stopping = threading.Event()
+        recorder = self._recorder = recorder_client(self.place, "front")
+        revocations = Revocations(monotonic_s=time.monotonic, cut_off=cut_off)
+        self._parts = self._assemble(recorder, revocations)
+        feed = revocation_feed(self.config, identity)
+        for name, target, arguments in (
+            ("revocations", revocations.follow, (feed, stopping)),
+            ("certificate", identity.keep_fresh, (stopping,)),
+            ("refusals", self._count_refusals, (recorder, stopping)),
+        ):
+            threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+
+    def _count_refusals(self, recorder: RecorderClient, stopping: threading.Event) -> None:
+        self._refusals.run(recorder.submit, stopping, offset_s=os.getpid() % 10)
+
+    def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> Parts:
+        clock = SystemClock()
+        refuser = Refuser(recorder, clock)
+        engine = open_for_reading(self.place.database_url)
+        catalog = Catalog(engine, monotonic_s=time.monotonic)
+        sandbox = SandboxPool(
+            self.place.home.channel("sandbox"),
+            max_workers=max(1, self.config.sandbox_workers // self.config.front_workers),
+        )
+        stages = Stages(
+            Ports(
+                catalog=catalog,
+                sandbox=sandbox,
+                recorder=recorder,
+                refuser=refuser,
+                clock=clock,
+                random=os.urandom,
+                metrics=self.metrics,
+            )
+        )
+        gate = Gate(
+            application=self.config.application,
+            revocations=revocations,
+            refuser=refuser,
+            refusals=self._refusals,
+            clock=clock,
+        )
+        return Parts(
+            gate=gate,
+            refuser=refuser,
+            catalog=catalog,
+            pipeline=Pipeline(stages),
+            revocations=revocations,
+            metrics=self.metrics,
+            origin=self.config.origin,
+            separated=self.place.users.separated,
+            mount_ledger=lambda app, admit: add_ledger_routes(
+                app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit
+            ),
+        )
+
+    def make_app(self) -> falcon.App[Any, Any]:
+        """The application; gunicorn asks for it after `start`."""
+        if self._parts is None:
+            raise AssertionError("the worker has not started")
+        return make_app(self._parts)
+
+    def stop(self) -> None:
+        """End the threads, record what was counted, and end the connection to the recorder."""
+        if self._stopping is not None:
+            self._stopping.set()
+        if self._recorder is not None:
+            self._refusals.flush(self._recorder.submit)
+            self._recorder.close()
+
+
+def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
+    """The CA's feed over TLS, with this service's certificate on both ends' word."""
+    url = urlsplit(config.ca_url)
+    if url.scheme != "https" or not url.hostname:
+        raise Misconfigured(f"ca_url '{config.ca_url}': wanted https://HOST:PORT")
+    address = (url.hostname, url.port or _DEFAULT_PORT)
+    if config.ca_address:
+        address = parse_address(config.ca_address, what="ca_address")
+    connect = tls_connector(
+        address, server_name=url.hostname, context=identity.client, timeout_s=2.0 * WAIT_S
+    )
+    client = HTTPClient(connect, host=url.hostname)
+
+    def ask(*, since: int, wait_s: int) -> Page:
+        return client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=Page)
+
+    return ask

@@ -1,0 +1,275 @@
+"""The stages of `credsvc.front.pipeline`, each over a port: catalog, sandbox, recorder, clock.
+
+    SignRequest -> Attempt -> Proposal -> Filled -> Granted -> RecordedUse -> Released
+
+Rules:
+- A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's ceiling.
+- Nobody is refused on what was replaced meanwhile: before a refusal the catalog looks again (`Moved`).
+- Guessable operations (`credsvc.policy.schema`) have a pace.
+- The clock is asked once per stage that needs it; the keyholder asks its own again.
+- The times of policy, sandbox and recorder (which includes the keyholder) are measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+import msgspec
+
+from credsvc.formula.evaluate import explain
+from credsvc.formula.holes import FilledHoles, check_holes
+from credsvc.formula.injected import build_clock
+from credsvc.front.catalog import Subject
+from credsvc.front.refuser import Refuser
+from credsvc.front.requests import SignRequest
+from credsvc.items import Use
+from credsvc.policy.decision import Denial
+from credsvc.policy.schema import action_name
+from credsvc.sandbox.client.decode import HoleProposal
+from credsvc.sandbox.client.pool import LoadedModule
+from ostiary.edge.clock import Clock
+from ostiary.edge.metrics import Metrics
+from ostiary.errors import Busy, Forbidden, InternalFault
+from ostiary.front.http import check_pace
+from ostiary.front.limits import Buckets, Limit
+from ostiary.recorder.client import RecorderPort
+
+SANDBOX_DEADLINE_S: Final = 0.8
+"""Within the front's 2 s, and leaving the recorder its own second."""
+GUESSABLE: Final = Limit(rate_per_s=20, burst=200)
+"""Of one credential per worker, where what is released lets passwords be tried: enough for any provider, little for a dictionary."""
+SALT_BYTES: Final = 16
+STAGES: Final = ("request", "policy", "sandbox", "recorder")
+_outputs = msgspec.msgpack.Decoder(dict[str, str])
+
+
+class CatalogPort(Protocol):
+    """What is known of the store; at most a second old."""
+
+    def find(self, credential: str) -> Subject | None: ...
+    def has_moved(self, credential: str, seen: Subject | None) -> bool: ...
+    def look_again(self, credential: str) -> None: ...
+
+
+class SandboxPort(Protocol):
+    """Runs a module's entry; raises SandboxFault, within the deadline."""
+
+    def run(
+        self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
+    ) -> HoleProposal: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the stages ask the world for; `random` gives that many bytes."""
+
+    catalog: CatalogPort
+    sandbox: SandboxPort
+    recorder: RecorderPort
+    refuser: Refuser
+    clock: Clock
+    random: Callable[[int], bytes]
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A request that some context might allow, and what it is about."""
+
+    request: SignRequest
+    subject: Subject
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What the module wants to fill in; hostile until checked."""
+
+    attempt: Attempt
+    proposed: HoleProposal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """Holes within their types, the credential's ceiling and this process's time."""
+
+    proposal: Proposal
+    holes: FilledHoles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """Allowed by the rule with this id."""
+
+    filled: Filled
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedUse:
+    """In the ledger at this index; `outputs` is what the keyholder released."""
+
+    granted: Granted
+    index: int
+    outputs: bytes
+
+
+class Moved(Busy):
+    """What the request was decided on was replaced meanwhile; now the new is known. Told to nobody unless it happens twice."""
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer: text for each sink, and where its record is."""
+
+    release: dict[str, str]
+    formula: str
+    entry: int
+    rule: str
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be signed: the holes as the module filled them, and every binding that no secret is part of."""
+
+    formula: str
+    holes: Mapping[str, Any]
+    bindings: dict[str, str]
+    rule: str
+
+
+class Stages:
+    """See the module's docstring."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._guessable = Buckets(GUESSABLE)
+
+    def attempt(self, request: SignRequest) -> Attempt:
+        """Find what the request is about; refuse what no context could allow."""
+        subject = self._ports.catalog.find(request.credential)
+        if subject is None:
+            self._refuse(
+                request, None, "credential-unknown", f"there is no credential '{request.credential}'"
+            )
+        if subject.credential.disabled:
+            self._refuse(
+                request, subject, "credential-disabled", f"the credential '{request.credential}' is disabled"
+            )
+        manifest = subject.module.manifest
+        if request.operation not in manifest.operations:
+            self._refuse(
+                request,
+                subject,
+                "operation-unknown",
+                f"the credential '{request.credential}' has no operation '{request.operation}'",
+            )
+        action = action_name(manifest.name, request.operation)
+        with self._ports.metrics.stage("policy"):
+            decision = subject.judge.preview(request.agent, action, subject.credential.entity)
+        if isinstance(decision, Denial):
+            self._refuse(request, subject, decision.rule, decision.reason)
+        return Attempt(request=request, subject=subject, action=action)
+
+    def propose(self, attempt: Attempt) -> Proposal:
+        """Have the module fill the holes; it sees public fields only."""
+        arguments = {
+            "request": attempt.request.request,
+            "credential": dict(attempt.subject.credential.shareable),
+            "clock": build_clock(int(self._ports.clock.now().timestamp())),
+        }
+        with self._ports.metrics.stage("sandbox"):
+            proposed = self._ports.sandbox.run(
+                attempt.subject.module.code, attempt.request.operation, arguments, SANDBOX_DEADLINE_S
+            )
+        return Proposal(attempt=attempt, proposed=proposed)
+
+    def check(self, proposal: Proposal) -> Filled:
+        """Types, ceiling and time, for a good error now; the keyholder checks again."""
+        attempt = proposal.attempt
+        try:
+            holes = check_holes(
+                attempt.subject.module.manifest,
+                proposal.proposed.formula,
+                proposal.proposed.holes,
+                operation=attempt.request.operation,
+                now=self._ports.clock.now(),
+                ceiling=attempt.subject.credential.ceiling,
+            )
+        except Forbidden as refusal:
+            self._refuse(attempt.request, attempt.subject, refusal.rule, refusal.message)
+        return Filled(proposal=proposal, holes=holes)
+
+    def decide(self, filled: Filled) -> Granted:
+        """Decide on what will really be signed."""
+        attempt = filled.proposal.attempt
+        credential = attempt.subject.credential.entity
+        with self._ports.metrics.stage("policy"):
+            decision = attempt.subject.judge.decide(
+                attempt.request.agent, attempt.action, credential, filled.holes.context
+            )
+        if isinstance(decision, Denial):
+            self._refuse(attempt.request, attempt.subject, decision.rule, decision.reason)
+        return Granted(filled=filled, rule=decision.rule)
+
+    def record(self, granted: Granted) -> RecordedUse:
+        """Have the use recorded, then done."""
+        proposal = granted.filled.proposal
+        request, subject = proposal.attempt.request, proposal.attempt.subject
+        if subject.judge.is_guessable(proposal.attempt.action):
+            check_pace(self._guessable.take(request.credential, now_ns=self._ports.clock.monotonic_ns()))
+        item = Use(
+            peer=request.peer,
+            credential=request.credential,
+            version=subject.credential.version,
+            operation=request.operation,
+            module=subject.module.manifest.name,
+            module_digest=subject.module.code.digest,
+            manifest_digest=subject.module.manifest.digest,
+            formula=proposal.proposed.formula,
+            holes=dict(proposal.proposed.holes),
+            salt=self._ports.random(SALT_BYTES),
+            rule=granted.rule,
+            policy_digest=subject.judge.digest,
+        )
+        try:
+            with self._ports.metrics.stage("recorder"):
+                recorded = self._ports.recorder.submit(item)
+        except Forbidden as refusal:
+            if refusal.rule.startswith("stale-"):
+                self._ports.catalog.look_again(request.credential)
+                if self._ports.catalog.has_moved(request.credential, subject):
+                    raise Moved(refusal.message) from refusal
+            raise
+        return RecordedUse(granted=granted, index=recorded.index, outputs=recorded.output)
+
+    def release(self, recorded: RecordedUse) -> Released:
+        """The answer to the caller."""
+        try:
+            release = _outputs.decode(recorded.outputs)
+        except msgspec.MsgspecError as exc:
+            raise InternalFault("the keyholder's answer is not one") from exc
+        formula = recorded.granted.filled.proposal.proposed.formula
+        return Released(release=release, formula=formula, entry=recorded.index, rule=recorded.granted.rule)
+
+    def explain(self, granted: Granted) -> Explained:
+        """What `record` and `release` would have signed, without a secret."""
+        proposal = granted.filled.proposal
+        subject = proposal.attempt.subject
+        bindings = explain(
+            subject.module.manifest, granted.filled.holes, shareable=subject.credential.shareable
+        )
+        return Explained(
+            formula=proposal.proposed.formula,
+            holes=proposal.proposed.holes,
+            bindings=bindings,
+            rule=granted.rule,
+        )
+
+    def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
+        """Look again, then refuse (`credsvc.front.refuser`); `Moved` where the refusal would be of what was replaced."""
+        if self._ports.catalog.has_moved(request.credential, seen):
+            raise Moved("credential, module or policies were replaced meanwhile: try again")
+        self._ports.metrics.count("denied")
+        target = f"{request.credential}/{request.operation}"
+        self._ports.refuser.refuse(request.peer, act="use", target=target, rule=rule, reason=reason)

@@ -1,0 +1,209 @@
+"""The one file that knows the Cedar engine (cedarpy): policies parsed ahead, decisions by rule.
+
+Rules:
+- A policy set is refused at load unless it validates against the schema and each rule has an `@id` of its own.
+- cedarpy names the deciding rule by its position; it is mapped to the rule's `@id`. Where several rules decide, the first by position
+  is named.
+- A guessable operation is allowed by rules that name its action alone: `action == ...` or a member of `action in [...]`; not by a group.
+- `preview` uses Cedar's partial evaluation, which is experimental: it may only refuse early, never allow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cedarpy
+
+from credsvc.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED, Denial, Grant, Undecided
+from credsvc.policy.schema import GUARDS, PolicySchema
+from ostiary.errors import BadInput
+
+MAX_POLICY_BYTES = 40 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentEntity:
+    """An agent as policy sees it; `revocation_age_s` is how old the newest news of revocations is."""
+
+    agent: str
+    subsystem: str
+    node: str
+    capabilities: frozenset[str]
+    active: bool
+    revocation_age_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialEntity:
+    """A credential as policy sees it."""
+
+    name: str
+    module: str
+    owner: str
+    labels: tuple[str, ...]
+    guessable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rule:
+    """One rule: its `@id`, whether it forbids, and the actions that it permits by name."""
+
+    rule: str
+    forbids: bool
+    permits: frozenset[str]
+
+
+class PolicySet:
+    """Validated policies of one digest; immutable, shared by threads."""
+
+    def __init__(self, text: str, schema: PolicySchema) -> None:
+        """Parse the operators' rules behind the built-in guards; BadInput says what does not validate."""
+        self.text = text
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        if len(text.encode()) > MAX_POLICY_BYTES:
+            raise BadInput(f"the policies are longer than {MAX_POLICY_BYTES} bytes", field="policy")
+        whole = f"{GUARDS}\n{text}"
+        self._policies, self._rules = _parse(whole)
+        self._guessable = schema.guessable
+        self._unnamed = schema.guessable.difference(*(each.permits for each in self._rules.values()))
+        result = cedarpy.validate_policies(whole, schema.text)
+        if not result.validation_passed:
+            told = "; ".join(str(error.error) for error in result.errors)
+            raise BadInput(f"the policies do not fit the schema: {told}", field="policy")
+        self._schema = cedarpy.Schema.from_str(schema.text)
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules' ids in order."""
+        return tuple(each.rule for each in self._rules.values())
+
+    def decide_use(
+        self, agent: AgentEntity, action: str, credential: CredentialEntity, context: Mapping[str, str | int]
+    ) -> Grant | Denial:
+        """Decide one use with everything known."""
+        request = _request(agent, action, credential)
+        request["context"] = dict(context)
+        entities = [*_agent(agent), *_credential(credential)]
+        result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
+        reasons = result.diagnostics.reasons
+        if result.allowed and action in self._guessable:
+            reasons = [reason for reason in reasons if action in self._rules[reason].permits]
+            if not reasons:
+                return _unnamed(action)
+        return self._answer(result.allowed, reasons, result.diagnostics.errors)
+
+    def is_guessable(self, action: str) -> bool:
+        """Whether what the operation releases lets passwords be tried."""
+        return action in self._guessable
+
+    def preview_use(
+        self, agent: AgentEntity, action: str, credential: CredentialEntity
+    ) -> Denial | Undecided:
+        """Refuse what no context could allow."""
+        entities = [*_agent(agent), *_credential(credential)]
+        result = cedarpy.is_authorized_partial(
+            _request(agent, action, credential), self._policies, entities, self._schema
+        )
+        if result.decision is cedarpy.Decision.Deny:
+            # Here the reasons are all rules that hold already, permits too.
+            return self._denial([each for each in result.diagnostics.reasons if self._rules[each].forbids])
+        return _unnamed(action) if action in self._unnamed else Undecided()
+
+    def decide_read(self, agent: AgentEntity, ledger: str) -> Grant | Denial:
+        """Decide whether an agent may read a ledger's entries."""
+        request = {
+            "principal": _uid("Agent", agent.agent),
+            "action": _uid("Action", "read"),
+            "resource": _uid("Ledger", ledger),
+            "context": {},
+        }
+        entities = [*_agent(agent), {"uid": {"type": "Ledger", "id": ledger}, "attrs": {}, "parents": []}]
+        result = cedarpy.is_authorized(request, self._policies, entities, self._schema)
+        return self._answer(result.allowed, result.diagnostics.reasons, result.diagnostics.errors)
+
+    def _answer(self, allowed: bool, reasons: list[str], errors: list[str]) -> Grant | Denial:  # noqa: FBT001 - Cedar's answer
+        if errors:
+            return Denial(rule="policy-error", reason="a policy could not be evaluated for this request")
+        if allowed:
+            return Grant(rule=self._first(reasons))
+        return self._denial(reasons)
+
+    def _denial(self, reasons: list[str]) -> Denial:
+        if not reasons:
+            return Denial(rule=DEFAULT_DENY, reason="no policy permits this")
+        rule = self._first(reasons)
+        return Denial(rule=rule, reason=f"policy '{rule}' forbids this")
+
+    def _first(self, reasons: list[str]) -> str:
+        return self._rules[min(reasons, key=lambda reason: int(reason.removeprefix("policy")))].rule
+
+
+def _unnamed(action: str) -> Denial:
+    return Denial(
+        rule=GUESSABLE_UNNAMED,
+        reason=f"'{action}' lets passwords be tried, and no policy permits it by name",
+    )
+
+
+def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, _Rule]]:
+    """The policies, and the rules by their positions."""
+    try:
+        policies = cedarpy.PolicySet.from_str(text)
+        parsed = json.loads(cedarpy.policies_to_json_str(text))
+    except ValueError as exc:
+        raise BadInput(f"the policies do not parse: {exc}", field="policy") from exc
+    if parsed["templates"]:
+        raise BadInput("policy templates are not supported: write each rule out", field="policy")
+    rules: dict[str, _Rule] = {}
+    for position, policy in sorted(
+        parsed["staticPolicies"].items(), key=lambda kv: int(kv[0].removeprefix("policy"))
+    ):
+        rule = policy.get("annotations", {}).get("id")
+        if not rule or any(rule == each.rule for each in rules.values()):
+            raise BadInput(f"each policy needs an @id of its own; {position} has {rule!r}", field="policy")
+        forbids = policy["effect"] == "forbid"
+        permits = frozenset[str]() if forbids else _named_actions(policy["action"])
+        rules[position] = _Rule(rule=rule, forbids=forbids, permits=permits)
+    return policies, rules
+
+
+def _named_actions(scope: Mapping[str, Any]) -> frozenset[str]:
+    """The actions that a rule's scope names one by one."""
+    entities = scope.get("entities", [scope["entity"]] if "entity" in scope else [])
+    return frozenset(entity["id"] for entity in entities)
+
+
+def _uid(kind: str, name: str) -> str:
+    return f"{kind}::{json.dumps(name)}"
+
+
+def _request(agent: AgentEntity, action: str, credential: CredentialEntity) -> dict[str, Any]:
+    return {
+        "principal": _uid("Agent", agent.agent),
+        "action": _uid("Action", action),
+        "resource": _uid("Credential", credential.name),
+    }
+
+
+def _agent(agent: AgentEntity) -> list[dict[str, Any]]:
+    subsystem, node = {"type": "SubSystem", "id": agent.subsystem}, {"type": "Node", "id": agent.node}
+    attributes = {
+        "capabilities": sorted(agent.capabilities),
+        "active": agent.active,
+        "revocation_age": agent.revocation_age_s,
+    }
+    return [{"uid": {"type": "Agent", "id": agent.agent}, "attrs": attributes, "parents": [subsystem, node]}]
+
+
+def _credential(credential: CredentialEntity) -> list[dict[str, Any]]:
+    attributes = {
+        "module": {"__entity": {"type": "Module", "id": credential.module}},
+        "owner": {"__entity": {"type": "SubSystem", "id": credential.owner}},
+        "guessable": credential.guessable,
+    }
+    labels = [{"type": "Label", "id": label} for label in credential.labels]
+    return [{"uid": {"type": "Credential", "id": credential.name}, "attrs": attributes, "parents": labels}]

@@ -1,0 +1,68 @@
+"""The Cedar schema of a credentials service, generated from the manifests that were approved.
+
+Rules:
+- One action per operation, `"<module>/<operation>"`, in the group `use`; its context is what the manifest names as policy context, with
+  its types. Cedar has no open maps, so a typo in a policy's context attribute is caught when the policy is loaded.
+- The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate there is no use.
+- An operation that lets passwords be tried (`credsvc.formula.approve`, guessable) is allowed only by a rule that names its action.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from credsvc.formula.approve import check_manifest
+from credsvc.formula.manifest import Manifest
+
+_ENTITIES = """\
+entity SubSystem, Node, Label, Module, Ledger;
+entity Agent in [SubSystem, Node] { capabilities: Set<String>, active: Bool, revocation_age: Long };
+entity Credential in [Label] { module: Module, owner: SubSystem, guessable: Bool };
+action use appliesTo { principal: Agent, resource: Credential, context: {} };
+action read appliesTo { principal: Agent, resource: Ledger, context: {} };
+"""
+
+GUARDS = """\
+@id("use-needs-capability")
+forbid(principal, action in Action::"use", resource)
+unless { principal.capabilities.contains("credential:use") && principal.active };
+
+@id("read-needs-capability")
+forbid(principal, action == Action::"read", resource)
+unless { principal.capabilities.contains("ledger:read") && principal.active };
+
+@id("auditors-read-the-ledger")
+permit(principal, action == Action::"read", resource)
+when { principal.capabilities.contains("ledger:read") };
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySchema:
+    """The schema in Cedar's human syntax, and the actions that a permit must name."""
+
+    text: str
+    guessable: frozenset[str]
+
+
+def action_name(module: str, operation: str) -> str:
+    """The action of one operation of one module."""
+    return f"{module}/{operation}"
+
+
+def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
+    """The schema of these manifests; the same text for the same set of them."""
+    lines = [_ENTITIES]
+    guessable: set[str] = set()
+    for manifest in sorted(manifests, key=lambda m: m.name):
+        lines += [_action(manifest, operation) for operation in sorted(manifest.operations)]
+        guessable |= {action_name(manifest.name, each) for each in check_manifest(manifest).guessable}
+    return PolicySchema(text="".join(lines), guessable=frozenset(guessable))
+
+
+def _action(manifest: Manifest, operation: str) -> str:
+    members = ", ".join(f"{json.dumps(name)}: {kind}" for name, kind in manifest.context(operation))
+    name = json.dumps(action_name(manifest.name, operation))
+    return f"action {name} in [use] appliesTo {{ principal: Agent, resource: Credential, context: {{ {members} }} }};\n"

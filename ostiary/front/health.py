@@ -1,0 +1,52 @@
+"""How a service is, told in one form by all: `/healthz` (this worker answers) and `/readyz` (what is behind it does, too).
+
+`/readyz` is busy (503 with Retry-After) while a check fails, and names the parts that whoever waits waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import falcon
+
+from ostiary.errors import Busy
+from ostiary.front.http import write_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """What is ready, by part; `facts` are told as they are, and decide nothing."""
+
+    checks: Mapping[str, bool]
+    roles_separated: bool
+    facts: Mapping[str, str | int | None] = field(default_factory=dict)
+
+
+def add_health(app: falcon.App[Any, Any]) -> None:
+    """Add `/healthz`."""
+    app.add_route("/healthz", _Health())
+
+
+def add_readiness(app: falcon.App[Any, Any], readiness: Callable[[], Readiness]) -> None:
+    """Add `/readyz`; `readiness` is asked each time and raises nothing."""
+    app.add_route("/readyz", _Ready(readiness))
+
+
+class _Health:
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, {"status": "ok"})
+
+
+class _Ready:
+    def __init__(self, readiness: Callable[[], Readiness]) -> None:
+        self._readiness = readiness
+
+    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+        found = self._readiness()
+        missing = [part for part, ready in found.checks.items() if not ready]
+        if missing:
+            raise Busy(f"not ready: {', '.join(missing)}")
+        told = {"status": "ready", "checks": list(found.checks), "roles_separated": found.roles_separated}
+        write_json(resp, told | dict(found.facts))

@@ -1,0 +1,199 @@
+"""HTTP as every service speaks it: JSON in, JSON out, and every error a problem document (RFC 9457).
+
+Rules:
+- What a problem document says is decided in `ostiary.edge.problems`; nothing internal leaves through here.
+- A body has a limit, a Content-Length (no chunked bodies) and the content type that was asked for.
+- JSON is decoded strictly (`ostiary.edge.strict_json`); a type error names the member at fault as `field`.
+- Nothing is cached unless a resource says so: `Cache-Control: no-store` is the default.
+- An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's id,
+  never its message, which may quote a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+import falcon
+import msgspec
+
+from ostiary.edge.problems import PROBLEM_TYPE, PROBLEM_URN, Audience, Problem, problem_of, problem_of_status
+from ostiary.edge.strict_json import decode_json
+from ostiary.errors import BadInput, Busy, InternalFault, OstiaryError, Unauthenticated
+from ostiary.front.tls_peer import peer_certificate
+
+T = TypeVar("T")
+
+DEFAULT_BODY_BYTES: Final = 64 << 10
+_log = logging.getLogger("ostiary.front")
+
+_LOGGED_PATH: Final = 128
+
+
+def create_app(
+    *,
+    audience: Audience,
+    middleware: Iterable[Any] = (),
+    count_unverified: Callable[[str], None] | None = None,
+) -> falcon.App[Any, Any]:
+    """A falcon application that answers every error with a problem document; add routes to it.
+
+    Who shows a client certificate that does not verify is refused whatever it asks for; `count_unverified` is told its address.
+    """
+    stack: list[Any] = [_Headers(), _VerifiedPeers(count_unverified), *middleware]
+    app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
+    errors = _Errors(audience)
+    app.set_error_serializer(_serialize_http_error)
+    app.add_error_handler(Exception, errors.on_unexpected)
+    app.add_error_handler(falcon.HTTPError, errors.on_http_error)
+    app.add_error_handler(OstiaryError, errors.on_ostiary_error)
+    app.req_options.strip_url_path_trailing_slash = False
+    return app
+
+
+def read_body(req: falcon.Request, *, content_type: str, limit_bytes: int) -> bytes:
+    """The body, whole; 415 for another content type, 411 without a length, 413 above the limit, 408 when too slow."""
+    given = (req.content_type or "").partition(";")[0].strip().lower()
+    if given != content_type:
+        raise falcon.HTTPUnsupportedMediaType(description=f"the body must be {content_type}")
+    if req.content_length is None:
+        raise falcon.HTTPLengthRequired(description="send Content-Length")
+    if req.content_length > limit_bytes:
+        raise falcon.HTTPContentTooLarge(description=f"the body may have {limit_bytes} bytes")
+    try:
+        body: bytes = req.bounded_stream.read()
+    except OSError as exc:
+        raise falcon.HTTPError(falcon.HTTP_408) from exc
+    if len(body) != req.content_length:
+        raise BadInput("the body ended early")
+    return body
+
+
+def read_json(req: falcon.Request, type_: type[T], *, limit_bytes: int = DEFAULT_BODY_BYTES) -> T:
+    """The body decoded into a msgspec type, which should forbid unknown fields."""
+    return decode_json(read_body(req, content_type="application/json", limit_bytes=limit_bytes), type_)
+
+
+def check_pace(wait_s: float) -> None:
+    """429 with Retry-After, unless `wait_s` (what a bucket of `ostiary.front.limits` said) is 0."""
+    if wait_s > 0:
+        raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
+
+
+def write_json(resp: falcon.Response, value: object) -> None:
+    """Answer with `value` (a msgspec Struct, dict or list) as JSON."""
+    resp.content_type = "application/json"
+    resp.data = msgspec.json.encode(value)
+
+
+class _Headers:
+    """Headers of every response; a resource's own win."""
+
+    def process_response(
+        self, _req: falcon.Request, resp: falcon.Response, _resource: object, *_outcome: object
+    ) -> None:
+        if resp.get_header("Cache-Control") is None:
+            resp.set_header("Cache-Control", "no-store")
+        resp.set_header("X-Content-Type-Options", "nosniff")
+
+
+class _VerifiedPeers:
+    """Before anything else: the client certificate, if there is one, has verified."""
+
+    def __init__(self, count_unverified: Callable[[str], None] | None) -> None:
+        self._count_unverified = count_unverified
+
+    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+        try:
+            peer_certificate(req.env)
+        except Unauthenticated:
+            if self._count_unverified is not None:
+                self._count_unverified(str(req.remote_addr))
+            raise
+
+
+class _Errors:
+    """The error handlers of one application."""
+
+    def __init__(self, audience: Audience) -> None:
+        self._audience: Audience = audience
+
+    def on_ostiary_error(
+        self, req: falcon.Request, resp: falcon.Response, error: OstiaryError, _params: dict[str, Any]
+    ) -> None:
+        instance = _instance()
+        problem = problem_of(error, audience=self._audience, instance=instance)
+        if problem.status == 500:
+            _log.error("request failed", extra={"instance": instance, "problem": error.message})
+        else:
+            _log_refusal(req, problem)
+        if isinstance(error, Busy):
+            resp.set_header("Retry-After", str(error.retry_after_s))
+        if problem.status == 401:
+            resp.set_header("WWW-Authenticate", 'Basic realm="ostiary", charset="UTF-8"')
+        _write_problem(resp, problem)
+
+    def on_http_error(
+        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]
+    ) -> None:
+        resp.status = error.status
+        for name, value in dict(error.headers or {}).items():
+            resp.set_header(name, value)
+        _log_refusal(req, _problem_of_http_error(error))
+        _serialize_http_error(req, resp, error)
+
+    def on_unexpected(
+        self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
+    ) -> None:
+        instance = _instance()
+        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][
+            -8:
+        ]
+        _log.error(
+            "unexpected exception",
+            extra={"instance": instance, "error": type(error).__name__, "where": where, "method": req.method},
+        )
+        fault = problem_of(InternalFault("unexpected"), audience=self._audience, instance=instance)
+        _write_problem(resp, fault)
+
+
+def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+    """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never falcon's text."""
+    _write_problem(resp, _problem_of_http_error(error))
+
+
+def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
+    detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
+    return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+
+
+def _log_refusal(req: falcon.Request, problem: Problem) -> None:
+    """What was refused and why; the path of a request is public, its query and body are not ours to tell."""
+    _log.info(
+        "request refused",
+        extra={
+            "status": problem.status,
+            "problem": problem.type.removeprefix(PROBLEM_URN),
+            "detail": problem.detail,
+            "field": problem.field,
+            "method": req.method,
+            "path": req.path[:_LOGGED_PATH],
+            "source": str(req.remote_addr),
+        },
+    )
+
+
+def _write_problem(resp: falcon.Response, problem: Problem) -> None:
+    resp.status = falcon.code_to_http_status(problem.status)
+    resp.content_type = PROBLEM_TYPE
+    resp.data = msgspec.json.encode(problem)
+    resp.set_header("Cache-Control", "no-store")
+
+
+def _instance() -> str:
+    return f"urn:ostiary:request:{os.urandom(8).hex()}"

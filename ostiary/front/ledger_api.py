@@ -1,0 +1,99 @@
+"""The read side of a ledger over HTTP, the same for every service (C2SP tlog-tiles).
+
+    GET <prefix>/checkpoint                   the newest signed note
+    GET <prefix>/tile/<L>/<N>[.p/<W>]         a tile of hashes
+    GET <prefix>/tile/entries/<N>[.p/<W>]     a bundle of entries; also <prefix>/entries/<N>[.p/<W>]
+
+Rules:
+- Only what the newest checkpoint covers is served: what is not signed yet does not exist here.
+- A full tile never changes and may be kept for ever by the one who asked; entries are for readers of the ledger alone, so no cache on
+  the way may keep either.
+- Who may read is the service's: `admit(req, entries)` raises, or returns.
+
+Standard: c2sp.org/tlog-tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import falcon
+from sqlalchemy import Engine
+
+from ostiary.errors import NotFound
+from ostiary.ledger.checkpoint import read_checkpoint
+from ostiary.ledger.tiles import TILE_WIDTH, Bundle, Tile, encode_bundle, parse_path, tile_width
+from ostiary.store.database import reading
+from ostiary.store.ledger_reader import LedgerReader
+from ostiary.store.ledger_tables import LedgerTables
+
+Admit = Callable[[falcon.Request, bool], None]
+"""Raises where the peer may not read; the flag says whether it asks for entries."""
+
+_FOR_EVER: Final = "private, max-age=31536000, immutable"
+_NO_STORE: Final = "no-store"
+
+
+def add_ledger_routes(
+    app: falcon.App[Any, Any], prefix: str, *, engine: Engine, tables: LedgerTables, admit: Admit
+) -> None:
+    """Add the routes below `prefix` (no slash at its end); `engine` is made after fork and cannot write."""
+    source = _Source(engine, tables, admit)
+    app.add_route(f"{prefix}/checkpoint", _Checkpoint(source))
+    app.add_route(f"{prefix}/tile/{{place:path}}", _Tiles(source, "tile/"))
+    app.add_route(f"{prefix}/entries/{{place:path}}", _Tiles(source, "tile/entries/"))
+
+
+class _Source:
+    def __init__(self, engine: Engine, tables: LedgerTables, admit: Admit) -> None:
+        self._engine = engine
+        self._tables = tables
+        self.admit = admit
+
+    def note(self) -> bytes:
+        with reading(self._engine) as tx:
+            return LedgerReader(tx, self._tables).note()
+
+    def hashes(self, tile: Tile) -> bytes:
+        with reading(self._engine) as tx:
+            reader = LedgerReader(tx, self._tables)
+            _check_covered(reader, tile.level, tile.index, tile.width)
+            return reader.hashes.tile(tile.level, tile.index, tile.width)
+
+    def entries(self, bundle: Bundle) -> bytes:
+        with reading(self._engine) as tx:
+            reader = LedgerReader(tx, self._tables)
+            _check_covered(reader, 0, bundle.index, bundle.width)
+            rows = reader.entries(bundle.index * TILE_WIDTH, bundle.width)
+        return encode_bundle(entry for _, entry in rows)
+
+
+def _check_covered(reader: LedgerReader, level: int, index: int, width: int) -> None:
+    size = read_checkpoint(reader.note()).size
+    if width > tile_width(level, index, size):
+        raise NotFound(f"no tile {level}/{index} of width {width} in the signed tree of {size} entries")
+
+
+class _Checkpoint:
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        self._source.admit(req, False)
+        resp.content_type = "text/plain; charset=utf-8"
+        resp.data = self._source.note()
+
+
+class _Tiles:
+    def __init__(self, source: _Source, prefix: str) -> None:
+        self._source = source
+        self._prefix = prefix
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response, place: str) -> None:
+        asks_entries = f"{self._prefix}{place}".startswith("tile/entries/")
+        self._source.admit(req, asks_entries)
+        wanted = parse_path(f"{self._prefix}{place}")
+        resp.content_type = "application/octet-stream"
+        resp.data = self._source.hashes(wanted) if isinstance(wanted, Tile) else self._source.entries(wanted)
+        resp.set_header("Cache-Control", _FOR_EVER if wanted.width == TILE_WIDTH else _NO_STORE)

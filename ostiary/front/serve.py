@@ -1,0 +1,220 @@
+"""Run a WSGI application as a role: gunicorn threads behind TLS, plain HTTP or a UNIX socket.
+
+Rules:
+- `tls()` is asked once per connection for the current context, so keys rotate without a restart; make the context
+  ahead (1-4 ms) and hand out the current one.
+- The listening sockets are made here: SO_REUSEPORT, so that a restart binds while old workers still die;
+  TCP_DEFER_ACCEPT, so that silent connections stay in the kernel.
+- Workers die with the arbiter, the arbiter with the supervisor. The role is ready when a worker serves.
+- Nothing is read from gunicorn's environment, configuration files or admin socket.
+- One instance is TLS or plain, never both.
+What the workers withstand is in `ostiary.front.worker`; what a request's peer is, in `ostiary.front.tls_peer` (certificate)
+and below (user).
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from ostiary.edge.channel import PeerCredentials, check_path, peer_of
+from ostiary.edge.role import die_with_parent
+from ostiary.errors import Misconfigured
+from ostiary.front.tls import FrontTLS
+from ostiary.front.worker import FrontWorker, WorkerSettings
+
+_BACKLOG: Final = 1024
+_DEFER_ACCEPT_S: Final = 5
+# asm-generic/socket.h: a pidfd of the peer (Linux 6.5), not in Python's socket module.
+_SO_PEERPIDFD: Final = 77
+_GUNICORN_VARIABLES: Final = ("GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID")
+
+WSGIApplication = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one client may cost; generous for machines, tight for attackers."""
+
+    request_line_bytes: int = 4094
+    header_fields: int = 48
+    header_field_bytes: int = 8190
+    max_head_bytes: int = 32 << 10
+    # Handshake and head together, from accept.
+    head_s: float = 5.0
+    # One request's body, and one answer, each.
+    exchange_s: float = 15.0
+    keepalive_s: int = 60
+    connections: int = 1000
+    stop_s: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """One front: where it listens, what it serves, and what happens in each of its workers."""
+
+    listeners: list[socket.socket]
+    make_app: Callable[[], WSGIApplication]
+    tls: Callable[[], FrontTLS] | None
+    workers: int
+    threads: int
+    limits: Limits = field(default_factory=Limits)
+    # Called in each worker after the fork with its slot (0 .. workers - 1, reused after a death): make channel
+    # clients here, attach metrics.
+    on_worker_start: Callable[[int], None] | None = None
+    on_worker_exit: Callable[[], None] | None = None
+    # (uid, gid) the workers change to when the role was started as root to bind a low port.
+    drop_to: tuple[int, int] | None = None
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket for `Front`; `Misconfigured` says why not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_ACCEPT_S)
+    try:
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise Misconfigured(f"can't listen on '{host}:{port}': {exc.strerror}") from exc
+    return sock
+
+
+def listen_unix(path: Path, *, mode: int) -> socket.socket:
+    """A listening UNIX stream socket for `Front`, replacing one that a dead role left at `path`."""
+    check_path(path)
+    if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
+        raise Misconfigured(f"'{path}' is in the way of a socket")
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(os.fspath(path))
+        # Nobody can connect before listen, so the mode is right before the first peer.
+        path.chmod(mode)
+        sock.listen(_BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise Misconfigured(f"can't listen on '{path}': {exc.strerror}") from exc
+    return sock
+
+
+def run_front(front: Front) -> None:
+    """Serve until SIGTERM; ends by SystemExit as gunicorn does. Call from a process of its own, on its main thread."""
+    for name in _GUNICORN_VARIABLES:
+        os.environ.pop(name, None)
+    FrontWorker.settings = WorkerSettings(
+        tls=front.tls,
+        head_s=front.limits.head_s,
+        max_head_bytes=front.limits.max_head_bytes,
+        exchange_s=front.limits.exchange_s,
+    )
+    _Application(front).run()
+
+
+def peer_credentials(environ: Mapping[str, object]) -> PeerCredentials | None:
+    """Who sent a request over a UNIX socket (as it was at connect); None on other sockets."""
+    sock = environ.get("gunicorn.socket")
+    if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
+        return None
+    return peer_of(sock)
+
+
+def peer_pidfd(environ: Mapping[str, object]) -> int | None:
+    """A pidfd of the process that connected, the caller's to close; None before Linux 6.5 or when it has ended.
+
+    Unlike a pid it can't come to mean another process.
+    """
+    sock = environ.get("gunicorn.socket")
+    if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
+        return None
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        return None
+
+
+class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's messages go where ours go, as warnings and worse only, and never with a request's text."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
+        self.error_log.setLevel(logging.WARNING)
+
+    def exception(self, msg: str, *args: object, **_kwargs: object) -> None:  # noqa: ARG002
+        self.error_log.warning("gunicorn: %s", msg.partition("%")[0].strip())
+
+
+class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
+    """gunicorn's settings, all of them from `Front`."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in _settings(self._front).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> WSGIApplication:
+        return self._front.make_app()
+
+
+def _settings(front: Front) -> dict[str, object]:
+    limits = front.limits
+    # gunicorn adopts descriptors; it closes its own copy.
+    binds = [f"fd://{os.dup(sock.fileno())}" for sock in front.listeners]
+
+    def pre_fork(arbiter: Any, worker: Any) -> None:
+        taken = {living.slot for living in arbiter.WORKERS.values()}
+        worker.slot = next(slot for slot in itertools.count() if slot not in taken)
+
+    def post_fork(_arbiter: object, worker: Any) -> None:
+        die_with_parent(worker.ppid)
+        if front.on_worker_start is not None:
+            front.on_worker_start(worker.slot)
+
+    def worker_exit(_arbiter: object, _worker: object) -> None:
+        if front.on_worker_exit is not None:
+            front.on_worker_exit()
+
+    settings: dict[str, object] = {
+        "bind": binds,
+        "worker_class": FrontWorker,
+        "workers": front.workers,
+        "threads": front.threads,
+        "worker_connections": limits.connections,
+        "keepalive": limits.keepalive_s,
+        "graceful_timeout": limits.stop_s,
+        "limit_request_line": limits.request_line_bytes,
+        "limit_request_fields": limits.header_fields,
+        "limit_request_field_size": limits.header_field_bytes,
+        "pre_fork": pre_fork,
+        "post_fork": post_fork,
+        "worker_exit": worker_exit,
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat file in memory, opened and unlinked by mkstemp
+        "control_socket_disable": True,
+        "forwarded_allow_ips": "",
+        "logger_class": _Log,
+        "proc_name": "ostiary-front",
+    }
+    if front.tls is not None:
+        # Makes gunicorn say https; the worker does the handshake and never reads the file.
+        settings["certfile"] = os.devnull
+    if front.drop_to is not None:
+        settings["user"], settings["group"] = front.drop_to
+    return settings

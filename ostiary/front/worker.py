@@ -1,0 +1,291 @@
+"""A gunicorn thread worker that no unauthenticated client can starve.
+
+gunicorn 27's gthread gives a thread to every connection that has sent a byte, for as long as its handshake and its
+headers take. Here the poller waits for both: a thread is only lent to a handshake message or a read that is
+already there, and to a request whose head is complete.
+
+Rules:
+- accept -> [readable -> one step of the handshake] -> [readable -> what there is of the head] -> thread -> answer.
+- Handshake and first head must end `head_s` after accept, a later head `head_s` after its first byte.
+- When the worker is full, the oldest connection that has not completed a head makes room.
+- After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who asks request after request
+  is served without three hand-overs between threads for each.
+- Body and answer are a thread's, under the deadline of `ostiary.front.guarded_socket`.
+- After its last answer a connection is half closed, and what the client still sends is thrown away until it closes too, for `_LEAVE_S`
+  (RFC 9112 section 9.6): else the kernel would reset over the answer that a body was too large. The poller waits, no thread does.
+- What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
+
+It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is pinned,
+and tests/integration/test_front.py holds what each override is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import select
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from gunicorn import http
+from gunicorn.http import errors as parsing
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from ostiary.edge.problems import raw_problem
+from ostiary.edge.role import announce_ready, die_with_parent
+from ostiary.front.guarded_socket import GuardedSocket
+from ostiary.front.tls import FrontTLS, TLSSocket
+
+_log = logging.getLogger("ostiary.front")
+_HEAD_END: Final = b"\r\n\r\n"
+_READ_BYTES: Final = 16 << 10
+_LEAVE_S: Final = 2.0
+_LEAVE_READS: Final = 8
+_MAX_LEAVE_BYTES: Final = 16 << 20
+_LINGER_MS: Final = 2
+# A connection that never pauses goes back to the poller now and then, so that what a sweep or a stop wants of it happens.
+_MAX_LINGERED: Final = 64
+_SWEEP_S: Final = 0.25
+# What `handle` returns for a connection that has to wait for its client.
+_WAIT: Final = object()
+
+_STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (parsing.LimitRequestLine, 414),
+    (parsing.LimitRequestHeaders, 431),
+    (parsing.UnsupportedTransferCoding, 501),
+    (parsing.ExpectationFailed, 417),
+    (parsing.ParseException, 400),
+    (TimeoutError, 408),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """What the arbiter hands to its workers over fork."""
+
+    tls: Callable[[], FrontTLS] | None
+    head_s: float
+    max_head_bytes: int
+    exchange_s: float
+
+
+class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
+    """One client; `sock` is its `GuardedSocket`, and its `TLSSocket` once the handshake began."""
+
+    sock: GuardedSocket | TLSSocket
+    parser: Any
+    initialized: bool
+
+    def __init__(
+        self, cfg: Any, sock: socket.socket, client: Any, server: Any, settings: WorkerSettings
+    ) -> None:
+        guarded = GuardedSocket.adopt(sock, exchange_s=settings.exchange_s)
+        super().__init__(cfg, guarded, client, server)
+        self.data_ready = True
+        self._settings = settings
+        self.is_leaving = False
+        self._discarded = 0
+        self.head_deadline = 0.0
+        self.expect_head()
+
+    def expect_head(self) -> None:
+        """Start the clock of the next request's head."""
+        self.head_deadline = time.monotonic() + self._settings.head_s
+
+    def init(self) -> None:
+        """Make the parser; the socket is wrapped by `advance` already."""
+        if not self.initialized:
+            self.initialized = True
+            self.parser = http.get_parser(self.cfg, self.sock, self.client)
+
+    def advance(self) -> bool:
+        """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is gone."""
+        if self._settings.tls is not None and isinstance(self.sock, GuardedSocket):
+            self.sock = self._settings.tls().accept(self.sock, exchange_s=self._settings.exchange_s)
+        self.sock.setblocking(False)
+        try:
+            self.sock.do_handshake()
+            self.init()
+            self._gather_head()
+        except BlockingIOError:
+            return False
+        return True
+
+    def _gather_head(self) -> None:
+        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`, BlockingIOError."""
+        unreader = self.parser.unreader
+        head = bytearray(unreader.take_buffered())
+        try:
+            while _HEAD_END not in head:
+                if len(head) > self._settings.max_head_bytes:
+                    raise parsing.LimitRequestHeaders("head too large")
+                chunk = self.sock.recv(_READ_BYTES)
+                if not chunk:
+                    raise ConnectionResetError("closed by the client")
+                head += chunk
+        finally:
+            unreader.unread(bytes(head))
+
+    def keep_read_ahead(self) -> None:
+        """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket readable."""
+        pending = self.sock.pending()
+        if pending:
+            unreader = self.parser.unreader
+            unreader.unread(unreader.take_buffered() + self.sock.recv(pending))
+
+    def take_leave(self) -> bool:
+        """Say that nothing follows; whether the client may have more to say."""
+        self.is_leaving = True
+        self.head_deadline = time.monotonic() + _LEAVE_S
+        try:
+            self.sock.setblocking(False)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return self.discard()
+
+    def discard(self) -> bool:
+        """Throw away what is there; whether more may come."""
+        try:
+            for _ in range(_LEAVE_READS):
+                discarded = self.sock.discard(_READ_BYTES)
+                self._discarded += discarded
+                if not discarded or self._discarded > _MAX_LEAVE_BYTES:
+                    return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self, graceful: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002 - gunicorn's signature
+        """Close at once."""
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+
+class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """The worker; `settings` is set by `run_front` before the first fork."""
+
+    settings: ClassVar[WorkerSettings]
+    _next_sweep = 0.0
+
+    def load_wsgi(self) -> None:
+        # After gunicorn may have changed the user, which clears the setting that post_fork made.
+        die_with_parent(self.ppid)
+        super().load_wsgi()
+
+    def run(self) -> None:
+        announce_ready()
+        super().run()
+
+    def accept(self, listener: socket.socket) -> None:
+        try:
+            sock, client = listener.accept()
+        except (
+            OSError
+        ):  # another worker was faster, the client left, or no descriptor is free: the poller asks again
+            return
+        if self.nr_conns + 1 >= self.worker_connections and self.pending_conns:
+            self._drop(self.pending_conns[0])
+        self.nr_conns += 1
+        self._park(FrontConnection(self.cfg, sock, client, listener.getsockname(), self.settings))
+
+    def on_client_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
+        conn.expect_head()
+        super().on_client_socket_readable(conn, client)
+
+    def on_pending_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
+        """Leave alone what made room earlier in this round of the poller: its event is stale and its descriptor another's."""
+        if conn not in self.pending_conns:
+            return
+        if not conn.is_leaving:
+            super().on_pending_socket_readable(conn, client)
+        elif not conn.discard():
+            self._drop(conn)
+
+    def handle(self, conn: FrontConnection) -> object:
+        """In a thread: serve the request whose head is there, and those that follow it at once."""
+        outcome = self._serve(conn)
+        for _ in range(_MAX_LINGERED):
+            if outcome is not True or not self._another_follows(conn):
+                break
+            outcome = self._serve(conn)
+        return outcome
+
+    def _another_follows(self, conn: FrontConnection) -> bool:
+        """Wait a moment for the connection's next request, if no other needs this thread."""
+        if not self.alive or self.tpool._work_queue.qsize() or conn.parser.unreader.buf.getvalue():  # noqa: SLF001 - not shown otherwise
+            return False
+        poll = select.poll()
+        poll.register(conn.sock, select.POLLIN)
+        return bool(poll.poll(_LINGER_MS))
+
+    def _serve(self, conn: FrontConnection) -> object:
+        """Advance the connection, and serve its request once the head is there."""
+        try:
+            if not conn.advance():
+                return _WAIT
+        except parsing.LimitRequestHeaders as exc:
+            self.handle_error(None, conn.sock, conn.client, exc)
+            return False
+        except (OSError, ValueError):  # refused certificate, no TLS, gone
+            return False
+        keep = super().handle(conn)
+        try:
+            conn.sock.flush()
+            if keep is True:
+                conn.expect_head()
+                conn.keep_read_ahead()
+        except OSError:
+            return False
+        return keep
+
+    def finish_request(self, conn: FrontConnection, fs: Future[object]) -> None:
+        outcome = None if fs.cancelled() or fs.exception() is not None else fs.result()
+        if outcome is True:
+            super().finish_request(conn, fs)
+            return
+        waits = time.monotonic() < conn.head_deadline if outcome is _WAIT else conn.take_leave()
+        if waits and self.alive:
+            self._park(conn)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+
+    def murder_pending(self) -> None:
+        """Close what has not completed a head, or closed, in time."""
+        now = time.monotonic()
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + _SWEEP_S
+        for conn in [conn for conn in self.pending_conns if conn.head_deadline <= now or not self.alive]:
+            self._drop(conn)
+
+    def handle_error(self, req: Any, client: GuardedSocket | TLSSocket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
+        """Answer what is no HTTP, or what the application let through, without a word of it."""
+        status = next((status for kind, status in _STATUS_OF if isinstance(exc, kind)), 500)
+        # The text of a parsing error quotes the client; its type is enough.
+        level = logging.ERROR if status == 500 else logging.INFO
+        _log.log(level, "request refused", extra={"error": type(exc).__name__, "status": status})
+        with contextlib.suppress(OSError):
+            client.setblocking(False)
+            client.send(raw_problem(status))
+
+    def _park(self, conn: FrontConnection) -> None:
+        self.pending_conns.append(conn)
+        on_readable = functools.partial(self.on_pending_socket_readable, conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, on_readable)
+
+    def _drop(self, conn: FrontConnection) -> None:
+        self.pending_conns.remove(conn)
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()

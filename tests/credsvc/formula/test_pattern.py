@@ -1,0 +1,115 @@
+"""Safe patterns: what they match, what they refuse, and that hostile text costs linear time."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from credsvc.formula.pattern import NON_ASCII, mask_of, parse_pattern
+from ostiary.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (
+            r"[0-9a-f]{64}|UNSIGNED-PAYLOAD",
+            ["0" * 64, "UNSIGNED-PAYLOAD"],
+            ["0" * 63, "UNSIGNED", "", "0" * 64 + "\n"],
+        ),
+        (r"[a-z0-9-]{1,5}", ["a", "a-b-9"], ["", "abcdef", "A", "a\n"]),
+        (r"GET|PUT|POST", ["GET", "POST"], ["GETPUT", "get"]),
+        (r"[!-+\--~]+", ["a+b", "-~"], ["a,b", ""]),
+        (r".*", ["", "ü x"], ["a\nb", "\r"]),
+        (r"[^ ]*", ["aü"], ["a b", "\n"]),
+        (r"[a-z]+(:[0-9]{1,5})?", ["host", "host:443"], ["host:", ":1"]),
+        (r"a\.b\\\d\x41[\n]", ["a.b\\7A\n"], ["axb\\7A\n"]),
+        (r"(ab){2}c", ["ababc"], ["abc"]),
+        (r"x(a|b|)y", ["xay", "xy"], ["xaby"]),
+    ],
+)
+def test_matches_the_whole_text(pattern: str, good: list[str], bad: list[str]) -> None:
+    safe = parse_pattern(pattern)
+    assert [text for text in good if not safe.matches(text)] == []
+    assert [text for text in bad if safe.matches(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(a+)+", "nest"),
+        ("([a-z]*)*", "empty"),
+        ("(a|a)+", "different characters"),
+        ("(a|ab)*", "different characters"),
+        ("a*a*", "outside it"),
+        ("a?a?a?aaa", "outside it"),
+        ("[a-z]*[a-z0-9]", "outside it"),
+        ("x*(y?)x*", "outside it"),
+        ("(a|b?)b", "different characters"),
+        (r"(a)\1", "escape"),
+        ("(?=a)", "look-around"),
+        ("(?i)a", "look-around"),
+        ("^a$", "bare"),
+        ("a+?", "two quantifiers"),
+        ("a{2,1}", "count"),
+        ("a{99999}", "count"),
+        ("a{,3}", "count"),
+        ("[z-a]", "range"),
+        ("[]", "empty class"),
+        ("[a", "ends too early"),
+        ("(a", "ends too early"),
+        ("a)", "unmatched"),
+        ("ü", "outside ASCII"),
+        (r"\w", "escape"),
+        ("((((((((a))))))))", "deeper"),
+        ("", "1 to 512"),
+        ("a" * 513, "1 to 512"),
+    ],
+)
+def test_refuses_what_it_cannot_bound(pattern: str, why: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(why)):
+        parse_pattern(pattern)
+
+
+def test_alphabet_first_and_widths() -> None:
+    safe = parse_pattern(r"a?[bc]{2}(d|ee)")
+    assert safe.alphabet == mask_of("abcde")
+    assert safe.first == mask_of("abc")
+    assert (safe.min_width, safe.max_width, safe.fixed_width) == (3, 5, False)
+    assert parse_pattern("[0-9]{8}").fixed_width
+    assert parse_pattern("[a-z]+").max_width is None
+    assert parse_pattern("[^a]").alphabet & NON_ASCII
+
+
+ATOMS = st.sampled_from(
+    ["a", "b", "[ab]", "[^a]", ".", "c{2}", "a*", "b+", "a?", "(a|b)", "(ab|c)*", "(b|)", "c{1,3}"]
+)
+
+
+@given(st.lists(ATOMS, min_size=1, max_size=5), st.text(alphabet="abcd\n", max_size=8))
+def test_agrees_with_the_standard_library(atoms: list[str], text: str) -> None:
+    """Where a pattern is accepted, it means what Python's `re` means by it."""
+    pattern = "".join(atoms)
+    try:
+        safe = parse_pattern(pattern)
+    except BadInput:
+        return
+    expected = re.fullmatch(pattern.replace(".", "[^\\n\\r]").replace("[^a]", "[^a\\n\\r]"), text) is not None
+    assert safe.matches(text) == expected
+    if expected:
+        assert safe.min_width <= len(text)
+        assert safe.max_width is None or len(text) <= safe.max_width
+        assert all(mask_of(character) & safe.alphabet for character in text)
+        assert not text or mask_of(text[0]) & safe.first
+
+
+@pytest.mark.parametrize("pattern", ["[a-z0-9-]*", "(ab)*c", "[a-z]+(:[0-9]{1,5})?", "(a|b)*c"])
+def test_long_hostile_text_costs_linear_time(pattern: str) -> None:
+    safe = parse_pattern(pattern)
+    started = time.perf_counter()
+    assert not safe.matches("ab" * 30_000 + "!")
+    assert time.perf_counter() - started < 0.5

@@ -1,0 +1,109 @@
+"""The resources over a door, a catalog and a ledger in memory: who may read what, and what is recorded of those who may not."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import falcon.testing
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from credsvc.front.app import Parts, make_app
+from credsvc.front.catalog import Catalog
+from credsvc.front.peers import Gate
+from credsvc.front.refuser import Refuser
+from credsvc.front.stages import STAGES
+from credsvc.policy.judge import Judge
+from ostiary.edge.metrics import Metrics
+from ostiary.front.refusals import RefusalCounter
+from ostiary.front.tls_peer import TLSPeer
+from ostiary.names import parse_application
+from ostiary.peer import read_peer
+from ostiary.work.reports import Refusals, Refuse
+from tests.support.credentials_front import FixedClock, MemoryRecorder, subject, world
+from tests.support.identities import Authority
+
+ORIGIN = "shop.example/credentials"
+
+
+class Nobody:
+    def is_revoked(self, serial_number: int) -> bool:
+        return False
+
+    def age_s(self) -> int | None:
+        return 1
+
+
+class OneJudge:
+    """A catalog of which only the policies are asked for."""
+
+    @property
+    def judge(self) -> Judge:
+        return subject().judge
+
+
+def client(
+    recorder: MemoryRecorder, *capabilities: str, refusals: RefusalCounter | None = None
+) -> falcon.testing.TestClient:
+    agent = Authority().agent("component", capabilities=capabilities)
+    certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
+    refuser = Refuser(recorder, FixedClock())
+
+    def mount_ledger(app: falcon.App[Any, Any], admit: Any) -> None:
+        class Ledger:
+            def on_get(self, req: falcon.Request, resp: falcon.Response, what: str) -> None:
+                admit(req, what == "entries")
+
+        app.add_route("/v1/ledger/{what}", Ledger())
+
+    parts = Parts(
+        gate=Gate(
+            application=parse_application("shop.example"),
+            revocations=Nobody(),
+            refuser=refuser,
+            refusals=refusals or RefusalCounter(),
+            clock=FixedClock(),
+            read=lambda _: certificate,
+        ),
+        refuser=refuser,
+        catalog=cast("Catalog", OneJudge()),
+        pipeline=world().pipeline,
+        revocations=Nobody(),
+        metrics=Metrics(stages=STAGES, counters=("denied",), processes=1),
+        origin=ORIGIN,
+        separated=True,
+        mount_ledger=mount_ledger,
+    )
+    return falcon.testing.TestClient(make_app(parts))
+
+
+@pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])
+def test_who_may_not_read_is_refused_and_recorded(path: str) -> None:
+    recorder = MemoryRecorder()
+    answer = client(recorder, "credential:use").simulate_get(path)
+    assert (answer.status_code, answer.json["rule"]) == (403, "read-needs-capability")
+    (item,) = recorder.items
+    assert isinstance(item, Refuse)
+    assert (item.act, item.target, item.rule) == ("read", ORIGIN, "read-needs-capability")
+
+
+@pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])
+def test_who_holds_the_capability_reads(path: str) -> None:
+    recorder = MemoryRecorder()
+    assert client(recorder, "ledger:read").simulate_get(path).status_code == 200
+    assert not recorder.items
+
+
+def test_a_certificate_that_did_not_verify_is_counted_and_nobodys() -> None:
+    refusals, recorded = RefusalCounter(), list[Refusals]()
+    peer = TLSPeer(der=b"", problem="it has expired", shut=lambda: None)
+    extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
+    asked = client(MemoryRecorder(), "ledger:read", refusals=refusals)
+    assert asked.simulate_get("/v1/ledger/checkpoint", extras=extras).status_code == 401
+    refusals.flush(recorded.append)
+    assert recorded == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
+
+
+def test_hashes_are_for_every_agent() -> None:
+    assert client(MemoryRecorder()).simulate_get("/v1/ledger/checkpoint").status_code == 200

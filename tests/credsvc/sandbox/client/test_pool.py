@@ -1,0 +1,256 @@
+"""The pool under load and under attack: threads, bounds, deadlines, recycling, a zygote that is killed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from credsvc.sandbox.client import pool as pool_module
+from credsvc.sandbox.client.control import zygote_argv
+from credsvc.sandbox.client.decode import HoleProposal
+from credsvc.sandbox.client.faults import Fault, ModuleRefused, SandboxBroken, SandboxBusy, SourceRefused
+from credsvc.sandbox.client.pool import SandboxPool
+from credsvc.sandbox.refusal import Reason
+from ostiary.errors import BadInput, Busy, InternalFault
+from tests.support.sandbox_stack import CONTROL, REQUEST, Stack, module, running, start, stop, wait_gone
+
+LOOP = "def sign(request, credential, clock):\n    while True:\n        pass\n"
+ECHO = """
+def sign(request, credential, clock):
+    return {"formula": "echo", "holes": {"n": request["n"]}}
+"""
+PICKY = """
+def sign(request, credential, clock):
+    if request["n"] == 0:
+        raise ValueError("\\r\\nX-Secret: \\x1b[2J")
+    return {"formula": "f", "holes": {}}
+"""
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with running() as made:
+        yield made
+
+
+def call(stack: Stack, source: str, *, n: int = 1, deadline_s: float = 10.0) -> HoleProposal:
+    arguments = {"request": {"n": n}, "credential": {}, "clock": {}}
+    return stack.pool.run(module(source), "sign", arguments, deadline_s)
+
+
+def test_sixteen_threads_each_get_their_own_answer(stack: Stack) -> None:
+    sources = [ECHO + f"# {number}\n" for number in range(6)]  # six modules on four workers
+
+    def work(thread: int) -> None:
+        for turn in range(8):
+            n = thread * 1000 + turn
+            assert call(stack, sources[(thread + turn) % 6], n=n).holes == {"n": n}
+
+    with ThreadPoolExecutor(16) as threads:
+        for done in [threads.submit(work, number) for number in range(16)]:
+            done.result()
+    stack.settle()
+    assert len(stack.workers()) <= 4 + 1  # the bound, and the zygote's spare
+
+
+def test_a_warm_worker_is_used_again(stack: Stack) -> None:
+    call(stack, ECHO)
+    stack.settle(2)
+    before = stack.workers()
+    for n in range(20):
+        assert call(stack, ECHO, n=n).holes == {"n": n}
+    assert stack.workers() == before
+
+
+def test_a_module_that_loops_is_stopped_and_others_are_served(stack: Stack) -> None:
+    call(stack, ECHO)
+    ended: list[float] = []
+
+    def loop() -> None:
+        begun = time.monotonic()
+        with pytest.raises(SandboxBusy, match=r"^the module did not answer in time$"):
+            call(stack, LOOP, deadline_s=0.4)
+        ended.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    served = 0
+    while thread.is_alive():
+        assert call(stack, ECHO, n=served).holes == {"n": served}
+        served += 1
+    thread.join()
+    assert served > 5
+    assert 0.4 <= ended[0] < 1.5
+    stack.settle(2)  # the echo's and the spare
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("open('/etc/passwd')", Fault.MODULE_RAISED),
+        ("socket.socket()", Fault.MODULE_RAISED),
+        ("return f(1)", Fault.EXHAUSTED),
+        ("return 'not a proposal'", Fault.ANSWER_REFUSED),
+        ("return sign", Fault.MODULE_RAISED),
+        ("return {'formula': 'f', 'holes': {'x': 'a' * 100000}}", Fault.ANSWER_REFUSED),
+        ("return {'formula': 'f', 'holes': {'x': 1 / 2}}", Fault.ANSWER_REFUSED),
+    ],
+)
+def test_bad_modules_get_constant_errors(stack: Stack, body: str, kind: Fault) -> None:
+    source = f"def f(n):\n    return f(n)\ndef sign(request, credential, clock):\n    {body}\n"
+    with pytest.raises((ModuleRefused, SandboxBroken)) as caught:
+        call(stack, source)
+    assert caught.value.fault is kind
+    assert call(stack, ECHO).holes == {"n": 1}
+
+
+def test_an_exception_of_the_module_is_the_callers_and_its_text_is_dropped(stack: Stack) -> None:
+    call(stack, PICKY)
+    stack.settle(2)
+    before = stack.workers()
+    with pytest.raises(BadInput) as caught:
+        call(stack, PICKY, n=0)
+    assert caught.value.message == "the module refused the request"
+    assert call(stack, PICKY).formula == "f"
+    assert stack.workers() == before  # no violation: a caller can't make us replace workers
+
+
+def test_a_worker_is_replaced_after_a_violation(stack: Stack) -> None:
+    source = "def sign(request, credential, clock):\n    return [] if request['n'] else {'formula': 'f', 'holes': {}}\n"
+    call(stack, source, n=0)
+    stack.settle(2)
+    first = min(stack.workers())
+    with pytest.raises(InternalFault, match=r"^the module's answer was refused$"):
+        call(stack, source, n=1)
+    assert not Path(f"/proc/{first}").exists()
+    assert call(stack, source, n=0).formula == "f"
+
+
+def test_a_worker_retires_after_its_calls(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "CALLS_PER_WORKER", 5)  # loading counts
+    call(stack, ECHO)
+    stack.settle(2)
+    first = min(stack.workers())
+    for n in range(3):
+        call(stack, ECHO, n=n)
+    assert not Path(f"/proc/{first}").exists()
+    assert call(stack, ECHO, n=7).holes == {"n": 7}
+
+
+def test_full_is_busy_at_the_deadline(stack: Stack) -> None:
+    threads = [threading.Thread(target=_loop_quietly, args=(stack, number)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    with pytest.raises(Busy, match=r"^all sandbox workers are taken$"):
+        call(stack, ECHO, deadline_s=0.2)
+    assert 0.2 <= time.monotonic() - begun < 1.0
+    for thread in threads:
+        thread.join()
+    assert call(stack, ECHO).holes == {"n": 1}
+
+
+def _loop_quietly(stack: Stack, number: int) -> None:
+    with pytest.raises(SandboxBusy):
+        call(stack, LOOP + f"# {number}\n", deadline_s=1.2)
+
+
+def test_the_longest_unused_module_makes_room(stack: Stack) -> None:
+    for number in range(7):
+        assert call(stack, ECHO + f"# {number}\n", n=number).holes == {"n": number}
+    stack.settle(4 + 1)
+
+
+def test_a_worker_that_was_killed_while_idle_is_not_an_error(stack: Stack) -> None:
+    call(stack, ECHO)
+    stack.settle(2)
+    for worker in stack.workers():
+        os.kill(worker, 9)
+        wait_gone(worker)
+    assert call(stack, ECHO, n=3).holes == {"n": 3}
+
+
+def test_a_request_that_is_too_large_is_the_callers(stack: Stack) -> None:
+    arguments = {"request": {"body": "x" * 200_000}, "credential": {}, "clock": {}}
+    with pytest.raises(ModuleRefused) as caught:
+        stack.pool.run(module(ECHO), "sign", arguments, 1.0)
+    assert caught.value.fault is Fault.REQUEST_TOO_LARGE
+
+
+@pytest.mark.parametrize("line", ['a = "\\d"', "a = 1 is 1"], ids=["escape", "is"])
+def test_a_warning_of_the_compiler_ends_no_worker(stack: Stack, line: str) -> None:
+    """It would be written to fd 2, which the filter forbids."""
+    stack.pool.check_source(line + "\n" + ECHO)
+    assert call(stack, ECHO).holes == {"n": 1}
+
+
+@pytest.mark.parametrize("codec", ["idna", "no-such-codec", "utf-8", "latin-1", "ascii"])
+def test_a_codec_that_is_not_loaded_is_an_error_of_the_module(stack: Stack, codec: str) -> None:
+    source = f"def sign(request, credential, clock):\n    return {{'formula': 'f', 'holes': {{'x': 'a'.encode('{codec}').hex()}}}}\n"
+    if codec in {"utf-8", "latin-1", "ascii"}:
+        assert call(stack, source).holes == {"x": "61"}
+        return
+    with pytest.raises(ModuleRefused):
+        call(stack, source)
+
+
+def test_an_entry_that_is_not_there_is_refused(stack: Stack) -> None:
+    with pytest.raises(ModuleRefused):
+        stack.pool.run(module(ECHO), "no_such_entry", REQUEST, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason", "line"),
+    [
+        ("import os\n", Reason.NOT_ALLOWED, 1),
+        ("a = 1\nb = a.__class__\n", Reason.NOT_ALLOWED, 2),
+        ("a = (\n", Reason.SYNTAX, 1),
+        ("a = '\ud800'\n", Reason.NOT_TEXT, 0),
+        ("#" * 70_000, Reason.TOO_LARGE, 0),
+        ("a = open\n", Reason.TOP_LEVEL, 0),
+    ],
+)
+def test_the_load_check_names_reason_and_line(stack: Stack, source: str, reason: Reason, line: int) -> None:
+    with pytest.raises(SourceRefused) as caught:
+        stack.pool.check_source(source)
+    assert (caught.value.reason, caught.value.line, caught.value.field) == (reason, line, "source")
+
+
+def test_the_load_check_accepts_and_leaves_nothing(stack: Stack) -> None:
+    stack.pool.check_source(CONTROL)
+    stack.settle(1)
+
+
+def test_a_source_that_never_ends_is_stopped(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_CHECK_S", 0.3)
+    with pytest.raises(SandboxBusy):
+        stack.pool.check_source("while True:\n    pass\n")
+
+
+def test_a_restarted_zygote_is_found_again(tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    argv = zygote_argv(control, allowed_uids=[os.getuid()], without=[])
+    first = start(argv, tmp_path)
+    pool = SandboxPool(control, max_workers=2)
+    pool.run(module(CONTROL), "sign", REQUEST, 5.0)
+    first.kill()
+    first.wait()
+    with pytest.raises(Busy, match=r"^the sandbox is restarting$"):
+        pool.run(module(CONTROL), "sign", REQUEST, 1.0)
+    second = start(argv, tmp_path)
+    assert pool.run(module(CONTROL), "sign", REQUEST, 5.0).formula == "control"
+    pool.close()
+    stop(second)
+
+
+def test_closing_the_pool_ends_its_workers(stack: Stack) -> None:
+    call(stack, ECHO)
+    stack.pool.close()
+    stack.settle(1)

@@ -1,0 +1,175 @@
+"""The zygote's control channel: who may ask, what it answers, whose workers end when."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from credsvc.sandbox.client.control import NOT_YET_KNOWN, ZygoteClient, ZygoteUnavailable, zygote_argv
+from credsvc.sandbox.zygote import parse_arguments
+from tests.support.sandbox_stack import Stack, running, start, stop, wait_gone
+
+DIGEST = "ab" * 32
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with running() as made:
+        yield made
+
+
+def connect(stack: Stack) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel.settimeout(5.0)
+    channel.connect(str(stack.folder / "control"))
+    return channel
+
+
+def in_a_while() -> float:
+    return time.monotonic() + 5.0
+
+
+def test_arguments() -> None:
+    settings = parse_arguments(
+        ["--control", "/c", "--allow-uid", "7", "--allow-uid", "8", "--without", "landlock"]
+    )
+    assert settings.control_path == "/c"
+    assert settings.allowed_uids == {7, 8}
+    assert settings.layers.namespaces
+    assert not settings.layers.landlock
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--control", "/c"],
+        ["--allow-uid", "7"],
+        ["--control", "/c", "--allow-uid", "x"],
+        ["--control", "/c", "--allow-uid", "7", "--without", "seccomp"],
+        ["--control", "/c", "--allow-uid", "7", "--verbose", "1"],
+        ["--control", "/c", "--allow-uid"],
+    ],
+)
+def test_wrong_arguments(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"want|option|literal"):
+        parse_arguments(arguments)
+
+
+def test_spawn_and_kill_answer_in_order(stack: Stack) -> None:
+    client = ZygoteClient(stack.folder / "control")
+    first = client.spawn(DIGEST, deadline=in_a_while())
+    second = client.spawn(DIGEST, deadline=in_a_while())
+    assert first.worker_id != second.worker_id
+    assert client.kill(first.worker_id, deadline=in_a_while()) == 9
+    assert client.kill(first.worker_id, deadline=in_a_while()) == -1
+    assert first.channel.recv(1) == b""
+    second.channel.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        second.channel.recv(1)
+    for each in (first, second):
+        each.channel.close()
+    client.close()
+
+
+def test_the_end_of_a_connection_ends_its_workers_only(stack: Stack) -> None:
+    one, other = ZygoteClient(stack.folder / "control"), ZygoteClient(stack.folder / "control")
+    mine = one.spawn(DIGEST, deadline=in_a_while())
+    theirs = other.spawn(DIGEST, deadline=in_a_while())
+    assert other.kill(mine.worker_id, deadline=in_a_while()) == -1  # not its own
+    one.close()
+    mine.channel.settimeout(5.0)
+    assert mine.channel.recv(1) == b""
+    theirs.channel.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.channel.recv(1)
+    for each in (mine, theirs):
+        each.channel.close()
+    other.close()
+
+
+def test_a_worker_whose_host_forgets_it_leaves_by_itself(stack: Stack) -> None:
+    client = ZygoteClient(stack.folder / "control")
+    spawned = client.spawn(DIGEST, deadline=in_a_while())
+    stack.settle(2)
+    worker = min(stack.workers())
+    spawned.channel.close()
+    wait_gone(worker)
+    assert client.kill(spawned.worker_id, deadline=in_a_while()) == 0  # how it ended is kept until asked
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "question", [b"X", b"S" + b"a" * 63, b"S" + b"a" * 65, b"K", b"K" + bytes(7), b"K" + bytes(9), b"S" * 300]
+)
+def test_a_peer_that_does_not_speak_this_is_dropped(stack: Stack, question: bytes) -> None:
+    with connect(stack) as channel:
+        channel.send(question)
+        assert channel.recv(64) == b""
+    client = ZygoteClient(stack.folder / "control")
+    client.spawn(DIGEST, deadline=in_a_while()).channel.close()
+    client.close()
+
+
+def test_strangers_are_refused(tmp_path: Path) -> None:
+    process = start(zygote_argv(tmp_path / "control", allowed_uids=[os.getuid() + 1], without=[]), tmp_path)
+    client = ZygoteClient(tmp_path / "control")
+    with pytest.raises(ZygoteUnavailable):
+        client.spawn(DIGEST, deadline=in_a_while())
+    client.close()
+    stop(process)
+    assert '"sandbox control connection refused"' in (tmp_path / "log").read_text("utf-8")
+
+
+def test_a_zygote_that_is_stopped_is_late_and_ends_its_workers_when_it_goes_on(stack: Stack) -> None:
+    client = ZygoteClient(stack.folder / "control")
+    spawned = client.spawn(DIGEST, deadline=in_a_while())
+    stack.process.send_signal(signal.SIGSTOP)
+    os.waitpid(stack.process.pid, os.WUNTRACED)  # until it stands still
+    begun = time.monotonic()
+    assert client.kill(spawned.worker_id, deadline=begun + 0.2) == NOT_YET_KNOWN
+    assert 0.2 <= time.monotonic() - begun < 1.0
+    stack.process.send_signal(signal.SIGCONT)
+    spawned.channel.settimeout(5.0)
+    assert spawned.channel.recv(1) == b""
+    spawned.channel.close()
+    client.close()
+
+
+def test_no_zygote_is_unavailable_at_once(tmp_path: Path) -> None:
+    client = ZygoteClient(tmp_path / "control")
+    begun = time.monotonic()
+    with pytest.raises(ZygoteUnavailable):
+        client.spawn(DIGEST, deadline=in_a_while())
+    assert client.kill(1, deadline=in_a_while()) == -1
+    assert time.monotonic() - begun < 1.0
+
+
+def test_sigterm_leaves_nothing(tmp_path: Path) -> None:
+    process = start(zygote_argv(tmp_path / "control", allowed_uids=[os.getuid()], without=[]), tmp_path)
+    stop(process)
+    assert process.returncode == 0
+    assert not (tmp_path / "control").exists()
+
+
+def test_the_zygote_keeps_no_environment_for_workers(tmp_path: Path) -> None:
+    argv = zygote_argv(tmp_path / "control", allowed_uids=[os.getuid()], without=[])
+    ready, writes = os.pipe()
+    environment = {"OSTIARY_READY_FD": str(writes), "PYTHONPATH": "/nonexistent", "SECRET": "x"}
+    process = subprocess.Popen(argv, env=environment, pass_fds=[writes])
+    os.close(writes)
+    assert os.read(ready, 1) == b"R"
+    os.close(ready)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as channel:
+        channel.connect(str(tmp_path / "control"))
+        channel.send(b"K" + struct.pack("Q", 5))
+        assert channel.recv(64) == b"K" + struct.pack("i", -1)
+    stop(process)

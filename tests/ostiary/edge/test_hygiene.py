@@ -1,0 +1,64 @@
+"""What a hardened process no longer lets others do; each case in a process of its own, for it can't be undone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.repository import ROOT
+
+_SCRIPT = """
+import dataclasses, json, os, resource, sys
+if sys.argv[1] != "root":
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
+    os.setgroups([]); os.setgid(12346); os.setuid(12345)
+from ostiary.edge.hygiene import harden_process
+report = dataclasses.asdict(harden_process())
+status = open("/proc/self/status").read()
+report["locked_kb"] = int(status.split("VmLck:")[1].split()[0])
+report["core"] = resource.getrlimit(resource.RLIMIT_CORE)
+report["owner"] = os.stat("/proc/self/mem").st_uid
+print(json.dumps(report))
+"""
+
+
+def run(who: str, tunables: str = "") -> dict[str, Any]:
+    if os.geteuid() != 0:
+        pytest.skip(f"needs root (this is uid {os.geteuid()})")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import ostiary.edge.hygiene\n{_SCRIPT}", who],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "GLIBC_TUNABLES": tunables},
+    )
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_root_locks_its_memory_and_has_no_shortfall() -> None:
+    told = run("root", "glibc.malloc.perturb=165")
+    # In a container without CAP_SYS_RESOURCE the limit stays, and with it this one.
+    assert all("allocated later" in shortfall for shortfall in told["shortfalls"])
+    holds = ("is_undumpable", "has_no_core", "is_locked", "wipes_freed_memory")
+    assert [told[name] for name in holds] == [True] * 4
+    assert told["locked_kb"] > 1000
+    assert told["core"] == [0, 0]
+
+
+def test_user_under_a_limit_is_told_and_not_locked() -> None:
+    """MCL_FUTURE under a limit would turn a later allocation into a MemoryError."""
+    told = run("user")
+    assert not told["is_locked"]
+    assert told["locked_kb"] == 0
+    assert told["is_undumpable"]
+    assert told["owner"] == 0  # of a process that is not dumpable: others of its user can't open it
+    assert ["swapped out" in s or "not overwritten" in s for s in told["shortfalls"]] == [True, True]
+    assert "65536 bytes" in told["shortfalls"][0]

@@ -1,0 +1,137 @@
+"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own, and who speaks to them.
+
+The front is not among them: tests speak to the recorder as the front would, from processes that run as the front's user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ca.config import DEFAULT_GRANTS, ConfigFile
+from ca.home import CAHome
+from ca.init import InitPlan, init_ca
+from ostiary.admin.client import AdminClient
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.users import RoleName, RoleUsers
+from ostiary.errors import OstiaryError
+from ostiary.roles import choose_users
+from tests.support.repository import ROOT
+
+NODE: Final = "n1.nodes.shop.example"
+_SERVE: Final = (
+    "import sys; from pathlib import Path; from ca.serve import serve; from ostiary.edge.users import RoleName as R; "
+    "serve(Path(sys.argv[1]), None, tuple(R[name.upper()] for name in sys.argv[2:]))"
+)
+
+
+class InnerCA:
+    """One CA; `home` is HOME/ca."""
+
+    def __init__(self, directory: Path) -> None:
+        places = ServiceHome(directory / "ca")
+        self.home = CAHome(places)
+        self.users = choose_users(61200, "ca.role", places.path)
+        settings = ConfigFile(
+            application="shop.example",
+            node="ca.shop.example",
+            node_domains=["nodes.shop.example"],
+            status_url="http://127.0.0.1:8080",
+            kek="file:kek",
+            grants={name: list(held) for name, held in DEFAULT_GRANTS.items()},
+        )
+        init_ca(self.home, InitPlan(settings=settings, ask=None, recovery=None), users=self.users)
+        self.log = (directory / "log").open("wb")
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    @property
+    def admin(self) -> AdminClient:
+        return AdminClient(self.home.places.operator_socket, service="ca")
+
+    def start(self) -> None:
+        """Start the roles and wait until an operator is answered."""
+        argv = [sys.executable, "-c", _SERVE, str(self.home.places.path), "keyholder", "recorder", "admin"]
+        self._supervisor = subprocess.Popen(argv, cwd=ROOT, stdout=self.log, stderr=self.log)
+        self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        deadline_s = time.monotonic() + 30
+        while True:
+            try:
+                self.mint()
+            except (OstiaryError, OSError):
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.terminate()
+            self._supervisor.wait(30)
+        self.log.close()
+
+    def mint(self, **arguments: Any) -> dict[str, Any]:
+        """A token for a harness on NODE."""
+        members = {"subsystem": "component-harness", "node": NODE, "capabilities": ["credential:use"]}
+        made: dict[str, Any] = self.admin.call("token.create", **{**members, **arguments})
+        return made
+
+    def kill(self, *names: str) -> None:
+        """SIGKILL roles, by what the supervisor says of them."""
+        rows = json.loads(self.home.places.roles.read_bytes())
+        for row in rows:
+            if row["name"] in names and row["pid"]:
+                os.kill(row["pid"], signal.SIGKILL)
+
+    def run_as_front(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """The load program, as the front's user."""
+        argv = [sys.executable, "-m", "tests.support.ca_load", str(self.home.places.path), *arguments]
+        return self._spawn(argv, RoleName.FRONT)
+
+    def _spawn(self, argv: Sequence[str], role: RoleName) -> subprocess.Popen[bytes]:
+        users: RoleUsers = self.users
+        base = "" if users.base is None else str(users.base)
+        return subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env={**os.environ, "OSTIARY_ROLE_UID_BASE": base, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            user=users.uid(role) if users.separated else None,
+            group=users.gid(role) if users.separated else None,
+            extra_groups=[users.readers_gid()] if users.separated else None,
+        )
+
+
+@contextmanager
+def inner_ca() -> Iterator[InnerCA]:
+    """A started CA in a directory that other users may enter."""
+    directory = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
+    directory.chmod(0o755)
+    made = InnerCA(directory)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(directory)
+
+
+def results_of(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
+    """What a load program printed, one JSON object per line, once it has ended well."""
+    with process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return [json.loads(line) for line in output.splitlines()]

@@ -1,0 +1,168 @@
+"""Fronts in child processes, with a root, a server and clients, for tests and benchmarks of real connections."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import falcon
+
+from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
+from ostiary.edge.tls import client_context
+from ostiary.errors import Busy
+from ostiary.front.http import create_app, read_json, write_json
+from ostiary.front.serve import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
+from ostiary.front.tls import FrontTLS, front_tls
+from ostiary.front.tls_peer import cut_off, peer_certificate, peer_value
+from tests.support.pki import Leaf, Root
+
+NAME = "node.shop.example"
+# Long enough that a busy machine does not look like a front that waits for its attackers.
+HEAD_S = 3.0
+# The slot this worker was given; empty in the arbiter.
+SLOTS: list[int] = []
+
+
+PARSED: list[bytes] = []
+
+
+def parse_once(der: bytes) -> int:
+    """How often a certificate was looked at in this worker, this time included."""
+    PARSED.append(der)
+    return len(PARSED)
+
+
+STOP_S = 15.0
+
+
+class Resource:
+    """Says who asks; on POST echoes; `?cut=SERIAL` cuts a certificate off, `?fail` fails, `?busy` is busy."""
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        if req.get_param("fail") is not None:
+            raise RuntimeError("a secret in a message")
+        if req.get_param("busy") is not None:
+            raise Busy("full", retry_after_s=7)
+        if (serial := req.get_param("cut")) is not None:
+            write_json(resp, {"cut": cut_off([int(serial)])})
+            return
+        der = peer_certificate(req.env)
+        peer = peer_credentials(req.env)
+        fd = peer_pidfd(req.env)
+        if fd is not None:
+            os.close(fd)
+        write_json(
+            resp,
+            {
+                "certificate": der.hex() if der else None,
+                "parsed": peer_value(req.env, parse_once),
+                "uid": peer.uid if peer else None,
+                "pid": peer.pid if peer else None,
+                "pidfd": fd is not None,
+                "worker": os.getpid(),
+                "scheme": req.scheme,
+                "slot": SLOTS[-1],
+            },
+        )
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        write_json(resp, read_json(req, dict[str, int], limit_bytes=1000))
+
+
+def make_app() -> Any:
+    app = create_app(audience="network")
+    app.add_route("/", Resource())
+    return app
+
+
+class Running:
+    """A front in a child process."""
+
+    def __init__(self, sock: socket.socket, tls: Callable[[], FrontTLS] | None, **options: Any) -> None:
+        read_fd, write_fd = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            # A test run that is killed leaves no front behind.
+            die_with_parent(parent)
+            os.close(read_fd)
+            os.environ[READY_FD_VARIABLE] = str(write_fd)
+            try:
+                limits = Limits(head_s=HEAD_S, stop_s=1, **options)
+                front = Front(
+                    listeners=[sock],
+                    make_app=make_app,
+                    tls=tls,
+                    workers=1,
+                    threads=2,
+                    limits=limits,
+                    on_worker_start=SLOTS.append,
+                )
+                run_front(front)
+            finally:
+                os._exit(0)
+        os.close(write_fd)
+        self.ready = os.read(read_fd, 1)
+        os.close(read_fd)
+        self.address = sock.getsockname()
+        sock.close()
+
+    def stop(self) -> None:
+        """End it gracefully; one that does not end is killed, so that a test run never waits for ever."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+        deadline_s = time.monotonic() + STOP_S
+        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > deadline_s:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+
+class Site:
+    """A root, a server and a client, and connections between them."""
+
+    def __init__(self, mode: Any) -> None:
+        self.root = Root()
+        server = self.root.leaf(NAME)
+        tls = front_tls(server.identity, self.root.pem, client_certificates=mode)
+        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: tls)
+        self.client = self.root.leaf("agent.shop.example")
+
+    def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        context = client_context(self.root.pem, leaf.identity if leaf else None)
+        return self.connect_by(context, session=session)
+
+    def connect_by(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
+        sock = socket.create_connection(self.running.address, timeout=5)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(sock, server_hostname=NAME, session=session)
+
+
+def ask(sock: socket.socket, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> tuple[int, Any]:
+    """Send a request and read one response: status and JSON."""
+    sock.sendall(request)
+    return answer(sock)
+
+
+def answer(sock: socket.socket) -> tuple[int, Any]:
+    response = http.client.HTTPResponse(sock)
+    response.begin()
+    body = response.read()
+    return response.status, json.loads(body)
+
+
+def post(body: bytes, content_type: bytes = b"application/json", extra: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n%s" % (
+        content_type,
+        extra,
+        len(body),
+        body,
+    )

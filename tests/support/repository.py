@@ -1,0 +1,8 @@
+"""Where the checkout is that is being tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
