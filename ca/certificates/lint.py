@@ -4,8 +4,8 @@ Rules:
 - Nothing is taken from the builder: the plan is written a second time by the issuing key's template
   (ca/certificates/leaf_template.py), and the bytes must be the same. Tests hold the template to
   pyca/cryptography's and `identity_of`'s reading.
-- Bytes that differ are read by these two, and each field is compared: they name the difference, and pass only
-  what says the same.
+- Bytes that differ are read by these two, and each field is compared, only to name the difference: no bytes
+  pass but the template's.
 - A difference is our own fault, never the caller's: LintError names the field, and nothing is recorded or
   signed.
 
@@ -36,6 +36,8 @@ def lint(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
     """Check that `tbs` says what `plan` says, exactly; LintError otherwise."""
     if profile.template.public_key_in(tbs, _leaf(plan)) != plan.spki_der:
         lint_by_reading(tbs, profile, plan)
+        # Reading is blind to some octets (BIT STRING's unused bits, X.690 11.2.1), and the keyholder's guard is not.
+        raise LintError("lint: to-be-signed certificate is not encoded as planned", field="tbs_certificate")
 
 
 def _leaf(plan: LeafPlan) -> Leaf:
@@ -66,7 +68,7 @@ def lint_by_reading(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
         key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         issuer = certificate.issuer.public_bytes()
         validity = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
-    except (BadInput, ValueError, UnsupportedAlgorithm) as exc:
+    except (BadInput, TypeError, ValueError, UnsupportedAlgorithm) as exc:
         raise LintError("lint: to-be-signed certificate does not parse", field="tbs_certificate") from exc
     _same(identity.capabilities, _carried(plan), "capabilities")
     for field in ("application", "subsystem", "node", "agent", "endpoints", "node_name_in_san"):

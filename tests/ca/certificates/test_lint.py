@@ -89,6 +89,8 @@ def test_a_difference_from_the_profile_is_seen(field: str) -> None:
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.integers(0, len(TBS) - 1), st.integers(1, 255))
 @example(TBS.index(PLAN.serial_number.to_bytes(20, "big")), 0x80)  # negative
+@example(TBS.index(bytes.fromhex("0403020780")) + 4, 0x01)  # an unused bit of the key usage, which readers skip
+@example(TBS.index(bytes.fromhex("03420004")) + 3, 0x02)  # the same point in X9.62's hybrid form
 def test_no_changed_octet_passes(position: int, change: int) -> None:
     broken = bytearray(TBS)
     broken[position] ^= change
