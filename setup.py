@@ -1,7 +1,8 @@
 """Copies what is loaded but never imported (credential modules, deployment data) into the wheel.
 
-Settings are in pyproject.toml. This file exists because `modules/`, `deploy/` and `clients/` stand beside the packages in a checkout and
-inside the package `ostiary` in a wheel (`ostiary/_shipped/`); `ostiary.shipped` finds them in both.
+Settings are in pyproject.toml. This file exists because `modules/`, `deploy/` and `clients/` stand beside the
+packages in a checkout and inside the package `ostiary` in a wheel (`ostiary/_shipped/`); `ostiary.shipped`
+finds them in both.
 """
 
 from __future__ import annotations

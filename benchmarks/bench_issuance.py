@@ -1,7 +1,9 @@
-"""Certificates issued over keep-alive mTLS, durable and logged: rate and p99 at eight clients, and where the time goes.
+"""Certificates issued over keep-alive mTLS, durable and logged: rate and p99 at eight clients, and where the
+time goes.
 
-A manager asks for agents spawned on its node (POST /v1/agents), each with a key and an id of its own; keys and CSRs are made before
-the clock starts. The whole CA runs as it is deployed, on this machine, beside its clients; see docs/performance.md.
+A manager asks for agents spawned on its node (POST /v1/agents), each with a key and an id of its own; keys
+and CSRs are made before the clock starts. The whole CA runs as it is deployed, on this machine, beside its
+clients; see docs/performance.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Measure request_key(2) from Python: a hit, and a miss with the whole upcall (DESIGN section 13: 5 us and 15 ms).
+"""Measure request_key(2) from Python: a hit, and a miss with the whole upcall (DESIGN section 13: 5 us and 15
+ms).
 
-The manager is a stub in a process of its own that answers at once, so what is seen is kernel, request-key, start of
-the handler's interpreter, two context switches and the key's making; a manager's own work comes on top.
+The manager is a stub in a process of its own that answers at once, so what is seen is kernel, request-key,
+start of the handler's interpreter, two context switches and the key's making; a manager's own work comes on
+top.
 """
 
 from __future__ import annotations

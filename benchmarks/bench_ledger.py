@@ -1,7 +1,8 @@
 """The ledger's numbers: proofs in a tree of 10^6 entries, full verification, appending, canonical entries.
 
-Run as `python -m benchmarks.bench_ledger [SIZE]`; `figures` is for the table of all benchmarks. One process, one thread,
-everything in memory: what SQL adds is measured where SQL is used. A figure that misses its target is printed with `!`.
+Run as `python -m benchmarks.bench_ledger [SIZE]`; `figures` is for the table of all benchmarks. One process,
+one thread, everything in memory: what SQL adds is measured where SQL is used. A figure that misses its target
+is printed with `!`.
 """
 
 from __future__ import annotations

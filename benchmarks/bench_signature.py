@@ -1,4 +1,5 @@
-"""A SigV4 signature over mTLS: sandboxed, policed, recorded; p50 of one client, the rate of sixteen, and where the time goes.
+"""A SigV4 signature over mTLS: sandboxed, policed, recorded; p50 of one client, the rate of sixteen, and
+where the time goes.
 
 The whole service runs as it is deployed, on this machine, beside its clients; see docs/performance.md.
 """

@@ -1,6 +1,7 @@
 """What relying parties ask: OCSP answers per second, kept and signed afresh, and how soon a revocation shows.
 
-Requests go to the status front over plain HTTP, as clients of AIA URLs send them. The whole CA runs beside them; see docs/performance.md.
+Requests go to the status front over plain HTTP, as clients of AIA URLs send them. The whole CA runs beside
+them; see docs/performance.md.
 """
 
 from __future__ import annotations

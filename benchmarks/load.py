@@ -4,10 +4,11 @@
     done.rate_per_s, done.percentile_ms(50)
 
 Rules:
-- Every request is bytes made beforehand, every connection is made and warm before the clock starts: nobody's key generation, TLS
-  handshake or JSON encoding is measured.
+- Every request is bytes made beforehand, every connection is made and warm before the clock starts: nobody's
+  key generation, TLS handshake or JSON encoding is measured.
 - One connection has one request in flight (a closed loop): when its answer is complete, it sends the next.
-- The process watches all connections by epoll; it takes about 40 us of CPU per request, on the machine that it measures.
+- The process watches all connections by epoll; it takes about 40 us of CPU per request, on the machine that
+  it measures.
 - An answer with another status than 2xx ends the load: a rate of refusals is no rate.
 """
 
@@ -36,7 +37,9 @@ TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What to send where; `server_name` empty means plain HTTP. `requests` are used once each, or over and over where `repeats`."""
+    """What to send where; `server_name` empty means plain HTTP. `requests` are used once each, or over and
+    over where `repeats`.
+    """
 
     address: tuple[str, int]
     server_name: str = ""

@@ -1,8 +1,11 @@
-"""Where the time of a request goes: stages by the services' own metrics, CPU by the kernel's account of each role.
+"""Where the time of a request goes: stages by the services' own metrics, CPU by the kernel's account of each
+role.
 
 Rules:
-- Stages are mean wall times between two readings of a service's Prometheus text; a stage that contains others is told without them.
-- CPU is user and system time of a role's processes (its workers included) per request, which at full load says what the rate costs.
+- Stages are mean wall times between two readings of a service's Prometheus text; a stage that contains others
+  is told without them.
+- CPU is user and system time of a role's processes (its workers included) per request, which at full load
+  says what the rate costs.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 - `grants` is policy: the most that an agent of each sub-system may hold. Who isn't named there holds nothing.
-- The URLs of the status services stand in every certificate and are sealed with the issuing key: changing them here does not change
-  what is signed; another URL means another issuing CA.
+- The URLs of the status services stand in every certificate and are sealed with the issuing key: changing
+  them here does not change what is signed; another URL means another issuing CA.
 - No secret is in here.
 """
 
@@ -49,7 +49,9 @@ DEFAULT_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
     "credentials-service": ("ledger:read",),
     "auditor": ("ledger:read",),
 }
-"""What a fresh installation grants: the parts of this product and the platform's usual two. Operators edit it."""
+"""What a fresh installation grants: the parts of this product and the platform's usual two. Operators edit
+it.
+"""
 
 
 class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

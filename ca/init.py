@@ -3,9 +3,12 @@
 Plan:
 1. Refuse where anything of a CA is there already; check all settings before anything is written.
 2. Lay out the home; make the key-encryption key (and its recovery copy).
-3. Make the root and the issuing CA (name constraints: application and node domains), the root's CRL, the ledger's key.
-4. Seal the root's key, for the day that another issuing CA is wanted; seal the keyholder's keys with what its guard must know.
-5. Write what is public, bring the store to its newest revision, and last the settings: a CA without them is not one.
+3. Make the root and the issuing CA (name constraints: application and node domains), the root's CRL, the
+   ledger's key.
+4. Seal the root's key, for the day that another issuing CA is wanted; seal the keyholder's keys with what its
+   guard must know.
+5. Write what is public, bring the store to its newest revision, and last the settings: a CA without them is
+   not one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The closed set of acts of a certificate authority.
 
 Rules:
-- `Prepared` says in plain fields what its to-be-signed bytes say in DER. The recorder decides on the fields; the keyholder parses the
-  bytes and refuses a difference, so neither needs to trust the other's reading.
-- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never renamed.
+- `Prepared` says in plain fields what its to-be-signed bytes say in DER. The recorder decides on the fields;
+  the keyholder parses the bytes and refuses a difference, so neither needs to trust the other's reading.
+- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never
+  renamed.
 - Three closed lists say which channel may ask for what; `INTERNAL` items are made by the recorder itself.
 
-Times are whole seconds since the epoch (X.509 has no finer), serial numbers lower-case hex without leading zeros, digests raw bytes.
+Times are whole seconds since the epoch (X.509 has no finer), serial numbers lower-case hex without leading
+zeros, digests raw bytes.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
 
 
-# --- asked for by the front ---------------------------------------------------------------------------------------------------
+# --- asked for by the front
+# ---------------------------------------------------------------------------------------------------
 
 
 class Redeem(Item, frozen=True, kw_only=True):
@@ -91,7 +94,8 @@ class Renew(Item, frozen=True, kw_only=True):
 class Spawn(Item, frozen=True, kw_only=True):
     """A manager asks, for the spawner with certificate `spawner` on its node, for a new agent's certificate.
 
-    `asked` are the capabilities that the spawner asked for: the new agent's own descendants never get more than these.
+    `asked` are the capabilities that the spawner asked for: the new agent's own descendants never get more
+    than these.
     """
 
     manager: Peer
@@ -110,7 +114,9 @@ class Spawn(Item, frozen=True, kw_only=True):
 
 
 class Activate(Item, frozen=True, kw_only=True):
-    """A pending certificate was proven: by the CA's dial-back, by its first use, or by its own uncontested word."""
+    """A pending certificate was proven: by the CA's dial-back, by its first use, or by its own uncontested
+    word.
+    """
 
     serial: str
     means: Literal["dial-back", "used", "self"]
@@ -142,7 +148,8 @@ class FrontCertificate(Item, frozen=True, kw_only=True):
         return {"certificate": self.certificate.facts()}
 
 
-# --- asked for by the responder -----------------------------------------------------------------------------------------------
+# --- asked for by the responder
+# -----------------------------------------------------------------------------------------------
 
 
 class ResponderCertificate(Item, frozen=True, kw_only=True):
@@ -163,7 +170,8 @@ class ResponderCertificate(Item, frozen=True, kw_only=True):
         }
 
 
-# --- asked for by an operator -------------------------------------------------------------------------------------------------
+# --- asked for by an operator
+# -------------------------------------------------------------------------------------------------
 
 
 class MintToken(Item, frozen=True, kw_only=True):
@@ -246,7 +254,8 @@ class Revoke(Item, frozen=True, kw_only=True):
         return {"by": self.operator.facts(), "revocation_reason": self.reason, "serial": self.serial}
 
 
-# --- made by the recorder itself ----------------------------------------------------------------------------------------------
+# --- made by the recorder itself
+# ----------------------------------------------------------------------------------------------
 
 
 class Resign(Item, frozen=True, kw_only=True):
@@ -286,7 +295,9 @@ class RevokeDescendant(Item, frozen=True, kw_only=True):
 
 
 class VoidCertificate(Item, frozen=True, kw_only=True):
-    """A certificate goes because of another act: its token was contested, a later renewal replaced it, its node begins again."""
+    """A certificate goes because of another act: its token was contested, a later renewal replaced it, its
+    node begins again.
+    """
 
     serial: str
     because: Literal["contested", "replaced", "again"]
@@ -304,7 +315,8 @@ class VoidCertificate(Item, frozen=True, kw_only=True):
 class PublishCRL(Item, frozen=True, kw_only=True, tag="publish-crl"):
     """A certificate revocation list: of one shard, or (shard -1) the complete one.
 
-    A list may be larger than an item, so its to-be-signed bytes are the attachment and the item names their SHA-256.
+    A list may be larger than an item, so its to-be-signed bytes are the attachment and the item names their
+    SHA-256.
     """
 
     shard: int

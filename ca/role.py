@@ -1,7 +1,7 @@
 """One process of a CA: `python -m ca.role ROLE --home DIR`, started by its supervisor (`ca.serve`).
 
-Each role imports what it needs and no more; the table names where. What is told beside the home (the roles' users, where the front
-listens) comes in the environment.
+Each role imports what it needs and no more; the table names where. What is told beside the home (the roles'
+users, where the front listens) comes in the environment.
 """
 
 from __future__ import annotations

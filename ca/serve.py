@@ -24,7 +24,9 @@ STARTED: Final = (
 
 
 def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STARTED) -> None:
-    """Be the supervisor of the whole service until SIGTERM or SIGINT; Misconfigured names a role that did not get ready."""
+    """Be the supervisor of the whole service until SIGTERM or SIGINT; Misconfigured names a role that did not
+    get ready.
+    """
     home = CAHome.at(home_path)
     config = home.config()
     users = choose_users(config.role_uid_base, PROGRAM, home_path)

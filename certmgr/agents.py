@@ -102,7 +102,9 @@ class Agents:
     # --- making agents ---
 
     def introduce(self, names: Names, token: Token) -> None:
-        """Know one of the two agents that bootstrap; nothing happens if it is known already by the same token."""
+        """Know one of the two agents that bootstrap; nothing happens if it is known already by the same
+        token.
+        """
         with self._lock:
             known = self._table.get(names.agent)
             if known is not None and known.claim_digest == token.digest and known.names == names:
@@ -122,7 +124,9 @@ class Agents:
             )
 
     def spawn(self, peer: Peer, request: AgentRequest, agent: AgentID, token: Token) -> None:
-        """Take on a new agent for a peer whose certificate says that it may; Forbidden(rule=spawn-...) or Busy."""
+        """Take on a new agent for a peer whose certificate says that it may; Forbidden(rule=spawn-...) or
+        Busy.
+        """
         with self._lock:
             spawner, serial_number = self._spawner(peer, request.subsystem)
             requested = sum(record.life.state is State.REQUESTED for record in self._table.all())
@@ -155,7 +159,9 @@ class Agents:
         self.wake.set()
 
     def _spawner(self, peer: Peer, subsystem: SubSystem) -> tuple[Record, str]:
-        """Return who the peer is and the serial number of its certificate, which carries `spawn:<subsystem>`."""
+        """Return who the peer is and the serial number of its certificate, which carries
+        `spawn:<subsystem>`.
+        """
         asking = [each for each in agents_of(self._table.live(), peer, self._view) if delivers(each.life)]
         for record in asking:
             issued = record.current.issued if record.current else None
@@ -177,8 +183,8 @@ class Agents:
     def claim(self, claim: Claim, *, token: Token | None, agent: str | None, wait_s: float) -> Record:
         """Return an agent's record with a certificate that may be delivered to this claimer.
 
-        By token, by name (where it was bound before), or by both. Raises Unauthenticated (token), NotFound (name),
-        Forbidden (user or scope), Conflict (ended or refused), Busy (not yet).
+        By token, by name (where it was bound before), or by both. Raises Unauthenticated (token), NotFound
+        (name), Forbidden (user or scope), Conflict (ended or refused), Busy (not yet).
         """
         with self._changed:
             record = self._find(token, agent)
@@ -286,7 +292,9 @@ class Agents:
     # --- what the conductor does ---
 
     def apply(self, agent: str, event: Event, *, issued: Issued | None = None) -> tuple[Action, ...]:
-        """Let something happen to an agent; return what is to be done by others. `issued` comes with Signed events."""
+        """Let something happen to an agent; return what is to be done by others. `issued` comes with Signed
+        events.
+        """
         with self._changed:
             record = self._table.get(agent)
             if record is None:
@@ -331,7 +339,9 @@ class Agents:
             return record
 
     def rescope(self, agent: str, seen: Scope, scope: Scope) -> None:
-        """Keep what became known of an agent's processes, unless its scope is another than was `seen` when that was looked for."""
+        """Keep what became known of an agent's processes, unless its scope is another than was `seen` when
+        that was looked for.
+        """
         with self._lock:
             record = self._table.get(agent)
             if record is None or record.binding is None or record.binding.scope != seen or scope == seen:

@@ -8,7 +8,8 @@
 
 Rules:
 - Anybody may connect; who it is, is told by SO_PEERCRED and SO_PEERPIDFD, never by the request.
-- An endpoint may leave out its host, which is the agent's own (`https+tcp://:8443`): the spawner can't know it before.
+- An endpoint may leave out its host, which is the agent's own (`https+tcp://:8443`): the spawner can't know
+  it before.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def build_api(
     return app
 
 
-# --- who asks -----------------------------------------------------------------------------------------------------------------
+# --- who asks
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
@@ -113,7 +115,9 @@ def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
 
 @functools.cache
 def kernel_has_peer_pidfd() -> bool:
-    """Whether this kernel gives pidfds of peers (Linux 6.5), so that having none means that the peer is gone."""
+    """Whether this kernel gives pidfds of peers (Linux 6.5), so that having none means that the
+    peer is gone.
+    """
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with here, there:
         try:
@@ -123,7 +127,8 @@ def kernel_has_peer_pidfd() -> bool:
     return True
 
 
-# --- resources ----------------------------------------------------------------------------------------------------------------
+# --- resources
+# ----------------------------------------------------------------------------------------------------------------
 
 
 class _AgentsResource:
@@ -237,7 +242,9 @@ class _UpcallResource:
         write_json(resp, {"payload_b64": payload, "timeout_s": key_timeout_s(record, self._clock.now())})
 
     def _claimed(self, body: _Upcall) -> Record:
-        """The requester waits in the kernel until the handler ends, so its pid can't come to mean another process."""
+        """The requester waits in the kernel until the handler ends, so its pid can't come to mean another
+        process.
+        """
         agent = parse_agent_id(body.agent)
         if self._agents.get(agent) is None:
             raise NotFound("not an agent of this manager")
@@ -264,7 +271,9 @@ def errno_name(exc: OstiaryError) -> str:
 
 
 def key_timeout_s(record: Record, now: datetime) -> int:
-    """Return how long the kernel may hold what is delivered: it asks again well before the certificate ends."""
+    """Return how long the kernel may hold what is delivered: it asks again well before the
+    certificate ends.
+    """
     window = record.life.used
     left_s = int((window[1] - now).total_seconds()) if window else 1
     return max(1, min(KEY_TIMEOUT_S, left_s))

@@ -1,9 +1,10 @@
 """The certificate manager's process: builds every part, connects them, and serves the socket.
 
 Rules:
-- One worker process holds all agents; the parent only restarts it and holds no key. Everything is made in the worker, after
-  the fork: memory locks and session keyrings don't cross it.
-- Order: harden, vault, table (with what an earlier manager left), threads, socket. The first two on the main thread.
+- One worker process holds all agents; the parent only restarts it and holds no key. Everything is made in the
+  worker, after the fork: memory locks and session keyrings don't cross it.
+- Order: harden, vault, table (with what an earlier manager left), threads, socket. The first two on the main
+  thread.
 - It starts without its authority: agents wait, those that are installed go on.
 """
 
@@ -53,7 +54,9 @@ _log = logging.getLogger("ostiary.certmgr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What `serve` was told, and what became of registering with the kernel's upcall (None: it will reach us)."""
+    """What `serve` was told, and what became of registering with the kernel's upcall (None: it will reach
+    us).
+    """
 
     bootstrap: Bootstrap
     socket_path: Path
@@ -93,7 +96,9 @@ def _check_alone(path: Path) -> None:
 
 @contextlib.contextmanager
 def _registered(socket_path: Path) -> Iterator[str | None]:
-    """Tell the kernel's upcall of this manager for as long as it runs; gives the reason where that is not possible."""
+    """Tell the kernel's upcall of this manager for as long as it runs; gives the reason where that is not
+    possible.
+    """
     name = f"certmgr-{hashlib.sha256(os.fsencode(socket_path)).hexdigest()[:16]}"
     try:
         install.install(name, socket_path.absolute(), uid=os.geteuid(), is_lasting=False)
@@ -192,7 +197,9 @@ class Manager:
 
 
 def shown_identity(record: Record) -> bytes | None:
-    """Return key and chain that prove an agent at the manager's endpoint: the one in use, else the pending one."""
+    """Return key and chain that prove an agent at the manager's endpoint: the one in use, else the pending
+    one.
+    """
     for generation in (record.current if delivers(record.life) else None, record.upcoming, record.current):
         if generation is not None and generation.issued is not None:
             return generation.identity_pem

@@ -2,9 +2,11 @@
 
 Rules:
 - The first claim presents the token; it binds the agent to the claimer's user and scope.
-- Afterwards only that user from that scope may come again, with the token or without; anybody else is refused, and reported.
+- Afterwards only that user from that scope may come again, with the token or without; anybody else is
+  refused, and reported.
 - Without the token, a claimer that is deeper inside another agent's scope is that agent, not this one.
-- The two agents that bootstrap are claimed by root or the manager's own user only: their document is no secret.
+- The two agents that bootstrap are claimed by root or the manager's own user only: their document is no
+  secret.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ LEASE: Final = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end: a user, and a process that was read while it was certain to be the one that asks."""
+    """Who is at the other end: a user, and a process that was read while it was certain to be the one that
+    asks.
+    """
 
     uid: int
     process: Process
@@ -58,10 +62,13 @@ class Here:
 def bind(
     record: Record, claim: Claim, *, others: Iterable[Scope], view: ProcessView, here: Here, now: datetime
 ) -> Record:
-    """Return the record as it is after the claim was let in; raises Forbidden(rule=claim-...) or Unauthenticated.
+    """Return the record as it is after the claim was let in; raises Forbidden(rule=claim-...) or
+    Unauthenticated.
 
-    `others` are the scopes of all other agents. 1. The user.  2. A first claim: with the token, and a scope is chosen.
-    3. A later one: inside that scope and, without the token, in no other agent's deeper one.  4. A lease goes on.
+    `others` are the scopes of all other agents. 1. The user.  2. A first claim: with the token, and a scope
+    is chosen.
+    3. A later one: inside that scope and, without the token, in no other agent's deeper one.  4. A lease goes
+       on.
     """
     _check_user(record, claim.peer, here)
     if record.binding is None:
@@ -105,7 +112,9 @@ def _check_inside(scope: Scope, process: Process, others: Iterable[Scope], view:
 
 
 def agents_of(records: Iterable[Record], peer: Peer, view: ProcessView) -> list[Record]:
-    """Return the agents that a peer is: those of its user whose scope it is deepest in; usually one, [] for nobody."""
+    """Return the agents that a peer is: those of its user whose scope it is deepest in; usually one, [] for
+    nobody.
+    """
     line = list(lineage(view, peer.process))
     found = [
         (depth, record)

@@ -1,11 +1,15 @@
-"""The bootstrap document: what a node is told at first contact, parsed strictly into a value that can be trusted in form.
+"""The bootstrap document: what a node is told at first contact, parsed strictly into a value that can be
+trusted in form.
 
-    {"version":1, "application":..., "node":..., "ca":{"url","status_url"}, "credentials":{"url"}|null, "root":PEM,
-     "ledgers":[{"origin","vkey","checkpoint"}], "tokens":{"node-controller":{"agent","token"}, "certificate-manager":...}}
+    {"version":1, "application":..., "node":..., "ca":{"url","status_url"}, "credentials":{"url"}|null,
+    "root":PEM,
+     "ledgers":[{"origin","vkey","checkpoint"}], "tokens":{"node-controller":{"agent","token"},
+     "certificate-manager":...}}
 
 Rules:
 - Unknown and missing members are refused, and so is a checkpoint that its own ledger's key did not sign.
-- It need not be confidential: a token in it buys a certificate that stays pending until the node proves its address.
+- It need not be confidential: a token in it buys a certificate that stays pending until the node proves its
+  address.
 - It must be authentic: whoever changes `root` is this node's certificate authority.
 """
 
@@ -59,7 +63,9 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLedger:
-    """A ledger's key and the first checkpoint that this node was told (signed note); b"" where none was known yet."""
+    """A ledger's key and the first checkpoint that this node was told (signed note); b"" where none was known
+    yet.
+    """
 
     origin: str
     key: VerifierKey

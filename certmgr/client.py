@@ -1,12 +1,13 @@
-"""The library for agents: get one's certificate from the node's manager, and a TLS context that renews itself.
+"""The library for agents: get one's certificate from the node's manager, and a TLS context that renews
+itself.
 
     identity = open_agent(token=os.read(fd, 200).decode(), socket_path="/run/ostiary/certmgr.sock")
     context = identity.ssl_context()                # an ssl.SSLContext for clients; server_side=True for servers
 
 Rules:
 - It imports the standard library and `keyutils` only, and of those little: it lives in every agent.
-- By the keyring where the kernel's upcall reaches the manager (call before threads start: a session keyring is a thread's),
-  else by the socket; both doors check user and scope.
+- By the keyring where the kernel's upcall reaches the manager (call before threads start: a session keyring
+  is a thread's), else by the socket; both doors check user and scope.
 - The private key comes to OpenSSL by a sealed memfd; it is in no file, argument or environment variable.
 - A claim token is needed the first time only; the manager knows its agent again by user and scope.
 """
@@ -118,7 +119,9 @@ def claim_by_keyring(agent: str, token: str | None) -> Claimed:
 
 
 def keep_in_session(claimed: Claimed) -> None:
-    """Put what was claimed by the socket where the upcall would have put it: this thread's session keyring, read only."""
+    """Put what was claimed by the socket where the upcall would have put it: this thread's session keyring,
+    read only.
+    """
     from keyutils import client, keyring, payload, permissions  # noqa: PLC0415 - as above
 
     text = payload.encode(
@@ -142,7 +145,9 @@ def _blocks(pem: bytes) -> tuple[bytes, ...]:
 
 
 def session_agents() -> list[str]:
-    """Return the agents whose keys this thread's session keyring holds: what `ostiary agent exec` was run for."""
+    """Return the agents whose keys this thread's session keyring holds: what `ostiary agent exec` was run
+    for.
+    """
     from keyutils import client, keyring  # noqa: PLC0415 - as above
 
     found = []
@@ -197,7 +202,9 @@ class AgentIdentity:
         return self._claimed.agent
 
     def current(self) -> Claimed:
-        """The certificate to use now; the one before while the manager can't be reached and it is still valid."""
+        """The certificate to use now; the one before while the manager can't be reached and it is still
+        valid.
+        """
         with self._lock:
             if self._is_old() and time.monotonic() - self._tried > _RETRY_S:
                 self._tried = time.monotonic()
@@ -231,7 +238,9 @@ def open_agent(
 
 
 class RenewingContext(ssl.SSLContext):
-    """A context that stands for the one of the certificate to use now; settings made on it later are not carried over."""
+    """A context that stands for the one of the certificate to use now; settings made on it later are not
+    carried over.
+    """
 
     def __new__(cls, protocol: ssl._SSLMethod, **_kwargs: object) -> Self:
         return super().__new__(cls, protocol)
@@ -282,7 +291,8 @@ def _settle(context: ssl.SSLContext, protocol: ssl._SSLMethod) -> None:
         context.num_tickets = 0
 
 
-# --- one exchange over the manager's socket ---------------------------------------------------------------------------------------
+# --- one exchange over the manager's socket
+# ---------------------------------------------------------------------------------------
 
 
 def call(socket_path: str | Path, method: str, path: str, body: object = None) -> dict[str, Any]:

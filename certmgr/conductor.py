@@ -1,9 +1,11 @@
-"""Does what the agents' lives ask for: one thread that watches the time, a few that talk to the certificate authority.
+"""Does what the agents' lives ask for: one thread that watches the time, a few that talk to the certificate
+authority.
 
 Rules:
 - An answer of the authority becomes an event of `certmgr.lifecycle`; nothing else comes back from here.
 - What can be right later (no answer, busy, a failure over there) is `Unavailable`; what can't is `Refused`.
-- That the manager itself is not accepted any more says nothing about the agent it asks for: `Unavailable` too.
+- That the manager itself is not accepted any more says nothing about the agent it asks for: `Unavailable`
+  too.
 - An unexpected exception is logged by its type and place, counts as `Unavailable`, and so backs off.
 """
 
@@ -62,7 +64,9 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class Authority(Protocol):
-    """The certificate authority (`certmgr.est_client`). Thread-safe; each call ends within its own deadline."""
+    """The certificate authority (`certmgr.est_client`). Thread-safe; each call ends within its own
+    deadline.
+    """
 
     def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued: ...
 
@@ -196,7 +200,8 @@ class Conductor:
             except (Conflict, NotFound):
                 continue
             except Forbidden as exc:
-                # With a field it is about the manager's own certificate. The first end takes the whole lineage.
+                # With a field it is about the manager's own certificate. The first end takes the whole
+                # lineage.
                 if exc.rule != "certificate-revoked" or exc.field is not None:
                     raise
         return Retired()

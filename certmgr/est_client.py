@@ -1,9 +1,11 @@
-"""The certificate authority as a manager sees it: EST for enrolling, our own endpoints for the rest, over TLS.
+"""The certificate authority as a manager sees it: EST for enrolling, our own endpoints for the rest, over
+TLS.
 
 Rules:
-- The server is known by its certificate: signed under the pinned root, sub-system `certificate-authority` of our application.
-  The address in the bootstrap document is only where to find it.
-- Every call is one exchange with a deadline; whether to try again is the caller's affair (`certmgr.lifecycle`).
+- The server is known by its certificate: signed under the pinned root, sub-system `certificate-authority` of
+  our application. The address in the bootstrap document is only where to find it.
+- Every call is one exchange with a deadline; whether to try again is the caller's affair
+  (`certmgr.lifecycle`).
 - What comes back is checked (`certmgr.issued`) before it is returned.
 
 Standard: RFC 7030 sections 4.1.3, 4.2 (base64 of DER, certs-only PKCS#7), RFC 8951.
@@ -70,7 +72,9 @@ class _Feed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ESTClient:
-    """All that is asked of the authority. Thread-safe: connections of the manager itself are kept, others made anew."""
+    """All that is asked of the authority. Thread-safe: connections of the manager itself are kept, others
+    made anew.
+    """
 
     def __init__(
         self,
@@ -95,7 +99,9 @@ class ESTClient:
     # --- enrolling ---
 
     def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued:
-        """Spend an enrollment token (simpleenroll); the same token with the same request may be asked again."""
+        """Spend an enrollment token (simpleenroll); the same token with the same request may be
+        asked again.
+        """
         secret = base64.b64encode(f"{token.id}:{token.reveal()}".encode()).decode()
         with self._connection(None) as client:
             return self._enroll(client, "simpleenroll", csr_der, wanted, {"Authorization": f"Basic {secret}"})
@@ -106,7 +112,9 @@ class ESTClient:
             return self._enroll(client, "simplereenroll", csr_der, wanted, {})
 
     def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
-        """Get an agent's first certificate, as its node's manager; asking again with the same request is safe."""
+        """Get an agent's first certificate, as its node's manager; asking again with the same request is
+        safe.
+        """
         wanted = request.wanted
         body = {
             "agent": wanted.names.agent,

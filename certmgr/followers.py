@@ -1,7 +1,8 @@
 """What the manager listens to at its authority: the feed of revocations, and the ledger's checkpoints.
 
 Rules:
-- Both need a certificate that stands, so they wait until the manager has one; a failure pauses them, nothing more.
+- Both need a certificate that stands, so they wait until the manager has one; a failure pauses them, nothing
+  more.
 - The feed is a long poll, so an agent that an operator revokes is known to be so within a second.
 """
 
@@ -25,7 +26,9 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class Follower:
-    """Calls `turn(identity)` again and again while the manager has a certificate; each returns how long to pause, in seconds."""
+    """Calls `turn(identity)` again and again while the manager has a certificate; each returns how long to
+    pause, in seconds.
+    """
 
     def __init__(self, agents: Agents, name: str, turn: Callable[[bytes], float]) -> None:
         self._agents = agents

@@ -4,8 +4,8 @@ Rules:
 - Only the pinned root is trusted: neither the connection nor the certificate's own word.
 - A certificate that is not exactly what was asked for is refused, whoever signed it.
 
-Not checked: revocation (the feed tells), name constraints beyond our own name (peers do), capabilities beyond the ceiling.
-Standard: RFC 5280 section 6.1, for a chain of at most three.
+Not checked: revocation (the feed tells), name constraints beyond our own name (peers do), capabilities beyond
+the ceiling. Standard: RFC 5280 section 6.1, for a chain of at most three.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _MAX_CHAIN: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What was asked for; `endpoints` None takes what the token fixed, `capabilities` None what the token allows."""
+    """What was asked for; `endpoints` None takes what the token fixed, `capabilities` None what the token
+    allows.
+    """
 
     names: Names
     spki_der: bytes
@@ -65,7 +67,8 @@ class Issued:
 def check_issued(
     certificates: Iterable[x509.Certificate], *, root: x509.Certificate, wanted: Wanted, now: datetime
 ) -> Issued:
-    """Find our certificate among those returned (in any order) and check it; raises InternalFault or Forbidden.
+    """Find our certificate among those returned (in any order) and check it; raises InternalFault or
+    Forbidden.
 
     1. One of them has our key.  2. From it a chain leads to the pinned root, each signature verified.
     3. All of it is valid now.  4. Its names are ours.  5. It asks for no more than we asked.

@@ -2,8 +2,8 @@
 
 Rules:
 - A new P-256 key for every generation; it exists in memory, in a kernel key, and in no file.
-- The request says the names that the certificate will carry (so that a mix-up shows at once) and asks for nothing else;
-  endpoints and capabilities come from the token or the lineage.
+- The request says the names that the certificate will carry (so that a mix-up shows at once) and asks for
+  nothing else; endpoints and capabilities come from the token or the lineage.
 - A request is made once per key and kept beside it: asking again with the same bytes is the same request.
 """
 

@@ -1,13 +1,14 @@
 """What this node remembers of the ledgers: the last checkpoint of each, and both sides of a contradiction.
 
 Rules:
-- A checkpoint counts when the ledger's own key signed it. It may only grow out of the last one: the proof is computed from
-  tiles, which nobody needs to trust (`ostiary.ledger.proof`).
-- On a smaller or inconsistent tree the old checkpoint stays, the new one is kept beside it, and the alarm stays on: agents
-  and renewals go on, people must look.
+- A checkpoint counts when the ledger's own key signed it. It may only grow out of the last one: the proof is
+  computed from tiles, which nobody needs to trust (`ostiary.ledger.proof`).
+- On a smaller or inconsistent tree the old checkpoint stays, the new one is kept beside it, and the alarm
+  stays on: agents and renewals go on, people must look.
 - Not answering is no contradiction.
 
-First form: one ledger's memory is one key in the vault, so it starts from the bootstrap document again after a reboot.
+First form: one ledger's memory is one key in the vault, so it starts from the bootstrap document again after
+a reboot.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _log = logging.getLogger("ostiary.certmgr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The last good checkpoint (signed note, b"" before the first), and the one that contradicts it, if any ever did."""
+    """The last good checkpoint (signed note, b"" before the first), and the one that contradicts it, if any
+    ever did.
+    """
 
     note: bytes
     contradiction: bytes = b""

@@ -1,9 +1,10 @@
 """The life of one agent's certificate: a table of (state, event), and what each step is to be done for.
 
 Rules:
-- Pure: `now` and `jitter` (0 <= jitter < 1) are arguments. What is not in the table is a fault of ours, not a choice.
-- Work towards the authority is started by `Due` only, and `due` is then None until its outcome comes back as an event: one
-  agent never has two requests under way.
+- Pure: `now` and `jitter` (0 <= jitter < 1) are arguments. What is not in the table is a fault of ours, not a
+  choice.
+- Work towards the authority is started by `Due` only, and `due` is then None until its outcome comes back as
+  an event: one agent never has two requests under way.
 - Renewal at two thirds of the lifetime, minus up to 5 % of it; retries back off from 0.5 s to 60 s (5 s while
   pending), at least half of it.
 - While the authority is away an installed certificate keeps working until its notAfter.
@@ -127,7 +128,9 @@ Event: TypeAlias = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """One lineage. `used` and `signed` are (notBefore, notAfter) of the certificate in use and of the next one."""
+    """One lineage. `used` and `signed` are (notBefore, notAfter) of the certificate in use and of the next
+    one.
+    """
 
     state: State
     due: datetime | None
@@ -203,7 +206,9 @@ def born(now: datetime) -> Life:
 
 
 def resumed(life: Life, *, now: datetime, jitter: float) -> Life:
-    """Return a life that was read back after a restart: what was under way is due at once, what was timed is timed anew."""
+    """Return a life that was read back after a restart: what was under way is due at once, what was timed is
+    timed anew.
+    """
     if life.state in DEAD or life.state is State.FINAL:
         return replace(life, due=None)
     when = _When.RENEWAL if life.state is State.ACTIVE else _When.NOW
@@ -213,7 +218,8 @@ def resumed(life: Life, *, now: datetime, jitter: float) -> Life:
 def step(life: Life, event: Event, *, now: datetime, jitter: float) -> tuple[Life, tuple[Action, ...]]:
     """Return the life after an event, and what is to be done; AssertionError for what can't happen.
 
-    After an end, outcomes of work that was under way are dropped, but a certificate that came too late is revoked.
+    After an end, outcomes of work that was under way are dropped, but a certificate that came too late is
+    revoked.
     """
     if life.state in DEAD or (life.state is State.ENDING and isinstance(event, LATE)):
         if isinstance(event, LATE):

@@ -1,10 +1,13 @@
-"""The manager's own endpoint: it answers the authority's dial-back for itself and the node controller, told apart by SNI.
+"""The manager's own endpoint: it answers the authority's dial-back for itself and the node controller, told
+apart by SNI.
 
 Rules:
-- Whoever connects learns which certificate this address has the key of, and nothing more: after the handshake we close.
-- TLS 1.3; a name that is not one of ours gets an alert. Keys reach OpenSSL by a sealed memfd (`ostiary.edge.tls`).
-- The handshake has `HANDSHAKE_S`, the client's word after it as long again; only `MAX_CONNECTIONS` are open at once: others are
-  closed unheard.
+- Whoever connects learns which certificate this address has the key of, and nothing more: after the handshake
+  we close.
+- TLS 1.3; a name that is not one of ours gets an alert. Keys reach OpenSSL by a sealed memfd
+  (`ostiary.edge.tls`).
+- The handshake has `HANDSHAKE_S`, the client's word after it as long again; only `MAX_CONNECTIONS` are open
+  at once: others are closed unheard.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class ProofListener:
-    """Serves on a listening TCP socket until `stop`; `identity_of` gives key and chain (PEM) for a host name, or None."""
+    """Serves on a listening TCP socket until `stop`; `identity_of` gives key and chain (PEM) for a host name,
+    or None.
+    """
 
     def __init__(self, sock: socket.socket, *, identity_of: Callable[[str], bytes | None]) -> None:
         self._sock = sock
@@ -61,7 +66,8 @@ class ProofListener:
         try:
             connection.settimeout(HANDSHAKE_S)
             with self._front.wrap_socket(connection, server_side=True) as wrapped:
-                # The client's verdict on our certificate comes after our last message: wait for it, or for its end.
+                # The client's verdict on our certificate comes after our last message: wait for it, or for
+                # its end.
                 wrapped.recv(1)
         except (OSError, ValueError) as exc:
             _log.info("handshake failed", extra={"reason": getattr(exc, "reason", type(exc).__name__)})

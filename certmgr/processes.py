@@ -34,7 +34,8 @@ class LinuxProcesses:
             groups = (_PROC / str(pid) / "cgroup").read_text("utf-8", "surrogateescape")
         except (OSError, ValueError):
             return None
-        # proc_pid_stat(5): pid (comm) state ppid pgrp session ... starttime is field 22; comm may hold anything.
+        # proc_pid_stat(5): pid (comm) state ppid pgrp session ... starttime is field 22; comm may hold
+        # anything.
         fields = stat.rpartition(b")")[2].split()
         if fields[0] in {b"Z", b"X"}:
             return None
@@ -63,7 +64,9 @@ class LinuxProcesses:
     def children(
         self, keys: frozenset[ProcessKey], *, is_foreign: Callable[[Process], bool]
     ) -> frozenset[ProcessKey]:
-        """Return the living descendants of these processes, as far as they are linked now; not through foreign ones."""
+        """Return the living descendants of these processes, as far as they are linked now; not through
+        foreign ones.
+        """
         found: set[ProcessKey] = set()
         waiting = list(keys)
         while waiting:
@@ -95,7 +98,9 @@ def leader_of_thread(thread_id: int) -> int:
 
 
 def pinned(view: LinuxProcesses, pid: int, pidfd: int | None) -> Process:
-    """Read the process behind a pidfd (closed here), or of a pid where the kernel gives none; Forbidden when it has ended."""
+    """Read the process behind a pidfd (closed here), or of a pid where the kernel gives none; Forbidden when
+    it has ended.
+    """
     try:
         descriptor = pidfd if pidfd is not None else os.pidfd_open(pid)
     except OSError as exc:

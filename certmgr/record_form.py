@@ -99,7 +99,9 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(content: bytes, *, now: datetime, jitter: float) -> Record:
-    """Read a record back; work that was under way is due at once. BadInput for what this release didn't write."""
+    """Read a record back; work that was under way is due at once. BadInput for what this release didn't
+    write.
+    """
     try:
         value = msgspec.msgpack.decode(content, type=_Record)
         if value.version != _VERSION:

@@ -3,12 +3,15 @@
     cgroup    the claimer is in a leaf cgroup (version 2) that neither spawner nor manager are in: everything in it
     process   the process that the spawner named, else the claimer: it, and what descends from it
     lease     whoever claimed asked for one (a command that ends at once): same session, for a while after the last claim;
-              where the session's leader has ended (nohup, cron, a container), what descends from the topmost that is left of it
+              where the session's leader has ended (nohup, cron, a container), what descends from the topmost
+              that is left of it
 
 Rules:
-- Pure decisions over `ProcessView`; a process is its pid and its start time, so that no later one can be taken for it.
+- Pure decisions over `ProcessView`; a process is its pid and its start time, so that no later one can be
+  taken for it.
 - Parents are believed only when the child still has that parent after the parent was read.
-- Where scopes overlap the innermost counts: a child that claimed a certificate of its own is no longer its parent.
+- Where scopes overlap the innermost counts: a child that claimed a certificate of its own is no longer its
+  parent.
 - User and scope are both bound at the first claim; this file decides about scopes only.
 """
 
@@ -55,7 +58,9 @@ class Cgroup:
 
 
 class ProcessView(Protocol):
-    """The processes of this machine; each call reads anew, None for what has gone. Safe to call from any thread."""
+    """The processes of this machine; each call reads anew, None for what has gone. Safe to call from any
+    thread.
+    """
 
     def process(self, pid: int) -> Process | None: ...
 
@@ -72,7 +77,9 @@ class CgroupScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessScope:
-    """A process and its descendants; `members` are those known to live on after it or to be other branches' roots."""
+    """A process and its descendants; `members` are those known to live on after it or to be other branches'
+    roots.
+    """
 
     root: ProcessKey
     members: frozenset[ProcessKey] = frozenset()
@@ -82,7 +89,8 @@ class ProcessScope:
 class LeaseScope:
     """The processes of one session (setsid(2)), until a time that each claim moves.
 
-    While `anchor`, its leader or the topmost of the claimer's ancestors in it, lives, the session's number is no other's.
+    While `anchor`, its leader or the topmost of the claimer's ancestors in it, lives, the session's number is
+    no other's.
     """
 
     anchor: ProcessKey
@@ -164,7 +172,9 @@ def lineage(view: ProcessView, process: Process) -> Iterator[Process]:
 
 
 def distance(view: ProcessView, scope: Scope, line: Sequence[Process]) -> int | None:
-    """Return how far inside a scope a process is (0 is its root), None where it is not in it; `line` is its lineage."""
+    """Return how far inside a scope a process is (0 is its root), None where it is not in it; `line` is its
+    lineage.
+    """
     process = line[0]
     match scope:
         case CgroupScope():
@@ -195,7 +205,9 @@ def _is_same_cgroup(view: ProcessView, scope: CgroupScope) -> bool:
 
 
 def refresh(view: ProcessView, scope: Scope, children: Iterable[ProcessKey]) -> Scope:
-    """Return the scope with what is now known of its descendants (`children` of all its members), the dead left out."""
+    """Return the scope with what is now known of its descendants (`children` of all its members), the dead
+    left out.
+    """
     if not isinstance(scope, ProcessScope):
         return scope
     members = {key for key in (*scope.members, *children) if _lives(view, key)}

@@ -2,7 +2,8 @@
 
 Rules:
 - Not thread-safe by itself: `certmgr.agents` owns it and its lock.
-- What is alive is in the vault as it is here; what has died is dropped there at once and remembered here for a while.
+- What is alive is in the vault as it is here; what has died is dropped there at once and remembered here for
+  a while.
 """
 
 from __future__ import annotations

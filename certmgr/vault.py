@@ -1,13 +1,16 @@
-"""Where the manager's records outlive its process: keys in a keyring of its user, in kernel memory, never on disk.
+"""Where the manager's records outlive its process: keys in a keyring of its user, in kernel memory, never on
+disk.
 
-    user keyring of the manager's user -> keyring `ostiary-certmgr:<manager's uuid>` -> keys `agent:<uuid>`, `ledger:<origin>`
+    user keyring of the manager's user -> keyring `ostiary-certmgr:<manager's uuid>` -> keys `agent:<uuid>`,
+    `ledger:<origin>`
 
 Rules:
-- Open it on the main thread, before others start: the session keyring that gives access belongs to a thread and those
-  it starts.
+- Open it on the main thread, before others start: the session keyring that gives access belongs to a thread
+  and those it starts.
 - A key expires with what it holds, so nothing is left over from a manager that never came back.
 - Whoever runs as the manager's user can read it: the manager wants a user of its own.
-- Without the key retention service, or over its quota, records live in this process only, and `lacks` says so.
+- Without the key retention service, or over its quota, records live in this process only, and `lacks` says
+  so.
 """
 
 from __future__ import annotations

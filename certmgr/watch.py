@@ -1,7 +1,9 @@
-"""Notices the ends of scopes: a process's by its pidfd, at once; a cgroup's and a lease's by looking, four times a second.
+"""Notices the ends of scopes: a process's by its pidfd, at once; a cgroup's and a lease's by looking, four
+times a second.
 
 Rules:
-- Looking also learns the descendants of process scopes, so that children that outlive their parent keep the agent alive.
+- Looking also learns the descendants of process scopes, so that children that outlive their parent keep the
+  agent alive.
 - An agent that nobody claims in time, or whose named process ends before, is ended too.
 
 What it can't see without a cgroup: a daemon that forks twice within one look after its first claim.

@@ -1,4 +1,6 @@
-"""A credentials service's settings: what `credsvc init` wrote and an operator may change. No secret lies here."""
+"""A credentials service's settings: what `credsvc init` wrote and an operator may change. No secret lies
+here.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ SERVICE = "credentials"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store, `ca_address` for the host of `ca_url`."""
+    """config.toml; `kek` as in ostiary.edge.kek, `database_url` empty for the embedded store, `ca_address`
+    for the host of `ca_url`.
+    """
 
     application: Application
     node: NodeName

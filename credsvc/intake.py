@@ -1,13 +1,15 @@
-"""The intake: how a secret travels from an operator's machine to the keyholder without anybody between reading it.
+"""The intake: how a secret travels from an operator's machine to the keyholder without anybody between
+reading it.
 
 Rules:
 - HPKE base mode (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; one envelope per field.
-- `info` binds the envelope to application, credential, module and field: an envelope that is moved to another credential, or to another
-  field of the same one, does not open.
-- The intake's public key is published in a document that the ledger key signs; a client that pins the ledger key needs to trust neither
-  the front nor the disk it came from.
+- `info` binds the envelope to application, credential, module and field: an envelope that is moved to another
+  credential, or to another field of the same one, does not open.
+- The intake's public key is published in a document that the ledger key signs; a client that pins the ledger
+  key needs to trust neither the front nor the disk it came from.
 
-What it does not give: freshness. An envelope may be put again; that makes a new version with the same secret, in the ledger.
+What it does not give: freshness. An envelope may be put again; that makes a new version with the same secret,
+in the ledger.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IntakeDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The published key: X25519, 32 raw bytes, and the ledger key's signature over application and key (JSON: base64)."""
+    """The published key: X25519, 32 raw bytes, and the ledger key's signature over application and key (JSON:
+    base64).
+    """
 
     application: str
     intake_key: bytes
@@ -79,7 +83,8 @@ def publish_intake(application: str, intake_key: X25519PrivateKey, ledger_key: E
 def read_intake(document: bytes, *, application: str, ledger_key: Ed25519PublicKey) -> bytes:
     """Verify the document with the pinned ledger key and return the intake key (32 raw bytes).
 
-    Raises BadInput for what is no such document, Forbidden for one that the ledger key did not sign for this application.
+    Raises BadInput for what is no such document, Forbidden for one that the ledger key did not sign for this
+    application.
     """
     try:
         intake = msgspec.json.decode(document, type=IntakeDocument)

@@ -1,10 +1,12 @@
 """The closed set of acts of a credentials service.
 
 Rules:
-- `Use` names what was decided on: the policy rule and the digests of policy, module and manifest; the holes are in clear in the item and
-  only as a salted digest in the ledger.
-- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never renamed.
-- A secret enters once, in `PutCredential`, encrypted by the client to the intake key (HPKE, RFC 9180); nobody but the keyholder opens it.
+- `Use` names what was decided on: the policy rule and the digests of policy, module and manifest; the holes
+  are in clear in the item and only as a salted digest in the ledger.
+- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never
+  renamed.
+- A secret enters once, in `PutCredential`, encrypted by the client to the intake key (HPKE, RFC 9180); nobody
+  but the keyholder opens it.
 
 Digests are lower-case hex of SHA-256 where they name a document, raw bytes where they are only compared.
 """
@@ -31,7 +33,8 @@ def salted_holes_digest(salt: bytes, holes: Mapping[str, HoleValue]) -> str:
     return hashlib.sha256(salt + canonical(cast("JSON", holes))).hexdigest()
 
 
-# --- asked for by the front ---------------------------------------------------------------------------------------------------
+# --- asked for by the front
+# ---------------------------------------------------------------------------------------------------
 
 
 class Use(Item, frozen=True, kw_only=True):
@@ -67,11 +70,14 @@ class Use(Item, frozen=True, kw_only=True):
         }
 
 
-# --- asked for by an operator -------------------------------------------------------------------------------------------------
+# --- asked for by an operator
+# -------------------------------------------------------------------------------------------------
 
 
 class PutCredential(Item, frozen=True, kw_only=True):
-    """Create a credential or its next version; `sealed_fields` are HPKE envelopes (enc || ciphertext) by field name."""
+    """Create a credential or its next version; `sealed_fields` are HPKE envelopes (enc || ciphertext) by
+    field name.
+    """
 
     operator: Operator
     credential: str
@@ -143,7 +149,9 @@ class ProposeModule(Item, frozen=True, kw_only=True):
 
 
 class ApproveModule(Item, frozen=True, kw_only=True):
-    """Activate a proposed module: an Ed25519 signature by the approver key over (module digest, manifest digest, time)."""
+    """Activate a proposed module: an Ed25519 signature by the approver key over (module digest, manifest
+    digest, time).
+    """
 
     operator: Operator
     module: str
@@ -153,7 +161,9 @@ class ApproveModule(Item, frozen=True, kw_only=True):
     signature: bytes
 
     def facts(self) -> Facts:
-        """The module by its digests, and the signature that anybody can verify with the approver's public key."""
+        """The module by its digests, and the signature that anybody can verify with the approver's public
+        key.
+        """
         return {
             "approved_at": self.approved_at,
             "by": self.operator.facts(),
@@ -189,7 +199,9 @@ INTERNAL: tuple[type[Item], ...] = (Alarm,)
 
 
 def approval_statement(item: ApproveModule) -> bytes:
-    """What the approver key signs: canonical JSON of module name, both digests and the time (epoch seconds)."""
+    """What the approver key signs: canonical JSON of module name, both digests and the time (epoch
+    seconds).
+    """
     statement: Facts = {
         "approved_at": item.approved_at,
         "manifest": item.manifest_digest,

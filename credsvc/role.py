@@ -1,7 +1,9 @@
-"""One process of a credentials service: `python -m credsvc.role ROLE --home DIR`, started by its supervisor (`credsvc.serve`).
+"""One process of a credentials service: `python -m credsvc.role ROLE --home DIR`, started by its supervisor
+(`credsvc.serve`).
 
-Each role imports what it needs and no more; the table names where. What is told beside the home (the roles' users, where the front
-listens, its claim) comes in the environment. The sandbox is not here: its zygote starts without an environment of ours.
+Each role imports what it needs and no more; the table names where. What is told beside the home (the roles'
+users, where the front listens, its claim) comes in the environment. The sandbox is not here: its zygote
+starts without an environment of ours.
 """
 
 from __future__ import annotations

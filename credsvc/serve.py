@@ -25,7 +25,9 @@ STARTED: Final = (
 
 
 def serve(home_path: Path, listen: str, claim_fd: int) -> None:
-    """Be the supervisor of the whole service; `claim_fd` is a sealed memfd with the claim token, for the front."""
+    """Be the supervisor of the whole service; `claim_fd` is a sealed memfd with the claim token, for the
+    front.
+    """
     home = ServiceHome(home_path)
     config = config_file.load(home.config, Config)
     users = choose_users(config.role_uid_base, PROGRAM, home_path)

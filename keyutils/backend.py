@@ -1,12 +1,13 @@
 """A backend for the `keyring` library that keeps passwords in the Linux kernel, in the user's own keyring.
 
 Rules:
-- Never chosen by itself: everything here is gone at the next start of the machine, so the priority is below even
-  keyring's `fail`. Name it: `keyring -b keyutils.backend.KernelKeyring`, or in a configuration.
+- Never chosen by itself: everything here is gone at the next start of the machine, so the priority is below
+  even keyring's `fail`. Name it: `keyring -b keyutils.backend.KernelKeyring`, or in a configuration.
 - `volatile` says so to programs: whoever stores something irreplaceable here first makes a copy elsewhere.
-- Readable by every process of the user, as other keyrings are, also from a session that doesn't link to the user
-  keyring (a systemd service): the key's own mask gives its owner READ, possession is not needed.
-- The description `keyring:LENGTH:SERVICE:USERNAME` is exact for any names; it is no secret (/proc/keys shows it).
+- Readable by every process of the user, as other keyrings are, also from a session that doesn't link to the
+  user keyring (a systemd service): the key's own mask gives its owner READ, possession is not needed.
+- The description `keyring:LENGTH:SERVICE:USERNAME` is exact for any names; it is no secret (/proc/keys shows
+  it).
 - At most 32,766 bytes of UTF-8; an empty password can be stored (a marker stands before each).
 """
 
@@ -74,8 +75,9 @@ class KernelKeyring(KeyringBackend):
 def _store(description: str, payload: bytes) -> None:
     """Make the key, then put it in place whole, over an earlier one.
 
-    Its mask can only be set by its possessor, and a session need not link to the user keyring: so the key is made in
-    a keyring of the session that lives for this moment (a thread or process keyring would redirect request_key).
+    Its mask can only be set by its possessor, and a session need not link to the user keyring: so the key is
+    made in a keyring of the session that lives for this moment (a thread or process keyring would redirect
+    request_key).
     """
     desk = keyring.add_key("keyring", f"keyring-desk:{uuid.uuid4()}", b"", keyring.SESSION_KEYRING)
     try:

@@ -2,10 +2,12 @@
 
 Rules:
 - Join a session before threads start; the key then is this process's and its children's, nobody else's.
-- The claim token goes as callout and only the first time; afterwards b"": the manager knows the requester by then.
+- The claim token goes as callout and only the first time; afterwards b"": the manager knows the requester by
+  then.
 - `prefix` is for a private layout (`keyutils.layout`); agents' keys always begin with PREFIX.
 - A key has a timeout: asking again after it simply starts the next upcall.
-- EKEYREJECTED: a bad or spent token. EKEYREVOKED: the agent is revoked. EAGAIN: no manager answered, try again.
+- EKEYREJECTED: a bad or spent token. EKEYREVOKED: the agent is revoked. EAGAIN: no manager answered, try
+  again.
 """
 
 from __future__ import annotations

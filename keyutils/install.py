@@ -7,16 +7,19 @@
     /run/ostiary-managers/NAME          a passing one (demo, test): socket path, uid, pid, that process's start time
 
 Rules:
-- One conf line and one handler serve all managers of the machine, so a demo never takes a real manager's place:
-  lasting ones are asked first, each answers for its own agents, a dead socket costs nothing.
-- A handler that nobody relies on (what a killed run left) is replaced, whatever its release. One that another live manager
-  relies on stays: a passing install of the same wire version works with it, one of another is refused; a lasting install,
-  an operator's act, replaces it. The last to leave removes everything.
-- Tests have a layout of their own (`keyutils.layout`); what dead owners of such layouts left goes with the next install.
-- Only root installs; everything is root's alone, for the kernel runs it as root. Files appear whole or not at all.
+- One conf line and one handler serve all managers of the machine, so a demo never takes a real manager's
+  place: lasting ones are asked first, each answers for its own agents, a dead socket costs nothing.
+- A handler that nobody relies on (what a killed run left) is replaced, whatever its release. One that another
+  live manager relies on stays: a passing install of the same wire version works with it, one of another is
+  refused; a lasting install, an operator's act, replaces it. The last to leave removes everything.
+- Tests have a layout of their own (`keyutils.layout`); what dead owners of such layouts left goes with the
+  next install.
+- Only root installs; everything is root's alone, for the kernel runs it as root. Files appear whole or not at
+  all.
 - Refusals say exactly what is missing. A conf file or handler that isn't ours is never touched.
 
-The upcall runs in the initial namespaces: inside a container the files must be on the host (`keyutils.selftest` tells).
+The upcall runs in the initial namespaces: inside a container the files must be on the host
+(`keyutils.selftest` tells).
 """
 
 from __future__ import annotations
@@ -88,10 +91,11 @@ def probe(layout: Layout = MACHINE) -> Status:
 
 
 def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout: Layout = MACHINE) -> Status:
-    """Register the manager that user `uid` runs at `socket_path`, and put conf and handler in place if need be.
+    """Register the manager that user `uid` runs at `socket_path`, and put conf and handler in place if need
+    be.
 
-    Raises InstallRefused (nothing changed) where this machine or user lacks something; ValueError for a bad name
-    or path. A passing registration ends by itself with the calling process.
+    Raises InstallRefused (nothing changed) where this machine or user lacks something; ValueError for a bad
+    name or path. A passing registration ends by itself with the calling process.
     """
     registration = _registration(name, socket_path, uid, is_lasting=is_lasting)
     missing = tuple(_missing(layout))
@@ -257,7 +261,9 @@ def _others(layout: Layout, name: str, *, is_lasting: bool) -> list[Path]:
 
 
 def _sweep(layout: Layout) -> None:
-    """Take away what killed demos and tests left: the process that wrote or registered it, or whose layout it was, is gone."""
+    """Take away what killed demos and tests left: the process that wrote or registered it, or whose layout it
+    was, is gone.
+    """
     for directory in (layout.conf.parent, layout.handler.parent, layout.lasting, layout.passing):
         for path in directory.glob(f"{_TEMPORARY}*"):  # files are written under the lock, which we have
             path.unlink()

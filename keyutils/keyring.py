@@ -3,8 +3,8 @@
 Rules:
 - A key is named by its `KeySerial`; payloads are bytes; descriptions are text (UTF-8) without NUL.
 - Every refusal is a `KeyringError` that carries the errno and its name, never a payload.
-- Don't make a process keyring (PROCESS_KEYRING) where keys are requested: new keys would go there, and with one
-  in the way the kernel no longer remembers negative answers.
+- Don't make a process keyring (PROCESS_KEYRING) where keys are requested: new keys would go there, and with
+  one in the way the kernel no longer remembers negative answers.
 - A session keyring belongs to a *thread*: join one before starting threads; children inherit it.
 - `update` clears a key's timeout: set it again.
 - Force a renewal by `invalidate`: a revoked key stays in the way.
@@ -240,7 +240,8 @@ def join_session(name: str | None = None) -> KeySerial:
 def keep_requested_keys_in_session() -> None:
     """Let request_key(2) of this thread put new keys into its session keyring, come what may.
 
-    By itself it takes a thread or process keyring first, where one exists: children would not inherit the key.
+    By itself it takes a thread or process keyring first, where one exists: children would not inherit the
+    key.
     """
     _do("set_reqkey_keyring", syscalls.KEYCTL_SET_REQKEY_KEYRING, 3)  # KEY_REQKEY_DEFL_SESSION_KEYRING
 
@@ -251,7 +252,9 @@ def session_to_parent() -> None:
 
 
 def get_persistent(uid: int, keyring: KeySerial) -> KeySerial:
-    """Link a user's persistent keyring (uid -1: one's own) to a keyring; it ends 3 days after its last use."""
+    """Link a user's persistent keyring (uid -1: one's own) to a keyring; it ends 3 days after its
+    last use.
+    """
     return KeySerial(_do("get_persistent", syscalls.KEYCTL_GET_PERSISTENT, uid, keyring))
 
 

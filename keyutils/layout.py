@@ -4,10 +4,13 @@
     private     create user ostiary-PID-START:* * /usr/libexec/ostiary-PID-START/request-key %k
 
 Rules:
-- A private layout has its own description prefix, conf, handler and managers: nothing another checkout, release or crashed
-  run has on this machine touches it, nor the other way about. Tests and the self-test use one; agents never do.
-- Its name tells its owner (pid and start time), so what a killed owner left is known as waste and swept by the next install.
-- Where two conf lines match, request-key takes the one with the shortest wildcard; no prefix here begins another (the colon).
+- A private layout has its own description prefix, conf, handler and managers: nothing another checkout,
+  release or crashed run has on this machine touches it, nor the other way about. Tests and the self-test use
+  one; agents never do.
+- Its name tells its owner (pid and start time), so what a killed owner left is known as waste and swept by
+  the next install.
+- Where two conf lines match, request-key takes the one with the shortest wildcard; no prefix here begins
+  another (the colon).
 """
 
 from __future__ import annotations
@@ -45,12 +48,16 @@ MACHINE: Final = Layout()
 
 
 def private_layout(root: Layout = MACHINE) -> Layout:
-    """Return the layout that is this process's alone, for `install` and the `prefix` of `client`; makes nothing yet."""
+    """Return the layout that is this process's alone, for `install` and the `prefix` of `client`; makes
+    nothing yet.
+    """
     return _private(root, str(os.getpid()), start_time(os.getpid()) or "0")
 
 
 def waste(root: Layout = MACHINE) -> list[Layout]:
-    """Return the private layouts beside `root` whose owners have ended, by what is left of any of their parts."""
+    """Return the private layouts beside `root` whose owners have ended, by what is left of any of their
+    parts.
+    """
     found = set()
     for parent in (root.conf.parent, root.handler.parents[1], root.passing.parent):
         with contextlib.suppress(OSError):

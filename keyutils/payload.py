@@ -40,7 +40,9 @@ class PayloadError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """An agent's key and certificates; times are integer seconds since the epoch, PEM blocks end in a newline."""
+    """An agent's key and certificates; times are integer seconds since the epoch, PEM blocks end in a
+    newline.
+    """
 
     agent: str
     generation: int

@@ -1,17 +1,21 @@
 """The program behind the kernel's upcall: ask a certificate manager for an agent's key and instantiate it.
 
-request_key(2) misses -> kernel runs /sbin/request-key -> conf line `create user ostiary:* * HANDLER %k` -> here.
-This file is installed as a copy (`keyutils.install`) that stands alone, beside a program of four lines that
-imports it: importing keeps the compiled form, 1.7 ms less than compiling each time. Rules:
+request_key(2) misses -> kernel runs /sbin/request-key -> conf line `create user ostiary:* * HANDLER %k` ->
+here. This file is installed as a copy (`keyutils.install`) that stands alone, beside a program of four lines
+that imports it: importing keeps the compiled form, 1.7 ms less than compiling each time. Rules:
 - Only modules that load in a millisecond: every cold request of an agent waits for this interpreter.
-- Bounded: 3 s for all managers together, and a timer that ends us at 4 s: the requester can't be killed meanwhile.
+- Bounded: 3 s for all managers together, and a timer that ends us at 4 s: the requester can't be killed
+  meanwhile.
 - The claim token (callout) and the key never stand in argv, environ, a log or a file.
-- The requester can't die or be replaced while we run, so its pid is proof as long as the manager is answering.
-- Order of keyctl(2): CHOWN to root (whose quota is charged), SETPERM, SET_TIMEOUT, INSTANTIATE (ends our authority).
+- The requester can't die or be replaced while we run, so its pid is proof as long as the manager is
+  answering.
+- Order of keyctl(2): CHOWN to root (whose quota is charged), SETPERM, SET_TIMEOUT, INSTANTIATE (ends our
+  authority).
 - A refusal is a negative key with a precise errno for seconds; anything unforeseen is EAGAIN for 1 s.
 
-Which manager: the files in `MANAGER_DIRECTORIES`, in order, so that installed ones come before those of demos and
-tests; line 1 is a socket path, line 2 the uid that must be listening there. Each is asked until one knows the agent.
+Which manager: the files in `MANAGER_DIRECTORIES`, in order, so that installed ones come before those of demos
+and tests; line 1 is a socket path, line 2 the uid that must be listening there. Each is asked until one knows
+the agent.
 """
 
 import _ctypes
@@ -80,7 +84,9 @@ class _Function(_ctypes.CFuncPtr):
 
 
 def main(argv: list, prefix: bytes = PREFIX, directories: tuple = MANAGER_DIRECTORIES) -> None:  # type: ignore[type-arg]
-    """Serve one upcall and end the process: argv[1] is the serial of the key to make, `prefix` what its name begins with."""
+    """Serve one upcall and end the process: argv[1] is the serial of the key to make, `prefix` what its name
+    begins with.
+    """
     _signal.setitimer(_signal.ITIMER_REAL, KILL_S)
     c_function("prctl")(_Long(PR_SET_DUMPABLE), _Long(0))
     key = int(argv[1])
@@ -128,7 +134,9 @@ def instantiate(key: int, payload: bytes, timeout_s: int) -> None:
 
 
 def read_text(operation: int, serial: int) -> bytes:
-    """Return what DESCRIBE or READ give, framed by the length that the kernel returns: it may hold anything."""
+    """Return what DESCRIBE or READ give, framed by the length that the kernel returns: it may hold
+    anything.
+    """
     buffer = (_Char * MAX_TEXT_BYTES)()
     length = keyctl(operation, serial, buffer, MAX_TEXT_BYTES)
     if length > MAX_TEXT_BYTES:
@@ -161,8 +169,8 @@ def read_listing() -> bytes:
 def requester_pid(listing: bytes, authority: int, key: int) -> int:
     """Find the thread that asked, in the line of /proc/keys that the authorisation key has.
 
-    A description of any key may hold a newline and so forge a line; the true one is always there too. Two that
-    match are therefore an attack, and nobody is believed.
+    A description of any key may hold a newline and so forge a line; the true one is always there too. Two
+    that match are therefore an attack, and nobody is believed.
     """
     found = []
     for line in listing.split(b"\n"):
@@ -219,7 +227,9 @@ def load_managers(directories: tuple[str, ...]) -> list[tuple[str, int]]:
 
 
 def ask_managers(request: bytes, managers: list[tuple[str, int]]) -> tuple[bytes, int]:
-    """Ask each manager that listens until one knows the agent; those that still listen share the time left."""
+    """Ask each manager that listens until one knows the agent; those that still listen share the
+    time left.
+    """
     deadline = time.monotonic() + BUDGET_S
     connections = [connect(path, uid) for path, uid in managers]
     live = [connection for connection in connections if connection]

@@ -1,9 +1,12 @@
-"""Try the whole upcall once: does a request made here reach a manager that listens here, and come back as a key?
+"""Try the whole upcall once: does a request made here reach a manager that listens here, and come back as a
+key?
 
 Rules:
-- Everything is passing: a layout and a registration of this process, a session keyring of a thread that ends with the test.
-  So it neither disturbs the machine's handler nor is disturbed by it; `keyutils.install.probe` tells about that one.
-- What files and rights can't tell shows here: a container whose upcalls run on the host, a seccomp filter, SELinux.
+- Everything is passing: a layout and a registration of this process, a session keyring of a thread that ends
+  with the test. So it neither disturbs the machine's handler nor is disturbed by it; `keyutils.install.probe`
+  tells about that one.
+- What files and rights can't tell shows here: a container whose upcalls run on the host, a seccomp filter,
+  SELinux.
 """
 
 from __future__ import annotations

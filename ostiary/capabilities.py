@@ -1,12 +1,15 @@
 """Capabilities: what an agent may request, written into its certificate and only ever shrinking.
 
 Rules:
-- A capability is `<verb>:<object>`, lower-case words; there are no wildcards; unknown ones are carried and grant nothing.
-- An agent gets requested & grant(its sub-system) & its ceiling; ceiling(child) = ceiling(parent) & what the spawner asked.
+- A capability is `<verb>:<object>`, lower-case words; there are no wildcards; unknown ones are carried and
+  grant nothing.
+- An agent gets requested & grant(its sub-system) & its ceiling; ceiling(child) = ceiling(parent) & what the
+  spawner asked.
 - In the certificate: `Capabilities ::= SEQUENCE OF UTF8String`, DER, sorted, without doubles, non-critical.
 
-The OID is a UUID of ours under Microsoft's arc for them, because the arc 2.25.<uuid> makes a certificate unreadable in
-Go and GnuTLS (docs/adr/0006-capabilities-oid.md). Who may do what with a capability is policy, not decided here.
+The OID is a UUID of ours under Microsoft's arc for them, because the arc 2.25.<uuid> makes a certificate
+unreadable in Go and GnuTLS (docs/adr/0006-capabilities-oid.md). Who may do what with a capability is policy,
+not decided here.
 """
 
 from __future__ import annotations
@@ -62,7 +65,9 @@ def encode_extension(capabilities: Capabilities) -> der.DER:
 
 
 def decode_extension(value: bytes) -> Capabilities:
-    """Decode what `encode_extension` writes; BadInput for any other bytes, also for other encodings of the same set."""
+    """Decode what `encode_extension` writes; BadInput for any other bytes, also for other encodings of the
+    same set.
+    """
     texts: list[str] = []
     for tag, item in der.items(der.expect(value, der.SEQUENCE, what="capabilities")):
         if tag != der.UTF8_STRING:
@@ -106,7 +111,8 @@ def child_ceiling(*, parent_ceiling: Capabilities, asked: Capabilities) -> Capab
 def reach_within(
     grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem, ceiling: Capabilities
 ) -> dict[SubSystem, Capabilities]:
-    """Return each sub-system that a chain from `subsystem` under `ceiling` can start, with the most it may hold there.
+    """Return each sub-system that a chain from `subsystem` under `ceiling` can start, with the most it may
+    hold there.
 
     The start itself is a member. A sub-system without a grant may be started and holds nothing.
     """
@@ -122,5 +128,7 @@ def reach_within(
 
 
 def reach(grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem) -> dict[SubSystem, Capabilities]:
-    """Return `reach_within` for an agent without ancestors, whose ceiling is all that policy grants to anyone."""
+    """Return `reach_within` for an agent without ancestors, whose ceiling is all that policy grants to
+    anyone.
+    """
     return reach_within(grants, subsystem, NO_CAPABILITIES.union(*grants.values()))

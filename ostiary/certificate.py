@@ -2,9 +2,11 @@
 
 Rules:
 - What is recorded and signed is the TBSCertificate; a certificate is `assemble(tbs, algorithm, signature)`.
-- `parse_tbs` lets pyca/cryptography read a TBSCertificate by dressing it with a dummy signature (about 10 us).
+- `parse_tbs` lets pyca/cryptography read a TBSCertificate by dressing it with a dummy signature (about 10
+  us).
 - A serial number is printed one way everywhere: lower-case hex, whole octets.
-- Keys that may stand in a certificate of ours: P-256, P-384, Ed25519, RSA of 2048 to 4096 bits with exponent 65537.
+- Keys that may stand in a certificate of ours: P-256, P-384, Ed25519, RSA of 2048 to 4096 bits with exponent
+  65537.
 
 Standard: RFC 5280 section 4.1, RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 4055 (RSA).
 """
@@ -86,7 +88,9 @@ def signature_algorithm(public_key: PublicKey) -> der.DER:
 
 
 def accept_public_key(public_key: object) -> PublicKey:
-    """Return the key typed if it may stand in a certificate of ours; BadInput names `public_key` and what was wanted."""
+    """Return the key typed if it may stand in a certificate of ours; BadInput names `public_key` and what was
+    wanted.
+    """
     match public_key:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()) | ed25519.Ed25519PublicKey():
             return public_key

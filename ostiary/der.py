@@ -1,8 +1,10 @@
-"""DER, as little of it as certificates need: an encoder of types, and a strict reader of tag, length and value.
+"""DER, as little of it as certificates need: an encoder of types, and a strict reader of tag, length and
+value.
 
 Rules:
 - Encoders return complete TLVs; every argument that is a TLV already is passed through as it is.
-- The reader takes one-byte tags and definite, minimal lengths only, and never looks past its end (X.690 section 10.1).
+- The reader takes one-byte tags and definite, minimal lengths only, and never looks past its end (X.690
+  section 10.1).
 - It leaves the meaning to its callers: contents of primitive types are not checked here.
 
 Standard: ITU-T X.690 (DER), RFC 5280 section 4.1.2.5 for times.
@@ -165,7 +167,9 @@ def read(data: bytes, offset: int = 0) -> tuple[int, int, int]:
 
 
 def expect(data: bytes, tag: int, *, what: str) -> bytes:
-    """Return the content of the one TLV that `data` must be, with nothing behind it; BadInput names `what`."""
+    """Return the content of the one TLV that `data` must be, with nothing behind it; BadInput names
+    `what`.
+    """
     found, start, end = read(data)
     if found != tag or end != len(data):
         raise BadInput(f"der: {what} is not one value of tag 0x{tag:02x}", field=what)

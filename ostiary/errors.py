@@ -1,9 +1,11 @@
 """Errors that cross a border of a package, split by who must act.
 
 Rules:
-- A message is lower case, says what failed, with which value (quoted), and what was wanted; never a secret, never payload bytes.
+- A message is lower case, says what failed, with which value (quoted), and what was wanted; never a secret,
+  never payload bytes.
 - `field` names the input at fault, in the caller's own words (a JSON member, an option, a certificate field).
-- Inside, errors carry a kind; only `ostiary.front.http` maps a kind to an HTTP status and a problem type (RFC 9457).
+- Inside, errors carry a kind; only `ostiary.front.http` maps a kind to an HTTP status and a problem type (RFC
+  9457).
 - A refusal by policy is a value (`Denial`) until the edge turns it into `Forbidden`.
 """
 

@@ -8,10 +8,12 @@
     capabilities  our own extension (ostiary/capabilities.py)
 
 Rules:
-- Each identity has exactly one encoding, each field one place; a certificate that says it any other way is refused.
+- Each identity has exactly one encoding, each field one place; a certificate that says it any other way is
+  refused.
 - A value in hand is valid: construction checks every part.
 
-What is not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node domain.
+What is not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node
+domain.
 """
 
 from __future__ import annotations
@@ -125,7 +127,9 @@ def _bad_endpoint(url: str) -> BadInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who an agent is and what it may ask for; `node_name_in_san` is set for our services' own certificates."""
+    """Who an agent is and what it may ask for; `node_name_in_san` is set for our services' own
+    certificates.
+    """
 
     application: Application
     subsystem: SubSystem
@@ -159,7 +163,9 @@ class Identity:
 
 @lru_cache(maxsize=16)
 def application_rdns(application: Application) -> bytes:
-    """Return the DC RDNs of an application, most significant label first, as concatenated DER (no SEQUENCE around)."""
+    """Return the DC RDNs of an application, most significant label first, as concatenated DER (no SEQUENCE
+    around).
+    """
     return b"".join(_rdn(_DC, der.ia5_string(label)) for label in reversed(application.split(".")))
 
 
@@ -192,7 +198,8 @@ def identity_of(certificate: x509.Certificate) -> Identity:
     1. Subject: DC.. O OU UID, one attribute per RDN, nothing else.
     2. subjectAltName: URIs, DNS `<agent>.<node>`, perhaps DNS `<node>`; nothing else.
     3. Capabilities, absent when there are none (a pending certificate carries no capability).
-    4. Written again, Subject and subjectAltName must be the same bytes: one order, one string type, no doubles.
+    4. Written again, Subject and subjectAltName must be the same bytes: one order, one string type, no
+       doubles.
     """
     subject, extensions = _parts(certificate)
     application, subsystem, node, agent = _subject(subject)

@@ -2,9 +2,10 @@
 
 Rules:
 - All are lower-case ASCII; what is written is what is compared, nothing is folded, trimmed or decoded.
-- DNS names are LDH A-labels (RFC 5890 section 2.3.1) with at least one dot, no trailing dot, and are no IPv4 address.
-- Applications, nodes and sub-systems have at most 64 characters: the upper bound of O and OU (RFC 5280 appendix A.1),
-  which verifiers do not enforce, so we must.
+- DNS names are LDH A-labels (RFC 5890 section 2.3.1) with at least one dot, no trailing dot, and are no IPv4
+  address.
+- Applications, nodes and sub-systems have at most 64 characters: the upper bound of O and OU (RFC 5280
+  appendix A.1), which verifiers do not enforce, so we must.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def parse_application(text: str) -> Application:
 
 
 def parse_node(text: str) -> NodeName:
-    """Parse a node's fully qualified name; BadInput names `node`. Whether it lies in a node domain is not checked."""
+    """Parse a node's fully qualified name; BadInput names `node`. Whether it lies in a node domain is not
+    checked.
+    """
     return NodeName(_dns_name(text, field="node"))
 
 

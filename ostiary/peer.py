@@ -2,9 +2,11 @@
 
 Rules:
 - A certificate whose names do not map (`ostiary.identity`) is nobody's: its `identity` is None.
-- A connection outlives what the handshake saw: whoever lets a request in looks at validity and standing again.
+- A connection outlives what the handshake saw: whoever lets a request in looks at validity and standing
+  again.
 
-What a peer's standing is (revoked, superseded, pending), each service knows in its own way: ca/front/peer.py, credsvc/front/peers.py.
+What a peer's standing is (revoked, superseded, pending), each service knows in its own way: ca/front/peer.py,
+credsvc/front/peers.py.
 """
 
 from __future__ import annotations

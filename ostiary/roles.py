@@ -2,9 +2,10 @@
 
 Rules:
 - Every role is a process of its own and, where root started the service, a user of its own.
-- The keyholder and the sandbox's zygote start as the supervisor's user and give up root themselves: one reads the key-encryption key
-  first, the other makes namespaces.
-- The supervisor holds no secret; this module is imported by it and by the commands that prepare a home, by no role.
+- The keyholder and the sandbox's zygote start as the supervisor's user and give up root themselves: one reads
+  the key-encryption key first, the other makes namespaces.
+- The supervisor holds no secret; this module is imported by it and by the commands that prepare a home, by no
+  role.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def supervise(
     own_argv: Mapping[RoleName, Sequence[str]],
     inherited: Mapping[RoleName, tuple[int, ...]],
 ) -> None:
-    """Start `python -m PROGRAM ROLE --home DIR` for each role (or its own argv), in order, and keep them running.
+    """Start `python -m PROGRAM ROLE --home DIR` for each role (or its own argv), in order, and keep them
+    running.
 
     `inherited` are descriptors that a role keeps over its exec, again at each restart.
     """
@@ -55,14 +57,17 @@ def supervise(
 
 
 def _user(users: RoleUsers, role: RoleName) -> User | None:
-    # The keyholder and the sandbox's zygote give up root themselves: one reads a key first, the other makes namespaces.
+    # The keyholder and the sandbox's zygote give up root themselves: one reads a key first, the other makes
+    # namespaces.
     if not users.separated or role in {RoleName.KEYHOLDER, RoleName.SANDBOX}:
         return None
     return User(uid=users.uid(role), gid=users.gid(role), groups=(users.readers_gid(),))
 
 
 def choose_users(base: int, program: str, home: Path) -> RoleUsers:
-    """A user for each role where this process is root and those users can enter the home and run this Python; else one for all."""
+    """A user for each role where this process is root and those users can enter the home and run this Python;
+    else one for all.
+    """
     if os.getuid() != 0:
         return RoleUsers(base=None)
     users = RoleUsers(base=base)

@@ -5,7 +5,8 @@ Rules:
 - Equality takes constant time in the content (not in the length).
 - `reveal()` is the only way to the bytes, so that every use can be found with grep.
 
-What it does not do: wipe memory. CPython keeps copies that nobody can reach; docs/security.md says what that means.
+What it does not do: wipe memory. CPython keeps copies that nobody can reach; docs/security.md says what that
+means.
 """
 
 from __future__ import annotations

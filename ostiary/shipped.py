@@ -1,9 +1,12 @@
-"""Where the data is that comes with Ostiary: credential modules, deployment files, programs that show how to be a client.
+"""Where the data is that comes with Ostiary: credential modules, deployment files, programs that show how to
+be a client.
 
 Rules:
-- In a checkout they stand beside the packages (`modules/`, `deploy/`, `clients/`); in a wheel inside this one (`_shipped/`, see setup.py).
+- In a checkout they stand beside the packages (`modules/`, `deploy/`, `clients/`); in a wheel inside this one
+  (`_shipped/`, see setup.py).
 - This is the only place that knows; nobody else builds a path from `__file__` to find them.
-- What is here is only *proposed*: a credential module is used after its approval, wherever its files come from.
+- What is here is only *proposed*: a credential module is used after its approval, wherever its files come
+  from.
 - pip may add `__pycache__` to the installed folders: read files by name, never everything that is there.
 """
 

@@ -1,6 +1,7 @@
 """The sub-systems that this product itself consists of, by the names they have in certificates.
 
-A service is reached by its node's name as well as by its agent's, so its certificate carries both (`Identity.node_name_in_san`).
+A service is reached by its node's name as well as by its agent's, so its certificate carries both
+(`Identity.node_name_in_san`).
 """
 
 from __future__ import annotations

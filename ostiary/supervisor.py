@@ -1,11 +1,12 @@
-"""Starts the roles of one service in a fixed order, restarts the dead, stops them in reverse; holds no secret.
+"""Starts the roles of one service in a fixed order, restarts the dead, stops them in reverse; holds no
+secret.
 
 Rules:
 - A role starts when the one before it is ready (one byte "R" on the pipe in `OSTIARY_READY_FD`).
-- A role that ends is started again after 0.05 s, doubled up to 2 s each time it does not live `STEADY_S`; the others
-  run on: they see an EOF, say busy, and connect again.
-- A role that is not ready in time is named: at start that is the end (`Misconfigured`), later it is killed and
-  counts as ended.
+- A role that ends is started again after 0.05 s, doubled up to 2 s each time it does not live `STEADY_S`; the
+  others run on: they see an EOF, say busy, and connect again.
+- A role that is not ready in time is named: at start that is the end (`Misconfigured`), later it is killed
+  and counts as ended.
 - Roles die with the supervisor (PR_SET_PDEATHSIG), so that a new one never meets the old one's.
 - SIGTERM or SIGINT: SIGTERM to the roles, last started first, each given `stop_s` before SIGKILL.
 - `run/roles.json` always tells name, pid, restarts and state.
@@ -91,7 +92,9 @@ class Supervisor:
         self._stop = StopSignal()
 
     def run(self) -> None:
-        """Start all, keep them running, return after a signal stopped them; `Misconfigured` names who never got ready."""
+        """Start all, keep them running, return after a signal stopped them; `Misconfigured` names who never
+        got ready.
+        """
         try:
             for running in self._running:
                 if not self._start_first(running):
@@ -103,7 +106,9 @@ class Supervisor:
             self._stop_all()
 
     def _start_first(self, running: _Running) -> bool:
-        """Wait for a role's first readiness while the earlier ones are kept running; False when told to stop."""
+        """Wait for a role's first readiness while the earlier ones are kept running; False when
+        told to stop.
+        """
         running.start()
         self._write_status()
         # Said once is enough: a role that ends right after it was ready is restarted as any other.
@@ -324,6 +329,8 @@ def _spawn(role: Role, ready_fd: int) -> subprocess.Popen[bytes]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The supervisor's environment and what is said to the role; sys.path goes along for a checkout not installed."""
+    """The supervisor's environment and what is said to the role; sys.path goes along for a checkout not
+    installed.
+    """
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {**os.environ, "PYTHONPATH": path, **extra}

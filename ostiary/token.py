@@ -65,7 +65,9 @@ def mint(random_bytes: bytes) -> Token:
 
 
 def parse_token(text: str) -> Token:
-    """Parse a token's text; BadInput names `token` and repeats nothing of it. Whether it is known is not checked."""
+    """Parse a token's text; BadInput names `token` and repeats nothing of it. Whether it is known is not
+    checked.
+    """
     match = _TOKEN.fullmatch(text)
     if match is None:
         raise BadInput("token: not of the form ost_<id>_<secret><checksum>", field="token")
@@ -79,7 +81,9 @@ def parse_token(text: str) -> Token:
 
 
 def parse_token_id(text: str) -> TokenID:
-    """Parse a token's id (16 characters); BadInput names `token_id` and repeats nothing: it may be a whole token."""
+    """Parse a token's id (16 characters); BadInput names `token_id` and repeats nothing: it may be a whole
+    token.
+    """
     if not _ID.fullmatch(text):
         raise BadInput("token_id: not 16 characters of a-z and 2-7", field="token_id")
     return TokenID(text)

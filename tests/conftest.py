@@ -10,13 +10,16 @@ from hypothesis import settings
 
 from tests.support.need import NEEDS
 
-# Time per example says something about the machine's load, not about the code; speed is tested and measured elsewhere.
+# Time per example says something about the machine's load, not about the code; speed is tested and measured
+# elsewhere.
 settings.register_profile("ostiary", deadline=None)
 settings.load_profile("ostiary")
 
 
 def _missing_tool(report: pytest.TestReport | pytest.CollectReport) -> str | None:
-    """The reason of a skip for want of a tool, or None; `longrepr` of a skip is (path, line, "Skipped: reason")."""
+    """The reason of a skip for want of a tool, or None; `longrepr` of a skip is (path, line, "Skipped:
+    reason").
+    """
     if not report.skipped or not isinstance(report.longrepr, tuple):
         return None
     reason = report.longrepr[2].removeprefix("Skipped: ")

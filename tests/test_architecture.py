@@ -1,7 +1,7 @@
 """The directions of imports (docs/adr/0001), read from the sources themselves, and the shape of files.
 
-services (ca, certmgr, credsvc) -> ostiary -> keyutils; a service never imports another; the pure packages know no clock, no
-randomness and no operating system; credential modules are data and never imported.
+services (ca, certmgr, credsvc) -> ostiary -> keyutils; a service never imports another; the pure packages
+know no clock, no randomness and no operating system; credential modules are data and never imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ PURE = tuple(
 )
 WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", "select", "selectors"}
 WORLD_OF_OURS = ("ostiary.edge", "ostiary.recorder", "ostiary.keyholder", "ostiary.supervisor", "ostiary.cli")
-# `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait for it.
+# `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait
+# for it.
 CLOCK = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep", "now", "utcnow", "today"}
 # Each of these libraries is known to one file.
 ADAPTERS = {
@@ -59,7 +60,9 @@ def imports_of(source: str, module: str, *, is_package: bool = False) -> Iterato
 
 
 def clock_readings(source: str) -> Iterator[str]:
-    """Calls that ask the clock: time.time(), datetime.now(UTC), time.gmtime() without a moment, and imports of such names."""
+    """Calls that ask the clock: time.time(), datetime.now(UTC), time.gmtime() without a moment, and imports
+    of such names.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "time":
             yield from (alias.name for alias in node.names if alias.name in CLOCK)

@@ -1,6 +1,8 @@
-"""The trusted base: what a keyholder's process loads, counted in first-party statements and printed by module.
+"""The trusted base: what a keyholder's process loads, counted in first-party statements and printed by
+module.
 
-The numbers are upper bounds that only ever fall; docs/architecture.md says the counted ones. Comments and docstrings do not count.
+The numbers are upper bounds that only ever fall; docs/architecture.md says the counted ones. Comments and
+docstrings do not count.
 """
 
 from __future__ import annotations

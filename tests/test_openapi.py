@@ -1,4 +1,6 @@
-"""docs/openapi.yaml is valid and says what the code says: every route and method, every member of every body, every limit."""
+"""docs/openapi.yaml is valid and says what the code says: every route and method, every member of every body,
+every limit.
+"""
 
 from __future__ import annotations
 

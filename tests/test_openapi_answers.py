@@ -1,4 +1,6 @@
-"""What the applications really answer is what docs/openapi.yaml promises: status, content type, and each JSON body by its schema."""
+"""What the applications really answer is what docs/openapi.yaml promises: status, content type, and each JSON
+body by its schema.
+"""
 
 from __future__ import annotations
 

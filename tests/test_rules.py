@@ -1,4 +1,6 @@
-"""docs/rules.md explains each rule that the code can name, and no other; the rules are read from the sources."""
+"""docs/rules.md explains each rule that the code can name, and no other; the rules are read from
+the sources.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def rules_of(*paths: str) -> set[str]:
 
 
 def counted_in(source: str) -> set[str]:
-    """The reasons under which strangers are counted: `refuse_stranger(source, reason)`, `_refusals.add(source, reason)`."""
+    """The reasons under which strangers are counted: `refuse_stranger(source, reason)`,
+    `_refusals.add(source, reason)`.
+    """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(

@@ -1,4 +1,6 @@
-"""A skip for want of a tool is a skip on a developer's machine and a failure in CI; a skip for the kernel's sake stays one."""
+"""A skip for want of a tool is a skip on a developer's machine and a failure in CI; a skip for the kernel's
+sake stays one.
+"""
 
 from __future__ import annotations
 

@@ -165,7 +165,9 @@ def _in_status(query: Select[Any], status: str, now_s: int) -> Select[Any]:
 
 
 def parse_fingerprint(text: str) -> bytes:
-    """A SHA-256 in hex, as `openssl x509 -fingerprint -sha256` prints it or without colons; BadInput names `fingerprint`."""
+    """A SHA-256 in hex, as `openssl x509 -fingerprint -sha256` prints it or without colons; BadInput names
+    `fingerprint`.
+    """
     digits = text.rpartition("=")[2].replace(":", "").strip().lower()
     try:
         raw = bytes.fromhex(digits)

@@ -2,7 +2,8 @@
 
 Rules:
 - A token's text leaves once, in the answer to the verb that made it; what is recorded is its digest.
-- A bootstrap document is two bootstrap tokens and what is public: it need not be confidential (DESIGN section 5).
+- A bootstrap document is two bootstrap tokens and what is public: it need not be confidential (DESIGN section
+  5).
 """
 
 from __future__ import annotations
@@ -188,7 +189,9 @@ class _TokenVerbs:
         }
 
     def _bootstrapped(self, subsystem: SubSystem, node: NodeName, address: str, asked: _Bootstrap) -> Bought:
-        """All that policy grants the sub-system; the manager alone listens, for itself and for the node controller."""
+        """All that policy grants the sub-system; the manager alone listens, for itself and for the node
+        controller.
+        """
         agent = AgentID(str(uuid.uuid4()))
         port = split_dial_back(address)[1] if address else self._config.manager_port
         listens = subsystem == CERTIFICATE_MANAGER
@@ -216,9 +219,11 @@ class _TokenVerbs:
 
 
 def place_endpoints(urls: list[str], node: NodeName, agent: str) -> tuple[AgentID, tuple[str, ...]]:
-    """An agent and its endpoints: the host of an endpoint is `<agent>.<node>`, so an operator may write the node alone.
+    """An agent and its endpoints: the host of an endpoint is `<agent>.<node>`, so an operator may write the
+    node alone.
 
-    BadInput names `endpoints` or `agent`. Without `agent`, a UUID in an endpoint is taken, or a new one is made.
+    BadInput names `endpoints` or `agent`. Without `agent`, a UUID in an endpoint is taken, or a new one is
+    made.
     """
     named = [url.split("://", 1)[-1].partition(f".{node}:")[0] for url in urls if f".{node}:" in url]
     chosen = parse_agent_id(agent or (named[0] if named else str(uuid.uuid4())))

@@ -1,7 +1,7 @@
 """The operators' verbs of a CA, all of them: tokens, certificates, the ledger, and how the CA stands.
 
-What changes something is a work item on the recorder's admin channel, with the operator's name in it; what only reads comes from the
-store, by index, a page at a time.
+What changes something is a work item on the recorder's admin channel, with the operator's name in it; what
+only reads comes from the store, by index, a page at a time.
 """
 
 from __future__ import annotations

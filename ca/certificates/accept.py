@@ -1,11 +1,14 @@
 """From the bytes of a certification request to a key that may be certified: CSRBytes -> AcceptedCSR.
 
 Rules:
-- A request proves possession of a key, and that is all that is taken from it: names come from the token or the lineage.
-- Names it does carry must not contradict the identity it is used for; challengePassword and other attributes are ignored.
+- A request proves possession of a key, and that is all that is taken from it: names come from the token or
+  the lineage.
+- Names it does carry must not contradict the identity it is used for; challengePassword and other attributes
+  are ignored.
 - Weak or unusual keys and signatures are refused, naming what was wanted.
 
-Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 8551 for its media type.
+Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 8551 for its media
+type.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, type(None))  # No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedCSR:
-    """A request whose signature and key were checked; `spki_der` is the key as it will stand in the certificate."""
+    """A request whose signature and key were checked; `spki_der` is the key as it will stand in the
+    certificate.
+    """
 
     csr_der: bytes
     request: x509.CertificateSigningRequest
@@ -50,7 +55,8 @@ class AcceptedCSR:
 def accept(body: CSRBytes) -> AcceptedCSR:
     """Check a request: DER, or base64 of it as EST sends. BadInput names `csr` or `public_key`.
 
-    1. Size and wrapping.  2. PKCS#10 that parses.  3. A key of ours.  4. A signature with that key and a sound hash.
+    1. Size and wrapping.  2. PKCS#10 that parses.  3. A key of ours.  4. A signature with that key and a
+       sound hash.
     Not checked: the names in it (`check_names`), whether the key was used before (the recorder knows).
     """
     encoded = _unwrapped(body)
@@ -87,8 +93,8 @@ def _unwrapped(body: bytes) -> bytes:
 def check_names(accepted: AcceptedCSR, identity: Identity) -> None:
     """Check that the request asks for no other name than the identity's; BadInput names the field.
 
-    Subject: DC, O, OU, UID as the identity has them, where present; CN may be the agent, its host or its node.
-    subjectAltName: nothing that the certificate will not carry. basicConstraints: not a CA.
+    Subject: DC, O, OU, UID as the identity has them, where present; CN may be the agent, its host or its
+    node. subjectAltName: nothing that the certificate will not carry. basicConstraints: not a CA.
     """
     _check_subject(accepted.request.subject, identity)
     try:

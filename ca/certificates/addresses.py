@@ -1,6 +1,8 @@
-"""Addresses as tokens carry them: an IP address, and for bootstrap tokens the port of the manager's dial-back listener.
+"""Addresses as tokens carry them: an IP address, and for bootstrap tokens the port of the manager's dial-back
+listener.
 
-One spelling per address (RFC 5952; an IPv4-mapped IPv6 address is the IPv4 one), so that equality is comparison of text.
+One spelling per address (RFC 5952; an IPv4-mapped IPv6 address is the IPv4 one), so that equality is
+comparison of text.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def parse_address(text: str) -> str:
 
 
 def parse_dial_back(text: str, *, default_port: int) -> str:
-    """`ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT` as `ADDRESS:PORT` in one spelling; BadInput names `address`."""
+    """`ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT` as `ADDRESS:PORT` in one spelling; BadInput names
+    `address`.
+    """
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")):
         host, port = text, str(default_port)
@@ -50,6 +54,8 @@ def split_dial_back(dial_back: str) -> tuple[str, int]:
 
 
 def is_same_host(bound: str, peer: str) -> bool:
-    """Whether a peer's address (as `parse_address` writes it) is the one that a token is bound to; "" is bound to none."""
+    """Whether a peer's address (as `parse_address` writes it) is the one that a token is bound to; "" is
+    bound to none.
+    """
     has_port = bound.startswith("[") or bound.count(":") == 1
     return bound in {"", peer} or (has_port and split_dial_back(bound)[0] == peer)

@@ -4,9 +4,11 @@
     issuing   the same with pathLen 0, and name constraints: permitted dNSName only, the application and the node domains
 
 Rules:
-- A CN is unique per key ("Ostiary Issuing CA <8 hex of the key identifier>") and has spaces (see ca/certificates/profile.py).
-- "Critical, permitted dNSName" is the one form of name constraints that all verifiers tried take; the rest (DC, O, hosts of
-  URIs) is enforced by the keyholder's guard. The node domains are frozen here: another domain means another issuing CA.
+- A CN is unique per key ("Ostiary Issuing CA <8 hex of the key identifier>") and has spaces (see
+  ca/certificates/profile.py).
+- "Critical, permitted dNSName" is the one form of name constraints that all verifiers tried take; the rest
+  (DC, O, hosts of URIs) is enforced by the keyholder's guard. The node domains are frozen here: another
+  domain means another issuing CA.
 - These are made once per key, so pyca/cryptography's builder writes them; the caller signs.
 
 Standard: RFC 5280 section 4.2.1.

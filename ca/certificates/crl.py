@@ -3,8 +3,8 @@
 Rules:
 - An entry is encoded once, when the certificate is revoked, and kept; a list is its entries put together.
 - A shard's list carries a critical IDP with the URL of the leaf's CRLDP; the complete list has no IDP.
-- thisUpdate decides which of two lists is newer (OpenSSL keeps the first of one second), so it grows by at least a second
-  per list (ca/recorder/publishing.py sees to it); CRLNumber grows too.
+- thisUpdate decides which of two lists is newer (OpenSSL keeps the first of one second), so it grows by at
+  least a second per list (ca/recorder/publishing.py sees to it); CRLNumber grows too.
 - A reason of unspecified is left out (RFC 5280 section 5.3.1).
 
 Standard: RFC 5280 section 5.
@@ -31,7 +31,9 @@ _URI: Final = 6
 
 
 class ReasonCode(IntEnum):
-    """CRLReason of RFC 5280 section 5.3.1, as far as this CA uses it (no hold, no delta lists, no attribute authorities)."""
+    """CRLReason of RFC 5280 section 5.3.1, as far as this CA uses it (no hold, no delta lists, no attribute
+    authorities).
+    """
 
     unspecified = 0
     keyCompromise = 1  # noqa: N815 -- the standard's spelling
@@ -52,7 +54,9 @@ class CRLIssuer:
 
 
 def parse_reason(text: str) -> ReasonCode:
-    """Parse a reason by its RFC 5280 name (`keyCompromise`); BadInput names `reason` and the names there are."""
+    """Parse a reason by its RFC 5280 name (`keyCompromise`); BadInput names `reason` and the names
+    there are.
+    """
     try:
         return ReasonCode[text]
     except KeyError as exc:
@@ -78,7 +82,9 @@ def build_tbs_cert_list(
     next_update: datetime,
     shard_url: str | None,
 ) -> der.DER:
-    """Write a TBSCertList (DER); `entries` are `build_entry` results, `shard_url` is None for a complete list."""
+    """Write a TBSCertList (DER); `entries` are `build_entry` results, `shard_url` is None for a complete
+    list.
+    """
     revoked = b"".join(entries)
     extensions = [
         _extension(_AUTHORITY_KEY, der.sequence(der.implicit(0, issuer.key_identifier))),

@@ -6,12 +6,15 @@
     Prepared + Recorded    -> certificate
 
 Rules:
-- What a certificate says comes from the store's rows alone; the request only proves its key and must not contradict them.
-- A pending first certificate carries no capability. A renewal carries what its lineage was granted: it is pending, too, but nothing
-  new comes with it.
-- A prepared certificate was parsed back and compared (lint) before anybody else sees it. The recorder decides whether it may be.
+- What a certificate says comes from the store's rows alone; the request only proves its key and must not
+  contradict them.
+- A pending first certificate carries no capability. A renewal carries what its lineage was granted: it is
+  pending, too, but nothing new comes with it.
+- A prepared certificate was parsed back and compared (lint) before anybody else sees it. The recorder decides
+  whether it may be.
 
-Left to others: whether token and secret fit, whether the certificate that asks is live (ca/front), the decision (recorder).
+Left to others: whether token and secret fit, whether the certificate that asks is live (ca/front), the
+decision (recorder).
 """
 
 from __future__ import annotations
@@ -81,7 +84,9 @@ def wanted_by_token(application: Application, token: TokenRow, *, grant: Capabil
 
 
 def wanted_by_renewal(application: Application, current: CertificateRow, *, grant: Capabilities) -> Wanted:
-    """What the next generation of a certificate says: what its lineage was granted, as far as policy still grants it."""
+    """What the next generation of a certificate says: what its lineage was granted, as far as policy still
+    grants it.
+    """
     return Wanted(
         identity=_identity(
             application,
@@ -197,7 +202,9 @@ def prepare_for_key(
 
 
 def certificate_of(profile: Profile, prepared: Prepared, recorded: Recorded) -> bytes:
-    """The certificate (DER) that the keyholder signed: the prepared one, or an earlier one whose answer was lost."""
+    """The certificate (DER) that the keyholder signed: the prepared one, or an earlier one whose answer was
+    lost.
+    """
     if not recorded.output:
         raise InternalFault(f"entry {recorded.index} came back without a signature")
     return assemble(recorded.substitute or prepared.tbs, profile.signature_algorithm_der, recorded.output)

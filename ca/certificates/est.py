@@ -1,13 +1,14 @@
 """EST on the wire: what its bodies and headers look like. Who may enroll is decided elsewhere.
 
 Rules:
-- Bodies are base64 of DER without PEM lines; certificates travel as a certs-only PKCS#7. We write one line, because strongSwan's
-  client (5.9.8) stops at the first line break; we read any number of lines.
-- HTTP Basic: user is the token's id, password the whole token; the two must agree. Nothing of them is ever repeated.
+- Bodies are base64 of DER without PEM lines; certificates travel as a certs-only PKCS#7. We write one line,
+  because strongSwan's client (5.9.8) stops at the first line break; we read any number of lines.
+- HTTP Basic: user is the token's id, password the whole token; the two must agree. Nothing of them is ever
+  repeated.
 - What csrattrs asks for is advice: any key that `accept` takes is taken.
 
-Standard: RFC 7030 sections 3.2.3 (Basic), 4.1.3 (cacerts), 4.2 (simpleenroll, simplereenroll), 4.5.2 (csrattrs), with the
-corrections of RFC 8951 (base64 without a transfer-encoding header).
+Standard: RFC 7030 sections 3.2.3 (Basic), 4.1.3 (cacerts), 4.2 (simpleenroll, simplereenroll), 4.5.2
+(csrattrs), with the corrections of RFC 8951 (base64 without a transfer-encoding header).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def csr_attributes() -> bytes:
 
 
 def parse_authorization(header: str | None) -> Token:
-    """Read the token out of an Authorization header; Unauthenticated otherwise. Whether it is known is not checked."""
+    """Read the token out of an Authorization header; Unauthenticated otherwise. Whether it is known is not
+    checked.
+    """
     if header is None:
         raise Unauthenticated(
             "authorization: missing, wanted Basic with token id and token", field="authorization"

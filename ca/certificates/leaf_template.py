@@ -1,17 +1,21 @@
 """The one byte string that a leaf of one issuing key can be, to compare certificates with. Pure.
 
-All but a few values are the same in every leaf of an issuing key (`LeafTemplate`); those few are given (`Leaf`). Whoever knows them
-writes the certificate a second time and compares: there is nothing to parse, and no second way to say the same.
+All but a few values are the same in every leaf of an issuing key (`LeafTemplate`); those few are given
+(`Leaf`). Whoever knows them writes the certificate a second time and compares: there is nothing to parse, and
+no second way to say the same.
 
     TBSCertificate  version, serialNumber *, signature, issuer, validity *, subject *, subjectPublicKeyInfo **, extensions
     extensions      BC, KU, EKU *, SAN *, AIA, SKI **, AKI, CRLDP *, capabilities *            * from the leaf   ** from the bytes
 
 Rules:
-- What does not change was encoded by pyca/cryptography, not by the hand that writes certificates (ca/certificates/profile.py).
-- Subject, SAN and capabilities are the one encoding of an identity (ostiary/identity.py), which says what may stand in them.
+- What does not change was encoded by pyca/cryptography, not by the hand that writes certificates
+  (ca/certificates/profile.py).
+- Subject, SAN and capabilities are the one encoding of an identity (ostiary/identity.py), which says what may
+  stand in them.
 - The public key is what stands in its place; the key identifier must be its own.
 
-What is not checked here: whether the key is a sound one, and everything that a leaf says: times, names, domains, the key's digest.
+What is not checked here: whether the key is a sound one, and everything that a leaf says: times, names,
+domains, the key's digest.
 
 Standard: RFC 5280 section 4.
 """
@@ -59,7 +63,9 @@ _SUBJECT_KEY: Final = x509.SubjectKeyIdentifier.oid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """What differs from leaf to leaf; times in epoch seconds. `capabilities` are those it carries, whatever its identity has."""
+    """What differs from leaf to leaf; times in epoch seconds. `capabilities` are those it carries, whatever
+    its identity has.
+    """
 
     identity: Identity
     capabilities: Capabilities
@@ -79,7 +85,9 @@ class LeafTemplate:
     crl_base_url: str
 
     def public_key_in(self, tbs: bytes, leaf: Leaf) -> bytes | None:
-        """Return the SubjectPublicKeyInfo (DER) in `tbs` if these bytes are exactly that leaf around it, else None."""
+        """Return the SubjectPublicKeyInfo (DER) in `tbs` if these bytes are exactly that leaf around it, else
+        None.
+        """
         head = _head(self, leaf)
         try:
             _, start, _ = der.read(tbs)
@@ -172,7 +180,9 @@ def _distribution_point(url: str) -> bytes:
 
 
 def _key_identifier(public_key: bytes) -> bytes:
-    """SHA-1 of the bits of subjectPublicKey (RFC 5280 section 4.2.1.2, method 1); BadInput where there are none."""
+    """SHA-1 of the bits of subjectPublicKey (RFC 5280 section 4.2.1.2, method 1); BadInput where there are
+    none.
+    """
     _, algorithm, _ = der.read(public_key)
     _, _, behind_algorithm = der.read(public_key, algorithm)
     tag, bits, end = der.read(public_key, behind_algorithm)

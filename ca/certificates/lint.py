@@ -36,7 +36,8 @@ def lint(tbs: bytes, profile: Profile, plan: LeafPlan) -> None:
     """Check that `tbs` says what `plan` says, exactly; LintError otherwise."""
     if profile.template.public_key_in(tbs, _leaf(plan)) != plan.spki_der:
         lint_by_reading(tbs, profile, plan)
-        # Reading is blind to some octets (BIT STRING's unused bits, X.690 11.2.1), and the keyholder's guard is not.
+        # Reading is blind to some octets (BIT STRING's unused bits, X.690 11.2.1), and the keyholder's guard
+        # is not.
         raise LintError("lint: to-be-signed certificate is not encoded as planned", field="tbs_certificate")
 
 

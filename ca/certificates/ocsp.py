@@ -2,7 +2,8 @@
 
 Rules:
 - A request asks about at most MAX_CERT_IDS certificates; its optional signature is not looked at.
-- A CertID is ours when both its hashes are those of the issuing certificate, by SHA-1 or SHA-256; others are `unauthorized`.
+- A CertID is ours when both its hashes are those of the issuing certificate, by SHA-1 or SHA-256; others are
+  `unauthorized`.
 - An error is one of three unsigned messages: malformedRequest, tryLater, unauthorized.
 - The responder is named by its key; its certificate always rides along (GnuTLS refuses an answer without).
 - Reading and writing by hand, because pyca/cryptography reads one CertID and writes one response only.
@@ -54,7 +55,9 @@ class ErrorStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertID:
-    """Which certificate is asked about; `der` is the CertID as it came, to be answered with the same bytes."""
+    """Which certificate is asked about; `der` is the CertID as it came, to be answered with the
+    same bytes.
+    """
 
     issuer_name_hash: bytes
     issuer_key_hash: bytes
@@ -161,7 +164,9 @@ def _cert_ids(item: bytes) -> tuple[CertID, ...]:
 
 
 def _cert_id(request: bytes) -> CertID:
-    """Read Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] OPTIONAL }; extensions are ignored."""
+    """Read Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] OPTIONAL }; extensions are
+    ignored.
+    """
     members = list(der.items(_content(request, der.SEQUENCE)))
     if not members:
         raise _malformed("empty Request")
@@ -180,7 +185,9 @@ def _cert_id(request: bytes) -> CertID:
 
 
 def _nonce(item: bytes) -> bytes | None:
-    """Find the nonce among requestExtensions; a critical extension that is not known makes the request malformed."""
+    """Find the nonce among requestExtensions; a critical extension that is not known makes the request
+    malformed.
+    """
     nonce: bytes | None = None
     for _, extension in der.items(_content(_content(item, _EXTENSIONS_TAG), der.SEQUENCE)):
         parts = list(der.items(_content(extension, der.SEQUENCE)))
@@ -198,7 +205,9 @@ def _nonce(item: bytes) -> bytes | None:
 
 
 def decode_get(path: str) -> bytes:
-    """Decode what follows the responder's URL in a GET: base64 of the request, percent-encoded or not (RFC 6960 A.1)."""
+    """Decode what follows the responder's URL in a GET: base64 of the request, percent-encoded or not (RFC
+    6960 A.1).
+    """
     text = unquote(path).lstrip("/").replace("-", "+").replace("_", "/").replace(" ", "+")
     if len(text) > 2 * MAX_REQUEST_BYTES:
         raise _malformed("too long for GET")
@@ -236,7 +245,9 @@ def _cert_status(status: CertStatus) -> der.DER:
 def build_response_data(
     responses: Iterable[bytes], *, responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
 ) -> der.DER:
-    """Write ResponseData (DER), what the responder signs; `responder_key_hash` is `responder_key_hash(certificate)`."""
+    """Write ResponseData (DER), what the responder signs; `responder_key_hash` is
+    `responder_key_hash(certificate)`.
+    """
     extensions = b""
     if nonce is not None:
         value = der.octet_string(der.octet_string(nonce))

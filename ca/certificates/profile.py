@@ -4,9 +4,10 @@
     responder   DC.. + CN "Ostiary OCSP <n>"; EKU OCSPSigning; id-pkix-ocsp-nocheck; at most a day
 
 Rules:
-- ProfileConfig (untrusted) -> check_profile -> Profile (checked). The issuing certificate decides issuer, key identifier,
-  algorithm, application and node domains; the configuration adds the URLs and lifetimes.
-- The to-be-signed bytes are written by hand (about 20 us) and equal those of pyca/cryptography's builder (a test).
+- ProfileConfig (untrusted) -> check_profile -> Profile (checked). The issuing certificate decides issuer, key
+  identifier, algorithm, application and node domains; the configuration adds the URLs and lifetimes.
+- The to-be-signed bytes are written by hand (about 20 us) and equal those of pyca/cryptography's builder (a
+  test).
 - One extension order: BC, KU, EKU, SAN, AIA, SKI, AKI, CRLDP, capabilities.
 - notBefore is backdated by 60 s; notAfter is `now` + lifetime; whole seconds.
 
@@ -75,7 +76,8 @@ _NO_CHECK: Final = _extension(_OCSP_NO_CHECK, der.null())
 class ProfileConfig:
     """What an operator configured, not yet checked.
 
-    `crl_base_url` ends with a slash, a shard is `<base><n>.crl`; lifetimes are of agents, and of node controllers and managers.
+    `crl_base_url` ends with a slash, a shard is `<base><n>.crl`; lifetimes are of agents, and of node
+    controllers and managers.
     """
 
     ocsp_url: str
@@ -87,7 +89,9 @@ class ProfileConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A checked profile of one issuing key; made by `check_profile` only. `template` is what its leaves are compared with."""
+    """A checked profile of one issuing key; made by `check_profile` only. `template` is what its leaves are
+    compared with.
+    """
 
     application: Application
     node_domains: tuple[str, ...]
@@ -118,7 +122,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeafPlan:
-    """What one leaf certificate will say. A pending certificate carries none of its identity's capabilities."""
+    """What one leaf certificate will say. A pending certificate carries none of its identity's
+    capabilities.
+    """
 
     identity: Identity
     spki_der: bytes
@@ -172,7 +178,9 @@ def application_of_issuer(issuer: x509.Certificate) -> Application:
 
 
 def _check_url(url: str, option: str) -> None:
-    """Status services are fetched by any client, so their URLs are plain http (RFC 5280 section 8) and ASCII."""
+    """Status services are fetched by any client, so their URLs are plain http (RFC 5280 section 8)
+    and ASCII.
+    """
     if not (url.startswith("http://") and url.isascii() and url.isprintable() and " " not in url):
         raise Misconfigured(f"{option}: {url[:256]!r} is not an http:// URL in ASCII", field=option)
 
@@ -210,7 +218,9 @@ def plan_leaf(
     shard: ShardNumber,
     pending: bool,
 ) -> LeafPlan:
-    """Plan a leaf; BadInput when identity or lifetime do not fit the profile. Ends with the issuer at the latest."""
+    """Plan a leaf; BadInput when identity or lifetime do not fit the profile. Ends with the issuer at the
+    latest.
+    """
     if identity.application != profile.application:
         raise BadInput(
             f"application: '{identity.application}' is not this CA's, '{profile.application}'",
@@ -268,8 +278,8 @@ def build_responder_tbs(
 ) -> der.DER:
     """Write the TBSCertificate of an OCSP responder (DER).
 
-    Its CN has spaces on purpose: without a SAN, OpenSSL checks a CN that looks like a host name against the name
-    constraints. It names no revocation source (nocheck), so its lifetime is its revocation.
+    Its CN has spaces on purpose: without a SAN, OpenSSL checks a CN that looks like a host name against the
+    name constraints. It names no revocation source (nocheck), so its lifetime is its revocation.
     """
     if not MIN_LIFETIME <= lifetime <= MAX_LIFETIME:
         raise BadInput(f"lifetime: {lifetime} is not between a minute and 24 hours", field="lifetime")

@@ -2,12 +2,14 @@
 
 Rules:
 - A certificate names its shard for life (its CRL distribution point), so a shard is chosen before signing.
-- The recorder counts. Fronts learn the open shard from its answers and may be late, so that a shard closes to new plans
-  (CLOSE_AT, or MAX_AGE after its first certificate) before it is full (CAPACITY): late ones still fit.
+- The recorder counts. Fronts learn the open shard from its answers and may be late, so that a shard closes to
+  new plans (CLOSE_AT, or MAX_AGE after its first certificate) before it is full (CAPACITY): late ones still
+  fit.
 - A shard's CRL is needed until the last of its certificates has expired; then it is dropped whole.
 
-Why 7,000: an entry with a reason has 53 bytes, and the list of a shard that is revoked whole must fit into one frame to the keyholder
-where SO_SNDBUF can't be raised (425,952 bytes; MAX_LIST_BYTES in ca/recorder/publishing.py).
+Why 7,000: an entry with a reason has 53 bytes, and the list of a shard that is revoked whole must fit into
+one frame to the keyholder where SO_SNDBUF can't be raised (425,952 bytes; MAX_LIST_BYTES in
+ca/recorder/publishing.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`ostiary ca`: make and run a certificate authority, its tokens and certificates.
 
-`init` and `serve` work on the home; everything else asks the running CA's admin process, so that it is recorded.
+`init` and `serve` work on the home; everything else asks the running CA's admin process, so that it is
+recorded.
 """
 
 from __future__ import annotations

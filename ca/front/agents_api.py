@@ -44,8 +44,8 @@ class Agents:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """1. A manager asks.  2. What it asks is well formed.  3. The spawner is there.  4. Record, sign.
 
-        Whether manager and spawner may, and whether all three share a node, is decided by the recorder against the rows under its lock;
-        so the rows that are looked at here may be a moment old.
+        Whether manager and spawner may, and whether all three share a node, is decided by the recorder
+        against the rows under its lock; so the rows that are looked at here may be a moment old.
         """
         parts = self._parts
         caller = parts.doorkeeper.identify_for_recorder(req, act=_ACT)

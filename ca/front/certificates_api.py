@@ -1,4 +1,6 @@
-"""What becomes of a certificate: prove and confirm a pending one, revoke one, and the feed of those that were revoked."""
+"""What becomes of a certificate: prove and confirm a pending one, revoke one, and the feed of those that were
+revoked.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Prove:
-    """The CA dials back to the address fixed in the token: the pending certificate's own agent asks for it."""
+    """The CA dials back to the address fixed in the token: the pending certificate's own agent asks
+    for it.
+    """
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -44,7 +48,9 @@ class Prove:
 
 
 class Confirm:
-    """The agent's own word, where neither dial-back nor operator is possible; the recorder says when it counts."""
+    """The agent's own word, where neither dial-back nor operator is possible; the recorder says when it
+    counts.
+    """
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -71,7 +77,9 @@ def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Ca
 
 
 class Revoke:
-    """The end of a certificate, asked for by its agent or its node's manager; who that is, the recorder decides."""
+    """The end of a certificate, asked for by its agent or its node's manager; who that is, the recorder
+    decides.
+    """
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -110,7 +118,9 @@ class WhoAmI:
 
 
 class Revocations:
-    """The feed; `since` is the number of the last step that the caller knows, `wait` how long it may be kept waiting."""
+    """The feed; `since` is the number of the last step that the caller knows, `wait` how long it may be kept
+    waiting.
+    """
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts

@@ -1,13 +1,16 @@
-"""The CA's dial-back: whoever answers at the address fixed in the token must hold the key of the pending certificate.
+"""The CA's dial-back: whoever answers at the address fixed in the token must hold the key of the pending
+certificate.
 
 1. The address comes from the certificate's row, which has it from the token; never from the request.
-2. It is an IP address and a port, and none that a cloud or a network reserves (ca/certificates/addresses.py: link-local, metadata services,
-   multicast). Loopback is allowed: a machine may enroll itself.
-3. TLS 1.3 to it, with SNI `<agent>.<node>`. The handshake proves that the peer holds the key of the certificate it shows.
+2. It is an IP address and a port, and none that a cloud or a network reserves (ca/certificates/addresses.py:
+   link-local, metadata services, multicast). Loopback is allowed: a machine may enroll itself.
+3. TLS 1.3 to it, with SNI `<agent>.<node>`. The handshake proves that the peer holds the key of the
+   certificate it shows.
 4. That certificate is the pending one, byte for byte (so key and serial number, too).
 5. All within DIAL_S, and only so many at once: each keeps one of the front's threads.
 
-No chain is verified: one certificate is expected, and it is compared whole. A first certificate may have no serverAuth, either.
+No chain is verified: one certificate is expected, and it is compared whole. A first certificate may have no
+serverAuth, either.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ class Dialler:
 
 
 def prove_by_dial(address_text: str, *, host: str, expected_der: bytes) -> None:
-    """Dial `address_text` (as `parse_dial_back` writes it) and compare; Forbidden(rule=dial-back) says what went wrong.
+    """Dial `address_text` (as `parse_dial_back` writes it) and compare; Forbidden(rule=dial-back) says what
+    went wrong.
 
     BadInput where the address is one that the CA never dials.
     """

@@ -1,9 +1,12 @@
-"""Who gets in: the peer of a request, how its certificate stands, how often it may ask, and the record of those refused.
+"""Who gets in: the peer of a request, how its certificate stands, how often it may ask, and the record of
+those refused.
 
 Rules:
-- A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails, the answer is Busy.
-- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source a token of a small bucket: when that is
-  empty, nobody enrolls by token from there for a while. Those who show a certificate are not slowed down by it.
+- A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails,
+  the answer is Busy.
+- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source a token of a
+  small bucket: when that is empty, nobody enrolls by token from there for a while. Those who show a
+  certificate are not slowed down by it.
 - What the recorder refuses, it has recorded itself.
 """
 
@@ -44,7 +47,8 @@ class DoorLimits:
     caller: Limit
     # Wrong secrets, unknown tokens, missing certificates; per source address.
     stranger: Limit
-    # Refusals of one certificate, and of the known tokens (spent, of another node) of a source address: each is an entry in the ledger.
+    # Refusals of one certificate, and of the known tokens (spent, of another node) of a source address: each
+    # is an entry in the ledger.
     refused: Limit
     refused_tokens: Limit
 
@@ -114,7 +118,9 @@ class Doorkeeper:
         return self._identify(req, act, standings, self._certificate)
 
     def identify_for_recorder(self, req: falcon.Request, *, act: str) -> Caller:
-        """`identify` by a row that may be a moment old (ca/front/recent.py): for an act that the recorder decides by the row itself."""
+        """`identify` by a row that may be a moment old (ca/front/recent.py): for an act that the recorder
+        decides by the row itself.
+        """
         return self._identify(req, act, ASKERS, self._recent)
 
     def _identify(

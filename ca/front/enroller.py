@@ -1,7 +1,8 @@
 """The end of every enrollment: prepare, have it recorded and signed, put the certificate together.
 
 Rules:
-- A shard may close between preparing and recording: then, and only then, the certificate is planned once more.
+- A shard may close between preparing and recording: then, and only then, the certificate is planned once
+  more.
 - Nothing leaves before it is in the ledger: the signature only comes with the record.
 """
 

@@ -92,7 +92,9 @@ class SimpleEnroll:
         _answer(resp, der)
 
     def _token(self, req: falcon.Request, source: str) -> tuple[Token, TokenRow]:
-        """The token of the request and its row; an unknown id and a wrong secret look the same from outside."""
+        """The token of the request and its row; an unknown id and a wrong secret look the same from
+        outside.
+        """
         try:
             token = parse_authorization(req.auth)
         except Unauthenticated:

@@ -1,10 +1,12 @@
 """The feed of revocations as this worker knows it: one thread asks the store, everybody else waits for it.
 
 Rules:
-- The store is asked every POLL_S for the feed's newest number (by index), whoever waits: a thousand waiters cost what one costs.
-- What was revoked is cut off: its open connections to this worker end, besides being refused on their next request.
-- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once and should ask again
-  after PAUSE_S (Retry-After).
+- The store is asked every POLL_S for the feed's newest number (by index), whoever waits: a thousand waiters
+  cost what one costs.
+- What was revoked is cut off: its open connections to this worker end, besides being refused on their next
+  request.
+- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once and
+  should ask again after PAUSE_S (Retry-After).
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class RevocationFeed:
         self._seats = threading.BoundedSemaphore(max_waiters)
 
     def start_at_newest(self) -> None:
-        """Take the store's newest number as known: what was revoked before this worker began has no connection to it."""
+        """Take the store's newest number as known: what was revoked before this worker began has no
+        connection to it.
+        """
         self._newest = self._reader.last_revocation()
 
     def run(self, stopped: threading.Event) -> None:
@@ -61,7 +65,9 @@ class RevocationFeed:
             self._changed.notify_all()
 
     def since(self, since: int, *, wait_s: float) -> tuple[int, list[RevocationStep]]:
-        """What was revoked after `since`, waiting for something up to `wait_s`; the number to ask with next time."""
+        """What was revoked after `since`, waiting for something up to `wait_s`; the number to ask with next
+        time.
+        """
         steps = self._reader.revocations_since(since)
         if not steps and wait_s > 0 and self._seats.acquire(blocking=False):
             try:

@@ -1,9 +1,10 @@
 """The front's own TLS key and certificate: the key is made in the worker's memory and never leaves it.
 
 Rules:
-- The certificate names the CA on its node (sub-system certificate-authority, the node's name in its SAN), carries no capability,
-  and is recorded and signed like everybody's. Each worker is an agent of its own.
-- It is replaced after two thirds of its lifetime; new connections get the new one, no restart. While that fails the old one serves.
+- The certificate names the CA on its node (sub-system certificate-authority, the node's name in its SAN),
+  carries no capability, and is recorded and signed like everybody's. Each worker is an agent of its own.
+- It is replaced after two thirds of its lifetime; new connections get the new one, no restart. While that
+  fails the old one serves.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class OwnCertificate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether there is a certificate that has not ended; it is replaced long before, unless that fails all the time."""
+        """Whether there is a certificate that has not ended; it is replaced long before, unless that fails
+        all the time.
+        """
         return self._clock.now() < self._not_after
 
     def obtain_first(self) -> None:

@@ -1,4 +1,6 @@
-"""What the front's resources work with; built once per worker by ca/front/role.py, or by a test with fakes."""
+"""What the front's resources work with; built once per worker by ca/front/role.py, or by a test
+with fakes.
+"""
 
 from __future__ import annotations
 

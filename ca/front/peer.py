@@ -1,7 +1,8 @@
 """How the certificate of a peer (`ostiary.peer`) stands now towards the CA that made it. Pure.
 
 Rules:
-- TLS verified chain and key at the handshake; a connection outlives both, so the standing is asked for again on every request.
+- TLS verified chain and key at the handshake; a connection outlives both, so the standing is asked for again
+  on every request.
 - What a standing means to a request is one row in a table: there is no other way in.
 
     standing     may renew   may prove itself   may ask for anything else

@@ -1,8 +1,9 @@
 """Certificates' rows that were read a moment ago: for acts that the recorder decides by the rows themselves.
 
 Rules:
-- A row is kept for RECENT_S, which is how often the feed of revocations looks: a revoked or superseded certificate is refused by its
-  row that late at most. Nothing tells it to forget, so that nothing can fail to.
+- A row is kept for RECENT_S, which is how often the feed of revocations looks: a revoked or superseded
+  certificate is refused by its row that late at most. Nothing tells it to forget, so that nothing can fail
+  to.
 - Only active certificates' rows are kept: what waits to become active is asked for every time.
 - Whoever uses one must leave the decision to the recorder, which reads the row in its transaction.
 """

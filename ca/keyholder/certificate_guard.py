@@ -1,12 +1,15 @@
-"""What the issuing key may sign: the keyholder's own check of every to-be-signed structure. Part of the trusted base.
+"""What the issuing key may sign: the keyholder's own check of every to-be-signed structure. Part of the
+trusted base.
 
 Rules:
-- The guard is made of what was sealed at `ca init`: the issuing certificate and the URLs of the status services.
+- The guard is made of what was sealed at `ca init`: the issuing certificate and the URLs of the status
+  services.
 - Three functions for three structures; whoever calls one decides what is signed, the bytes don't.
-- All that is not listed is refused: `Forbidden(rule="guard-...")`. A refusal here means a lie or a bug in front of us.
+- All that is not listed is refused: `Forbidden(rule="guard-...")`. A refusal here means a lie or a bug in
+  front of us.
 
-What is not checked here: whether the identity may have this (the recorder knows tokens and lineages), and the entries of
-a CRL. A CRL that leaves a revoked certificate out passes: the ledger shows the revocation.
+What is not checked here: whether the identity may have this (the recorder knows tokens and lineages), and the
+entries of a CRL. A CRL that leaves a revoked certificate out passes: the ledger shows the revocation.
 
 Standard: RFC 5280; the profile is DESIGN section 4.
 """
@@ -97,7 +100,9 @@ class CRLScope:
 def certificate_guard(
     issuer: x509.Certificate, *, ocsp_url: str, ca_issuers_url: str, crl_base_url: str
 ) -> CertificateGuard:
-    """Make the guard of an issuing key; its certificate names application (DCs) and node domains (name constraints)."""
+    """Make the guard of an issuing key; its certificate names application (DCs) and node domains (name
+    constraints).
+    """
     labels = issuer.subject.get_attributes_for_oid(NameOID.DOMAIN_COMPONENT)
     permitted = issuer.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or ()
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -132,7 +137,8 @@ def check_tbs_certificate(tbs: bytes, guard: CertificateGuard, now: datetime) ->
     """Check a leaf's TBSCertificate (DER) and return whose it is; Forbidden names the rule.
 
     1. It parses, is ours (issuer, algorithm), names a sound key, lives at most a day around `now`.
-    2. Its identity maps exactly, belongs to the application, its node lies in a node domain (and with it all its names).
+    2. Its identity maps exactly, belongs to the application, its node lies in a node domain (and with it all
+       its names).
     3. Exactly the known extensions, each with the one value it may have.
     """
     certificate = _parse(tbs)
@@ -155,7 +161,9 @@ def check_tbs_certificate(tbs: bytes, guard: CertificateGuard, now: datetime) ->
 
 
 def check_tbs_responder(tbs: bytes, guard: CertificateGuard, now: datetime) -> None:
-    """Check an OCSP responder's TBSCertificate (DER); Forbidden names the rule. Whose key it is, is not checked."""
+    """Check an OCSP responder's TBSCertificate (DER); Forbidden names the rule. Whose key it is, is not
+    checked.
+    """
     certificate = _parse(tbs)
     _check_frame(certificate, tbs, guard, now)
     labels = [
@@ -177,7 +185,9 @@ def shard_of(certificate: x509.Certificate, guard: CertificateGuard) -> int:
 
 
 def check_tbs_cert_list(tbs: bytes, guard: CertificateGuard, now: datetime) -> CRLScope:
-    """Check a TBSCertList (DER) and return its number and shard; Forbidden names the rule. Entries are not checked."""
+    """Check a TBSCertList (DER) and return its number and shard; Forbidden names the rule. Entries are not
+    checked.
+    """
     try:
         crl = x509.load_der_x509_crl(assemble(tbs, algorithm_of_tbs(tbs), b"\x00"))
         issuer = crl.issuer.public_bytes()

@@ -1,7 +1,9 @@
-"""What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with what was recorded of it.
+"""What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with what was recorded
+of it.
 
 Rules:
-- The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same; ca/keyholder/prepared_guard.py compares them.
+- The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same;
+  ca/keyholder/prepared_guard.py compares them.
 - Signatures are deterministic (RFC 6979, Ed25519): signing a recorded certificate again gives the same bytes.
 - The output of an item is the signature alone, DER for ECDSA, 64 raw bytes for Ed25519.
 """

@@ -1,4 +1,6 @@
-"""The keys that a CA's keyholder holds, and what its guard is made of; sealed together (`ostiary.keyholder.keys`)."""
+"""The keys that a CA's keyholder holds, and what its guard is made of; sealed together
+(`ostiary.keyholder.keys`).
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Whether a recorded certificate may be signed: its bytes are of the profile, and the record's plain fields say the same as they do.
+"""Whether a recorded certificate may be signed: its bytes are of the profile, and the record's plain fields
+say the same as they do.
 
 Two ways with one outcome:
-1. The record's fields are checked by the guard's rules, and the certificate is written from them a second time
-   (ca/certificates/leaf_template.py): the same bytes may be signed. That is every certificate that our own front plans.
-2. What the first way does not take is read by the guard and compared field by field. It names the rule that is broken; it also takes a
-   record that lists the same endpoints in another order.
+1. The record's fields are checked by the guard's rules, and the certificate is written from them a second
+   time (ca/certificates/leaf_template.py): the same bytes may be signed. That is every certificate that our
+   own front plans.
+2. What the first way does not take is read by the guard and compared field by field. It names the rule that
+   is broken; it also takes a record that lists the same endpoints in another order.
 
 A test holds the first to the second: what it takes, the second takes, and as the same identity.
 """
@@ -55,7 +57,8 @@ def check_prepared(prepared: Prepared, guard: CertificateGuard, now: datetime) -
 def identity_by_template(prepared: Prepared, guard: CertificateGuard, now: datetime) -> Identity | None:
     """The first way: whose certificate it will be, or None where it takes a closer look.
 
-    1. Serial number, validity and shard are in range.  2. The names are an identity of this application, in a node domain.
+    1. Serial number, validity and shard are in range.  2. The names are an identity of this application, in a
+       node domain.
     3. The bytes are the certificate that says just this.  4. The key in it is sound, and the recorded one.
     """
     if not _is_in_range(prepared, guard, now):
@@ -108,7 +111,9 @@ def _leaf(prepared: Prepared, guard: CertificateGuard) -> Leaf:
 
 
 def _is_sound(public_key: bytes) -> bool:
-    """Whether it is a key of a kind that this CA certifies, in its one encoding (SubjectPublicKeyInfo, DER)."""
+    """Whether it is a key of a kind that this CA certifies, in its one encoding
+    (SubjectPublicKeyInfo, DER).
+    """
     try:
         return spki_der(accept_public_key(load_der_public_key(public_key))) == public_key
     except (BadInput, ValueError, UnsupportedAlgorithm):

@@ -1,7 +1,8 @@
 """All decisions of a CA: a table from the kind of an item to the function that decides it.
 
 Rules:
-- Items are decided in their order against the same rows, so that a later one sees what an earlier one changed.
+- Items are decided in their order against the same rows, so that a later one sees what an earlier one
+  changed.
 - Each asked item gets exactly one decision; what follows from it (`also`) is recorded right behind it.
 - A refusal by the front (`Refuse`) is recorded as the denial that it is.
 """
@@ -43,7 +44,9 @@ DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
     items.Resign: lambda _rows, _item, _terms: SIGN,
     Alarm: lambda _rows, _item, _terms: DONE,
 }
-"""Everything that can be asked; `PublishCRL` is the publisher's (ca/recorder/publishing.py), the rest only follows from these."""
+"""Everything that can be asked; `PublishCRL` is the publisher's (ca/recorder/publishing.py), the rest only
+follows from these.
+"""
 
 
 def decide(rows: Rows, item: Item, terms: Terms) -> Decision:

@@ -5,9 +5,10 @@
     pending --replaced, contested, late--> revoked
 
 Rules:
-- Only the active generation renews. While its successor is pending it may renew again (an answer was lost); the successor that
-  nobody used is void then. So a lineage has at most one pending certificate.
-- A renewal by an older generation than the active one means that two hold keys of one lineage: it stops, an alarm is written.
+- Only the active generation renews. While its successor is pending it may renew again (an answer was lost);
+  the successor that nobody used is void then. So a lineage has at most one pending certificate.
+- A renewal by an older generation than the active one means that two hold keys of one lineage: it stops, an
+  alarm is written.
 - A lineage keeps its identity; it may carry what was granted to it, less what policy has taken back since.
 """
 
@@ -32,8 +33,10 @@ from ostiary.work.reports import Alarm
 def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     """Replace a certificate by its next generation.
 
-    1. The one that asks is the active generation; an older one is a clone.  2. The same key again is a lost answer.
-    3. The certificate is within the lineage.  4. It can be issued.  5. A successor that nobody used is void; the new one waits.
+    1. The one that asks is the active generation; an older one is a clone.  2. The same key again is a lost
+       answer.
+    3. The certificate is within the lineage.  4. It can be issued.  5. A successor that nobody used is void;
+       the new one waits.
     """
     row = rows.certificates.get(item.serial)
     if row is None:

@@ -3,7 +3,8 @@
 Rules:
 - An end is a step in the feed and an entry for the lists; it happens once, and nothing undoes it.
 - A compromised key takes with it all that was started with it, level by level, in the same turn.
-- What ends is the lineage: all its certificates that are still valid. Only an operator can revoke a superseded one alone.
+- What ends is the lineage: all its certificates that are still valid. Only an operator can revoke a
+  superseded one alone.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def _known(rows: Rows, serial: str) -> CertificateRow:
 
 
 def _end_lineage(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> Decision:
-    """End a certificate with all that is valid of its lineage; a compromised key takes what was started with it."""
+    """End a certificate with all that is valid of its lineage; a compromised key takes what was started with
+    it.
+    """
     end(rows, row, reason, now_s)
     ended = _end_all(rows, rows.of_lineage(row.lineage), row.serial, reason)
     level = [row.lineage] if reason == "keyCompromise" else []

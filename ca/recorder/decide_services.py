@@ -1,8 +1,10 @@
 """The CA's own certificates: its front's and its OCSP responder's.
 
 Rules:
-- They name this CA, on its own node, and carry no capability: a front that is broken into gets nothing from them that it hasn't.
-- The responder's needs no row: it names no revocation source and lives a day at most (ca/certificates/profile.py).
+- They name this CA, on its own node, and carry no capability: a front that is broken into gets nothing from
+  them that it hasn't.
+- The responder's needs no row: it names no revocation source and lives a day at most
+  (ca/certificates/profile.py).
 """
 
 from __future__ import annotations

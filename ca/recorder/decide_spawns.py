@@ -26,14 +26,17 @@ RESERVED = frozenset({CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLE
 
 
 def ceiling_of_child(parent_ceiling: str | None, asked: frozenset[str]) -> frozenset[str]:
-    """What a new agent's ancestors leave to it and its descendants; a parent without ancestors leaves what it asks."""
+    """What a new agent's ancestors leave to it and its descendants; a parent without ancestors leaves what it
+    asks.
+    """
     return asked if parent_ceiling is None else names(parent_ceiling) & asked
 
 
 def spawn(rows: Rows, item: Spawn, terms: Terms) -> Decision:
     """Issue a new agent's certificate.
 
-    1. The manager is its node's.  2. The spawner is live there and may.  3. A lost answer is given again; an agent has one lineage.
+    1. The manager is its node's.  2. The spawner is live there and may.  3. A lost answer is given again; an
+       agent has one lineage.
     4. The certificate is within what is left.  5. It can be issued.
     """
     prepared = item.certificate

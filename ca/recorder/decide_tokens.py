@@ -4,8 +4,8 @@
 
 Rules:
 - A token buys one certificate, in the turn that spends it, and never more than it names.
-- The same key within ten minutes gets the same certificate. Another key is refused; while the certificate is pending both go,
-  since nobody can tell which of the two is the node's; later it is an alarm, once per token.
+- The same key within ten minutes gets the same certificate. Another key is refused; while the certificate is
+  pending both go, since nobody can tell which of the two is the node's; later it is an alarm, once per token.
 - An unknown id and a wrong secret look the same from outside.
 """
 
@@ -27,14 +27,17 @@ from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
 
 PROOF_WINDOW_S: Final = 600
-"""How long a bootstrap certificate may wait for its proof; without an address its own word counts after it, for as long again."""
+"""How long a bootstrap certificate may wait for its proof; without an address its own word counts after it,
+for as long again.
+"""
 MAX_TOKEN_S: Final = 30 * 24 * 3600
 
 
 def redeem(rows: Rows, item: Redeem, terms: Terms) -> Decision:
     """Spend a token on a certificate.
 
-    1. The token is there and the secret is its own.  2. Spent: the same again, or a contest.  3. Open, in time, at its address.
+    1. The token is there and the secret is its own.  2. Spent: the same again, or a contest.  3. Open, in
+       time, at its address.
     4. The certificate is within what it buys.  5. The certificate is one that can be issued.  6. Both change.
     """
     token = rows.tokens.get(item.token_id)

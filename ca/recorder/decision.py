@@ -19,7 +19,9 @@ from ostiary.work.item import Item
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What holds for all decisions of a turn; `grants` is the most that an agent of each sub-system may hold."""
+    """What holds for all decisions of a turn; `grants` is the most that an agent of each sub-system
+    may hold.
+    """
 
     now_s: int
     node: str

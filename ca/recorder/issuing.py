@@ -1,9 +1,11 @@
 """Putting a certificate into the rows: what holds for every one of them, whoever asked for it.
 
 Rules:
-- The serial number is new, the times are now, the CRL shard is the open one (or the one that closed just now).
+- The serial number is new, the times are now, the CRL shard is the open one (or the one that closed just
+  now).
 - A certificate is what its `Prepared` says; a row adds where it stands in its lineage.
-- The same key for the same act within RETRY_S is a lost answer: the same certificate again (`again`), never a second one.
+- The same key for the same act within RETRY_S is a lost answer: the same certificate again (`again`), never a
+  second one.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from ca.store.rows import CertificateRow, CRLRow, Rows, ShardRow, joined
 RETRY_S: Final = 600
 """A lost answer costs nothing for ten minutes (DESIGN section 5)."""
 RESIGN_S: Final = 180
-"""A recorded certificate can be signed that long after: the keyholder takes a notBefore within five minutes, and it is backdated by one."""
+"""A recorded certificate can be signed that long after: the keyholder takes a notBefore within five minutes,
+and it is backdated by one.
+"""
 _LATENESS_S: Final = 120
 """How long an item may have waited since its certificate was planned."""
 _SKEW: Final = timedelta(seconds=60)
@@ -32,7 +36,8 @@ _BACKDATE_S: Final = int(BACKDATE.total_seconds())
 def check_issuable(rows: Rows, prepared: Prepared, *, now_s: int, max_lifetime_s: int) -> None:
     """Check what every new certificate must keep; raises Forbidden.
 
-    1. Its serial number is not taken.  2. It begins now.  3. It ends in time.  4. Its CRL shard takes one more.
+    1. Its serial number is not taken.  2. It begins now.  3. It ends in time.  4. Its CRL shard takes one
+       more.
     """
     if prepared.serial in rows.certificates:
         raise refusal("certificate-serial-taken", f"a certificate {prepared.serial} exists; plan it again")
@@ -132,7 +137,9 @@ def is_retry(row: CertificateRow, spki_digest: bytes, now_s: int) -> bool:
 
 
 def again(row: CertificateRow, now_s: int) -> Decision:
-    """The same certificate once more: its stored signature, or (while that can be) a new one over the same bytes."""
+    """The same certificate once more: its stored signature, or (while that can be) a new one over the same
+    bytes.
+    """
     if row.signature is None and now_s - row.issued_at > RESIGN_S:
         raise refusal(
             "token-answer-lost", f"the signature of certificate {row.serial} was lost; {_way_out(row)}"

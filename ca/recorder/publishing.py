@@ -1,15 +1,20 @@
 """When which revocation list is due, and its to-be-signed bytes.
 
 Plan of `due`, at every call (four times a second):
-1. A shard is due when it has new revocations, when its list is to be refreshed, or when the last one never came back signed.
-2. At most one list per shard and second: thisUpdate has whole seconds and must grow (OpenSSL keeps the first of one second).
+1. A shard is due when it has new revocations, when its list is to be refreshed, or when the last one never
+   came back signed.
+2. At most one list per shard and second: thisUpdate has whole seconds and must grow (OpenSSL keeps the first
+   of one second).
 3. As many lists as fit into one batch for the keyholder; the rest waits for the next call.
-4. When no shard is due any more, the complete list follows: it is what tells, at a start, how far the shards are.
+4. When no shard is due any more, the complete list follows: it is what tells, at a start, how far the shards
+   are.
 
 Rules:
 - The entries of a shard are kept in memory once it was published; a new list reads only the feed's new steps.
-- An entry leaves the lists a day after its certificate expired (RFC 5280 section 3.3), at the list's next refresh.
-- The complete list has a limit, the frame of a channel; beyond it only shards are published, and the log says so.
+- An entry leaves the lists a day after its certificate expired (RFC 5280 section 3.3), at the list's next
+  refresh.
+- The complete list has a limit, the frame of a channel; beyond it only shards are published, and the log says
+  so.
 
 Owner: the recorder's thread. What is kept follows committed rows only, so a turn that fails leaves it right.
 """
@@ -37,8 +42,9 @@ COMPLETE: Final = -1
 VALIDITY: Final = timedelta(hours=24)
 REFRESH_S: Final = 12 * 3600
 MAX_LIST_BYTES: Final = 384 * 1024
-"""Lists of one batch, and the complete one: below a channel's frame where SO_SNDBUF can't be raised (425,952 bytes). About 7,400
-unexpired revoked certificates; a shard never has as many (ca/certificates/shards.py)."""
+"""Lists of one batch, and the complete one: below a channel's frame where SO_SNDBUF can't be raised (425,952
+bytes). About 7,400 unexpired revoked certificates; a shard never has as many (ca/certificates/shards.py).
+"""
 KEPT_S: Final = 24 * 3600
 LOST_AFTER_S: Final = 5
 RETIRE_EVERY_S: Final = 3600
@@ -135,7 +141,9 @@ class Publisher:
             tx.execute(update(CRLS).where(newer).values(der=der, signed_number=item.number))
 
     def _look_at_start(self, tx: Connection) -> None:
-        """What an earlier process left: lists that were recorded and never signed; how far the complete one went."""
+        """What an earlier process left: lists that were recorded and never signed; how far the complete one
+        went.
+        """
         known = tx.execute(select(CRLS.c.through).where(CRLS.c.shard == COMPLETE)).scalar_one_or_none()
         if known is None:
             store_crl(tx, CRLRow(shard=COMPLETE, number=0, through=0, this_update=0, refresh_at=0))
@@ -152,7 +160,9 @@ class Publisher:
             self._seen = end
 
     def _retire(self, tx: Connection, now_s: int) -> None:
-        """Drop shards whole once the last of their certificates has been expired for a day; the newest two stay."""
+        """Drop shards whole once the last of their certificates has been expired for a day; the newest two
+        stay.
+        """
         if now_s < self._retire_at:
             return
         self._retire_at = now_s + RETIRE_EVERY_S
@@ -170,7 +180,9 @@ class Publisher:
             self._dirty.discard(shard)
 
     def _look_for_lost(self, tx: Connection, now_s: int) -> None:
-        """Forget lists after some seconds; one without its signature in the store by then is made anew, under the next number."""
+        """Forget lists after some seconds; one without its signature in the store by then is made anew, under
+        the next number.
+        """
         late = [key for key, unsigned in self._unsigned.items() if now_s - unsigned.since_s > LOST_AFTER_S]
         for shard, number in late:
             del self._unsigned[shard, number]

@@ -1,9 +1,11 @@
 """A CA's part in the recorder: reads what a batch concerns, decides it, writes what changed.
 
 Rules:
-- What is decided is pure (`ca.recorder.decide`); what is read and written are a few statements per batch (`ca.recorder.storing`).
+- What is decided is pure (`ca.recorder.decide`); what is read and written are a few statements per batch
+  (`ca.recorder.storing`).
 - An item that the recorder asks of itself has nobody who waits for it.
-- Signatures are deterministic, so storing them may wait for the next turn; those that a crash lost are made again at the start.
+- Signatures are deterministic, so storing them may wait for the next turn; those that a crash lost are made
+  again at the start.
 """
 
 from __future__ import annotations
@@ -135,7 +137,9 @@ class CAService:
 
 
 def _unsigned(tx: Connection, now_s: int) -> list[Item]:
-    """What an earlier process recorded and got no signature for, while the keyholder still makes one; the rest waits to be asked for."""
+    """What an earlier process recorded and got no signature for, while the keyholder still makes one; the
+    rest waits to be asked for.
+    """
     lost = (
         select(CERTIFICATES)
         .where(

@@ -1,6 +1,8 @@
-"""Why a CA refuses: every rule that a decision can name, in one table. Names stay; programs and auditors read them.
+"""Why a CA refuses: every rule that a decision can name, in one table. Names stay; programs and auditors read
+them.
 
-`refusal` is the only way to make one here, so that no rule is missing from the table (docs and tests read it).
+`refusal` is the only way to make one here, so that no rule is missing from the table (docs and tests read
+it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A batch's rows from the store and back: a few SELECTs by key before the decisions, a few multi-row statements after them.
+"""A batch's rows from the store and back: a few SELECTs by key before the decisions, a few multi-row
+statements after them.
 
 Rules:
-- What is read is found by index, and is what the batch's items name; a compromised key's descendants are read level by level.
+- What is read is found by index, and is what the batch's items name; a compromised key's descendants are read
+  level by level.
 - Only what changed is written. Of a certificate only its state changes; what it says never does.
 - The transaction and its lock are the recorder's.
 """

@@ -2,8 +2,9 @@
 
 Rules:
 - Status is read by serial number when it is asked for; what was never issued is unknown.
-- A request with a nonce is always signed afresh. Others are kept for KEEP_S at most, and all are forgotten as soon as the feed of
-  revocations has moved, which is looked at every LOOK_S: a revocation shows within that time.
+- A request with a nonce is always signed afresh. Others are kept for KEEP_S at most, and all are forgotten as
+  soon as the feed of revocations has moved, which is looked at every LOOK_S: a revocation shows within that
+  time.
 - Answers with an unknown certificate are not kept: it may be issued the next moment.
 - A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as the standard has it.
 

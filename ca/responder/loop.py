@@ -2,8 +2,9 @@
 
 Rules:
 - The key is made in memory at start and with each new certificate; it never leaves the process.
-- The certificate lives a day at most and is replaced after two thirds of that. While that fails the old one serves, and the next
-  attempt waits RETRY_S, because each may hold the loop for as long as the recorder may take.
+- The certificate lives a day at most and is replaced after two thirds of that. While that fails the old one
+  serves, and the next attempt waits RETRY_S, because each may hold the loop for as long as the recorder may
+  take.
 """
 
 from __future__ import annotations

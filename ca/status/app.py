@@ -1,7 +1,8 @@
 """What anybody may fetch over plain HTTP: OCSP, CRLs, the certificates above a leaf, numbers.
 
 Rules:
-- Everything here is signed by others or public; that is why it needs no TLS, and what clients expect of AIA and CRLDP URLs.
+- Everything here is signed by others or public; that is why it needs no TLS, and what clients expect of AIA
+  and CRLDP URLs.
 - OCSP requests go to the responder's channel and its answers come back as they are; this role holds no key.
 - A revocation shows within a second, so nothing may be cached longer than that but what never changes.
 
@@ -147,7 +148,9 @@ class CRLs:
             _send(req, resp, crl.der, CRL_TYPE)
 
     def _bundled(self) -> bytes:
-        """Every list there is, made anew at most every `_BUNDLE_NS`: it is the one thing here that costs more than its bytes."""
+        """Every list there is, made anew at most every `_BUNDLE_NS`: it is the one thing here that costs more
+        than its bytes.
+        """
         now_ns, bundle = self._parts.clock.monotonic_ns(), self._bundle
         if bundle is None or now_ns - bundle[0] >= _BUNDLE_NS:
             lists = self._parts.reader.shard_crls()

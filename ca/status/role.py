@@ -1,4 +1,6 @@
-"""The status front's process: gunicorn over plain HTTP for OCSP, CRLs and the certificates above a leaf; it holds no key."""
+"""The status front's process: gunicorn over plain HTTP for OCSP, CRLs and the certificates above a leaf; it
+holds no key.
+"""
 
 from __future__ import annotations
 

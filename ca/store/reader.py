@@ -1,9 +1,11 @@
-"""What the network side reads of the CA's store: rows by index, never a scan, with an engine that cannot write.
+"""What the network side reads of the CA's store: rows by index, never a scan, with an engine that cannot
+write.
 
 Rules:
-- One short read transaction per question; each sees what the recorder committed before it. A store that can't be read is Busy.
-- The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full (ca/certificates/shards.py), at
-  2,000 certificates a second by 500 ms, so an old answer still fits.
+- One short read transaction per question; each sees what the recorder committed before it. A store that can't
+  be read is Busy.
+- The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full
+  (ca/certificates/shards.py), at 2,000 certificates a second by 500 ms, so an old answer still fits.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The rows of a CA's store as values, and a batch's view of them.
 
 Rules:
-- A row value has exactly the columns of its table, in Python's types; `names` and `joined` convert lists of names.
-- `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that two items for one token see each other; what
-  changed is written afterwards, in as few statements as there are tables.
+- A row value has exactly the columns of its table, in Python's types; `names` and `joined` convert lists of
+  names.
+- `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that two items for one token
+  see each other; what changed is written afterwards, in as few statements as there are tables.
 - Pure: loading and storing are `ca.recorder.storing`'s.
 """
 
@@ -187,7 +188,9 @@ class Rows:
         self.changed_crls.add(row.shard)
 
     def of_lineage(self, lineage: str) -> list[CertificateRow]:
-        """The certificates of a lineage that are neither revoked nor expired: superseded ones still open doors."""
+        """The certificates of a lineage that are neither revoked nor expired: superseded ones still open
+        doors.
+        """
         return self._valid(self._by_lineage[lineage])
 
     def children_of(self, lineage: str) -> list[CertificateRow]:

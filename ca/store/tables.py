@@ -9,8 +9,10 @@
 
 Rules:
 - Every question that a request asks has an index; nothing that grows is scanned.
-- Times are whole seconds since the epoch, serial numbers lower-case hex. Lists of names are sorted and joined by spaces.
-- The recorder writes, everybody else reads. What lies here is public to the roles, and none of it is a secret.
+- Times are whole seconds since the epoch, serial numbers lower-case hex. Lists of names are sorted and joined
+  by spaces.
+- The recorder writes, everybody else reads. What lies here is public to the roles, and none of it is a
+  secret.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 - A claim token comes by `-` or `fd:N`. A private key leaves only where --out says so.
-- `exec` puts the key into a new session keyring that the program and its children have, and nobody else; arguments and
-  environment stay as they are.
+- `exec` puts the key into a new session keyring that the program and its children have, and nobody else;
+  arguments and environment stay as they are.
 """
 
 from __future__ import annotations

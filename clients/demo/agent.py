@@ -1,4 +1,5 @@
-"""An agent of the demonstration: gets its key, has requests signed, sends them to the provider itself. Told by JSON lines.
+"""An agent of the demonstration: gets its key, has requests signed, sends them to the provider itself. Told
+by JSON lines.
 
 {"agent", "claim_token"}                                        first line, from its spawner
 {"do": "claim", "socket"}                                        -> {"agent", "via"}

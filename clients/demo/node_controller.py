@@ -1,11 +1,13 @@
-"""The node controller of the demonstration: an agent that may spawn others, told by JSON lines on its standard input.
+"""The node controller of the demonstration: an agent that may spawn others, told by JSON lines on its
+standard input.
 
     {"do": "claim", "socket", "token"}                                -> {"agent", "via"}
     {"do": "spawn", "subsystem", "capabilities", "endpoints", "argv"}  -> {"agent", "pid"}; the child reads its claim on its own input
     {"do": "tell", "agent", "question": {...}}                         -> the child's answer
     {"do": "end", "agent"}                                             -> {"ended": true}
 
-A child that answers (`"piped": true`) gets its claim as a JSON line; any other gets the bare token, and the end of its input.
+A child that answers (`"piped": true`) gets its claim as a JSON line; any other gets the bare token, and the
+end of its input.
 """
 
 from __future__ import annotations

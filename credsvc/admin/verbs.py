@@ -1,11 +1,12 @@
 """The operators' verbs of a credentials service.
 
 Rules:
-- What changes something is a work item on the recorder's admin channel, with the operator's name in it; what only reads comes from
-  the store.
-- A module is checked by machine when it is proposed, for a good error now; the keyholder checks again when it is approved.
-- A policy set is validated against the schema of the active modules; a module whose activation would invalidate the policies
-  is not approved.
+- What changes something is a work item on the recorder's admin channel, with the operator's name in it; what
+  only reads comes from the store.
+- A module is checked by machine when it is proposed, for a good error now; the keyholder checks again when it
+  is approved.
+- A policy set is validated against the schema of the active modules; a module whose activation would
+  invalidate the policies is not approved.
 """
 
 from __future__ import annotations

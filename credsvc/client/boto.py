@@ -3,12 +3,12 @@
     session = boto3.Session(botocore_session=remote_session(client, "billing-aws"), region_name="eu-north-1")
     session.client("s3").list_buckets()
 
-How: botocore asks its signer for `signature(string_to_sign, request)`, the only step that needs a secret. Ours sends the request itself
-(method, URL, the headers to be signed, the payload's digest), so that policy decides on what is signed, and takes the
-released header.
+How: botocore asks its signer for `signature(string_to_sign, request)`, the only step that needs a secret.
+Ours sends the request itself (method, URL, the headers to be signed, the payload's digest), so that policy
+decides on what is signed, and takes the released header.
 
-Not here: presigned URLs and POST policies (operation `presign`), SigV2, SigV4a, S3 Express; botocore says it does not know their signer.
-botocore is not a dependency: this file is imported by whoever has it.
+Not here: presigned URLs and POST policies (operation `presign`), SigV2, SigV4a, S3 Express; botocore says it
+does not know their signer. botocore is not a dependency: this file is imported by whoever has it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class _RemoteSignature:
         return signed.release["header.authorization"]
 
     def _inject_signature_to_request(self, request: Any, signature: str) -> Any:
-        """The service's word whole: it names the headers that it signed, which leave out what proxies change."""
+        """The service's word whole: it names the headers that it signed, which leave out what
+        proxies change.
+        """
         request.headers["Authorization"] = signature
         return request
 
@@ -100,7 +102,9 @@ class _Provider(CredentialProvider):  # type: ignore[misc] # botocore has no typ
 
 
 def remote_session(client: SigningClient, credential: str) -> Any:
-    """A botocore session whose requests are signed with that credential; Misconfigured where the agent may not use it."""
+    """A botocore session whose requests are signed with that credential; Misconfigured where the agent may
+    not use it.
+    """
     found = next((each for each in client.credentials() if each["name"] == credential), None)
     if found is None or found["module"] != "aws-sigv4":
         raise Misconfigured(f"no AWS credential '{credential}' that this agent may use")
@@ -115,7 +119,9 @@ def remote_session(client: SigningClient, credential: str) -> Any:
 
 
 def _choose_signer(signature_version: object = None, signing_name: str = "", **_more: Any) -> str | None:
-    """Ours for whatever needs the secret, also where there is no such signer: botocore then refuses, and never signs with nothing."""
+    """Ours for whatever needs the secret, also where there is no such signer: botocore then refuses, and
+    never signs with nothing.
+    """
     if not isinstance(signature_version, str) or signature_version in _WITHOUT_SECRET:
         return None
     if signature_version.startswith(_OURS):

@@ -1,12 +1,14 @@
-"""A small client of the credentials service, for agents in Python: ask for a signature, get it, never the secret.
+"""A small client of the credentials service, for agents in Python: ask for a signature, get it, never the
+secret.
 
     client = SigningClient("https://credentials.nodes.shop.example:8444", context)
     signed = client.use("billing-aws", "sign", {"method": "GET", "url": ..., "region": ..., "service": "s3"})
     signed.release["header.authorization"]
 
-The TLS context carries the agent's key and certificate (`ostiary.edge.tls.client_context`, or certmgr's own client); it may be a
-function, asked at each new connection, so that a renewed certificate is used. Thread-safe: each call that goes on has its own connection,
-and there are no more of them than there were calls at once, however many threads come and go.
+The TLS context carries the agent's key and certificate (`ostiary.edge.tls.client_context`, or certmgr's own
+client); it may be a function, asked at each new connection, so that a renewed certificate is used.
+Thread-safe: each call that goes on has its own connection, and there are no more of them than there were
+calls at once, however many threads come and go.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _DEFAULT_PORT: Final = 443
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a formula released: text by sink (`header.authorization`, `query.sig`), and where its record is."""
+    """What a formula released: text by sink (`header.authorization`, `query.sig`), and where its
+    record is.
+    """
 
     release: dict[str, str]
     formula: str
@@ -53,7 +57,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SigningClient:
-    """See the module's docstring; `address` (host, port) is connected to instead of the URL's, whose name is verified."""
+    """See the module's docstring; `address` (host, port) is connected to instead of the URL's, whose name is
+    verified.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """`ostiary credential`: put credentials into the service and look after them.
 
-A secret leaves this process only as an HPKE envelope for the keyholder, bound to application, credential, module and field; the intake
-key is believed because the ledger key signed it.
+A secret leaves this process only as an HPKE envelope for the keyholder, bound to application, credential,
+module and field; the intake key is believed because the ledger key signed it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def put(
 def rotate(
     name: str, secrets: Sequence[tuple[str, Secret | None]], fields: Sequence[tuple[str, str]]
 ) -> None:
-    """Replace a credential's secrets, and enable it if it was disabled; all else stays unless a field is given."""
+    """Replace a credential's secrets, and enable it if it was disabled; all else stays unless a field is
+    given.
+    """
     current = call("credential.show", name=name)
     kept = {key: current[key] for key in ("module", "owner", "ceiling", "labels")}
     _put(name, secrets, {**kept, "shareable": {**current["shareable"], **dict(fields)}})

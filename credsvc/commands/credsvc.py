@@ -1,8 +1,9 @@
 """`ostiary credsvc`: make and run a credentials service.
 
-`init` wants to know the application, this node, the CA and the root certificate: from a bootstrap document of the CA, or one by one. It
-writes the approver key to a file that belongs elsewhere: whoever approves modules takes it away.
-`serve` reads the claim token of the service's own certificate once, and keeps it in a sealed memfd for its front.
+`init` wants to know the application, this node, the CA and the root certificate: from a bootstrap document of
+the CA, or one by one. It writes the approver key to a file that belongs elsewhere: whoever approves modules
+takes it away. `serve` reads the claim token of the service's own certificate once, and keeps it in a sealed
+memfd for its front.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 - A module is a folder: manifest.toml, module.py, vectors/*.json.
-- `load` only proposes. `approve` computes both digests from the bytes that it shows, so that what was read is what is signed, whatever
-  the service says about them.
+- `load` only proposes. `approve` computes both digests from the bytes that it shows, so that what was read is
+  what is signed, whatever the service says about them.
 - `selftest` runs the code in a real sandbox of its own; the vectors' keys are published ones.
 """
 
@@ -73,7 +73,9 @@ def list_() -> None:
 @module.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """The version proposed last, whatever its state: manifest and code. `module list` has all, and which is active."""
+    """The version proposed last, whatever its state: manifest and code. `module list` has all, and which is
+    active.
+    """
     shown = call("module.show", name=name)
     output.emit(shown, human=f"{shown['state']}\n\n{shown['manifest']}\n\n{shown['source']}")
     if shown["state"] != "active" and shown["active_module_digest"] is not None:
@@ -168,7 +170,9 @@ def _read(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _told(manifest: Manifest, approval: Approval) -> str:
-    """What an approver reads: each formula with its holes, what it may be guessed from, what the machine found."""
+    """What an approver reads: each formula with its holes, what it may be guessed from, what the machine
+    found.
+    """
     lines = [f"{manifest.name} {manifest.version}: {manifest.summary}"]
     for name, field in manifest.confidential.items():
         lines.append(f"  secret {name}: {field.type.value}, {field.strength.value}")

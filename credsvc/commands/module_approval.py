@@ -1,4 +1,6 @@
-"""What an approver reads and signs: digests computed here, over the bytes that were shown, never taken from the service."""
+"""What an approver reads and signs: digests computed here, over the bytes that were shown, never taken from
+the service.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def read_proposed(shown: Mapping[str, Any]) -> Proposed:
 def sign_approval(
     proposed: Proposed, wrapped_key: bytes, passphrase: str, *, approved_at: int
 ) -> dict[str, Any]:
-    """The arguments of `module.approve`; `approved_at` is seconds since the epoch. Unauthenticated for a wrong passphrase."""
+    """The arguments of `module.approve`; `approved_at` is seconds since the epoch. Unauthenticated for a
+    wrong passphrase.
+    """
     application = wrapped_for(wrapped_key)
     seed = unwrap(wrapped_key, passphrase, application=application, service=APPROVER_SERVICE)
     item = ApproveModule(

@@ -1,4 +1,6 @@
-"""The small working module that `ostiary module new` writes: an HMAC over time and path, with a vector that passes."""
+"""The small working module that `ostiary module new` writes: an HMAC over time and path, with a vector that
+passes.
+"""
 
 from __future__ import annotations
 
@@ -86,7 +88,9 @@ def write_scaffold(folder: Path) -> list[Path]:
 
 
 def _vectors() -> str:
-    """One case, computed here independently of the formula engine; replace it by the provider's published ones."""
+    """One case, computed here independently of the formula engine; replace it by the provider's published
+    ones.
+    """
     message = f"PROVIDER-V1\nGET\n{_PATH}\n{_NOW}".encode()
     signature = hmac.new(_KEY.encode(), message, hashlib.sha256).hexdigest()
     case = {

@@ -1,7 +1,8 @@
-"""`ostiary policy`: the Cedar policies of the credentials service. Grants of the CA are in its own configuration.
+"""`ostiary policy`: the Cedar policies of the credentials service. Grants of the CA are in its own
+configuration.
 
-`validate` and `set` ask the service, because the schema is made of the modules that are active there. `explain` decides here, with the
-service's active policies, what an agent would be told.
+`validate` and `set` ask the service, because the schema is made of the modules that are active there.
+`explain` decides here, with the service's active policies, what an agent would be told.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The credentials service's operator socket, for the groups of commands that speak to it (credential, module, policy)."""
+"""The credentials service's operator socket, for the groups of commands that speak to it (credential, module,
+policy).
+"""
 
 from __future__ import annotations
 

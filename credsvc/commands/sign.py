@@ -1,6 +1,7 @@
 """`ostiary sign`: apply an operation of a credential to a request, as an agent.
 
-The request is JSON on standard input, the result JSON on standard output. The agent's key comes from one of three places:
+The request is JSON on standard input, the result JSON on standard output. The agent's key comes from one of
+three places:
 
     (inside `ostiary agent exec`)  --agent UUID            the session keyring
     from the node's manager        --claim fd:N            a claim token, over --socket

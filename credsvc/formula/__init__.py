@@ -1,1 +1,3 @@
-"""Formulas: the approved expressions by which the keyholder uses a secret (notation, checks, evaluation; all pure)."""
+"""Formulas: the approved expressions by which the keyholder uses a secret (notation, checks, evaluation; all
+pure).
+"""

@@ -1,4 +1,6 @@
-"""Refuse a manifest that the machine's checks refuse: for whoever proposes a module, and for the keyholder that takes it in."""
+"""Refuse a manifest that the machine's checks refuse: for whoever proposes a module, and for the keyholder
+that takes it in.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ _MAX_TOLD = 3
 
 
 def check_approvable(manifest: Manifest) -> Approval:
-    """The machine's word on a manifest; Forbidden(rule="approval-<check>") tells the first refusals, each with its formula and line."""
+    """The machine's word on a manifest; Forbidden(rule="approval-<check>") tells the first refusals, each
+    with its formula and line.
+    """
     approval = check_manifest(manifest)
     if approval.refusals:
         told = "; ".join(f"{f.formula} line {f.line}: {f.message}" for f in approval.refusals[:_MAX_TOLD])

@@ -1,11 +1,13 @@
-"""What the machine checks of a manifest before a person approves it: nothing that a module can do reveals a secret.
+"""What the machine checks of a manifest before a person approves it: nothing that a module can do reveals a
+secret.
 
 The plan, `rule` by `rule`; all of it over expanded expressions, with holes as free as their types allow:
  1 unsupported   only what can be evaluated: no `sign`, `send`, `disclose`, no `#state` yet
  2 unused        every confidential field is used; an optional public field is released alone or not at all
  3 one-way       in a release or verify, a secret has a one-way function above it, and the nearest one fits its type:
-                 a hmac_key is the key of an hmac with nothing but literals beside it, a digest_input stands in a digest,
-                 a kdf_password is pbkdf2's password; no join around, no xor between; a bearer is never released
+                 a hmac_key is the key of an hmac with nothing but literals beside it, a digest_input stands
+                 in a digest, a kdf_password is pbkdf2's password; no join around, no xor between; a bearer is
+                 never released
  4 inner-value   no released value can equal a secret-bearing value inside any formula (SigV4's day key, SCRAM's ClientKey);
                  the sides of an xor are such values: one that is public or released would give the other away
  5 message-start a released MAC's message begins with a literal or a narrowly typed hole
@@ -18,8 +20,9 @@ The plan, `rule` by `rule`; all of it over expanded expressions, with holes as f
 12 guessable     (a note) a human's password is behind what is released: whoever sees it can try passwords
 13 no-secret     (a note) a formula that uses no secret at all
 
-One-way functions are taken as such (no collisions, no preimages; MD5 and SHA-1 included: a provider that still wants them
-gets what it asks for). Not checked: that the formula is what the provider wants (the vectors), the module's code (the sandbox).
+One-way functions are taken as such (no collisions, no preimages; MD5 and SHA-1 included: a provider that
+still wants them gets what it asks for). Not checked: that the formula is what the provider wants (the
+vectors), the module's code (the sandbox).
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ _Path = tuple[tuple[Expression, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing a check found: which rule, in which formula ("" for the manifest) and line, and whether it refuses."""
+    """One thing a check found: which rule, in which formula ("" for the manifest) and line, and whether it
+    refuses.
+    """
 
     rule: str
     formula: str

@@ -1,10 +1,12 @@
-"""Questions about messages: can two be equal, can one be read back into its blanks. Always answered on the safe side.
+"""Questions about messages: can two be equal, can one be read back into its blanks. Always answered on the
+safe side.
 
 Rules:
-- `may_equal` says no only where no filling of the holes can make two messages equal, one-way functions taken as injective
-  and apart from each other. Two messages are walked in step: literals, function values of one width, constants, and
-  segments up to a character that nothing before it can contain.
-- `is_separable` says yes only where a reader can tell in one way which part of a message came from which blank.
+- `may_equal` says no only where no filling of the holes can make two messages equal, one-way functions taken
+  as injective and apart from each other. Two messages are walked in step: literals, function values of one
+  width, constants, and segments up to a character that nothing before it can contain.
+- `is_separable` says yes only where a reader can tell in one way which part of a message came from which
+  blank.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def is_separable(atoms: Sequence[Atom]) -> bool:
-    """Whether the pieces can be read back in one way: after each blank comes a character outside it, or known widths only."""
+    """Whether the pieces can be read back in one way: after each blank comes a character outside it, or known
+    widths only.
+    """
     for index, atom in enumerate(atoms):
         rest = atoms[index + 1 :]
         if atom.source == "rows":
@@ -102,7 +106,9 @@ def _step_segment(a: list[Atom], b: list[Atom]) -> bool | None:
 
 
 def _marks(atoms: Sequence[Atom]) -> list[str]:
-    """Characters that may end the first segment: those of the first literal that stands behind something else."""
+    """Characters that may end the first segment: those of the first literal that stands behind something
+    else.
+    """
     for index, atom in enumerate(atoms):
         if atom.source == "literal" and index > 0:
             return list(dict.fromkeys(atom.text))[:4]
@@ -110,7 +116,9 @@ def _marks(atoms: Sequence[Atom]) -> list[str]:
 
 
 def _split(atoms: Sequence[Atom], mark: str) -> tuple[list[Atom], list[Atom]] | None:
-    """The pieces before the first `mark` and those from it on; None where a piece before it could contain it."""
+    """The pieces before the first `mark` and those from it on; None where a piece before it could
+    contain it.
+    """
     for index, atom in enumerate(atoms):
         if atom.source == "literal" and mark in atom.text:
             at = atom.text.index(mark)
@@ -154,7 +162,9 @@ def _excludes(a: Sequence[Atom], b: Sequence[Atom]) -> bool:
 
 
 def _lacks_key(rows: Atom, text: str) -> bool:
-    """Whether no first row `key mark ...` can begin as `text` does, because the list may not have that key."""
+    """Whether no first row `key mark ...` can begin as `text` does, because the list may not have
+    that key.
+    """
     template = rows.template
     if rows.rows is None or len(template) < 2 or template[1].source != "literal":
         return False
@@ -167,12 +177,15 @@ def _lacks_key(rows: Atom, text: str) -> bool:
 
 
 def _may_values_equal(one: Atom, two: Atom) -> bool:
-    """For two function values of one width: one-way functions and encodings are equal only where their inputs are."""
+    """For two function values of one width: one-way functions and encodings are equal only where their inputs
+    are.
+    """
     x, y = one.expression, two.expression
     if not isinstance(x, Call) or not isinstance(y, Call):
         raise AssertionError("a value that is no function's")
     if (x.function, x.algorithm) != (y.function, y.algorithm):
-        # An xor of two one-way values is taken as apart from any third; xors do not nest (approve.py, one-way).
+        # An xor of two one-way values is taken as apart from any third; xors do not nest (approve.py,
+        # one-way).
         return not {x.function, y.function} <= ONE_WAY | {"xor"}
     if x.function == "xor":
         return True

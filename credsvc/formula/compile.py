@@ -1,13 +1,16 @@
-"""A formula's tree compiled to closures over an `Environment`: what evaluation costs is the cryptography, not the tree.
+"""A formula's tree compiled to closures over an `Environment`: what evaluation costs is the cryptography, not
+the tree.
 
 Rules:
-- A binding used once is compiled in place; one used more often gets a slot and is computed once for an evaluation.
-- Where the key of a MAC is itself derived from a confidential field, it is looked up in the `Memo` under the public
-  values it depends on; inside such a key nothing else is kept.
+- A binding used once is compiled in place; one used more often gets a slot and is computed once for an
+  evaluation.
+- Where the key of a MAC is itself derived from a confidential field, it is looked up in the `Memo` under the
+  public values it depends on; inside such a key nothing else is kept.
 - Values are bytes, except counts (int) and the answer of `equal` (bool).
 
-Leaves to others: whether names and kinds are right (`kinds.py` was run before), what may be released (`approve.py`).
-Standards: HMAC RFC 2104, PBKDF2 RFC 8018 §5.2, base64 and base64url (unpadded) RFC 4648, percent-encoding RFC 3986 §2.1.
+Leaves to others: whether names and kinds are right (`kinds.py` was run before), what may be released
+(`approve.py`). Standards: HMAC RFC 2104, PBKDF2 RFC 8018 §5.2, base64 and base64url (unpadded) RFC 4648,
+percent-encoding RFC 3986 §2.1.
 """
 
 from __future__ import annotations
@@ -54,7 +57,8 @@ MEMO_ENTRIES: Final = 32
 class Memo:
     """Derived keys of one version of one credential, at most `MEMO_ENTRIES`, the oldest dropped first.
 
-    Owned by the keyholder beside the unsealed fields; dropped with them. It can be neither printed nor pickled.
+    Owned by the keyholder beside the unsealed fields; dropped with them. It can be neither printed nor
+    pickled.
     """
 
     __slots__ = ("_keys",)
@@ -127,7 +131,9 @@ class Program:
 
 @lru_cache(maxsize=256)
 def compile_formula(manifest: Manifest, name: str) -> Program:
-    """The program of a formula; BadInput for what is parsed but not offered yet (`sign`, `send`, `disclose`)."""
+    """The program of a formula; BadInput for what is parsed but not offered yet (`sign`, `send`,
+    `disclose`).
+    """
     formula = manifest.formula(name, operation=None)
     compiler = _Compiler(manifest, formula)
     return Program(

@@ -2,7 +2,8 @@
 
 Rules:
 - Pure: no clock, no randomness, no I/O. Secrets are bytes inside one call and in a `Memo`, nowhere else.
-- No exception that leaves carries a value: what fails inside becomes InternalFault with a constant text and no cause.
+- No exception that leaves carries a value: what fails inside becomes InternalFault with a constant text and
+  no cause.
 - `explain` shows what does not depend on a secret; `trace` shows all and is for published test keys only.
 
 Leaves to others: approval (`approve.py`) - nothing here asks whether a formula is safe; the caller has.
@@ -28,7 +29,9 @@ __all__ = ["Memo", "Released", "evaluate", "evaluate_filled", "explain", "trace"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What a formula gives its caller: text for each sink, and the answer of its verify (None without one)."""
+    """What a formula gives its caller: text for each sink, and the answer of its verify (None
+    without one).
+    """
 
     formula: str
     outputs: Mapping[str, str]
@@ -49,8 +52,8 @@ def evaluate(  # noqa: PLR0913 - each is named at the call; bundling them would 
 ) -> Released:
     """Check the holes against types, ceiling and `now`, then evaluate.
 
-    `memo` belongs to this version of this credential. BadInput or Forbidden as in `check_holes`; BadInput for a missing
-    confidential field. Not checked: approval, policy, shapes of the credential's fields.
+    `memo` belongs to this version of this credential. BadInput or Forbidden as in `check_holes`; BadInput for
+    a missing confidential field. Not checked: approval, policy, shapes of the credential's fields.
     """
     filled = check_holes(manifest, formula_name, holes, operation=operation, now=now, ceiling=ceiling)
     return evaluate_filled(manifest, filled, shareable=shareable, confidential=confidential, memo=memo)
@@ -98,7 +101,9 @@ def trace(
     confidential: Mapping[str, bytes],
     state: Mapping[str, bytes] | None = None,
 ) -> dict[str, str]:
-    """Every binding by name, in order, secrets and derived keys too: for a vector's published key, never for a credential."""
+    """Every binding by name, in order, secrets and derived keys too: for a vector's published key, never for
+    a credential.
+    """
     program = compile_formula(manifest, filled.formula.name)
     env = _environment(program, filled, shareable, confidential, state or {}, None)
     return {name: _show(compute(env)) for name, _, compute in program.bindings}

@@ -1,15 +1,16 @@
-"""The check of a module's proposal: holes against types, ceiling and clock; out of it come values and the policy context.
+"""The check of a module's proposal: holes against types, ceiling and clock; out of it come values and the
+policy context.
 
 Rules:
 1. the formula belongs to the operation asked for;
 2. holes are exactly those declared;
 3. each fits its type, and a time lies within its skew of `now`;
-4. each name of the credential's ceiling is a hole or a context name of the formula, and its value matches one of the
-   patterns there; a ceiling that a formula can't be held to refuses it.
+4. each name of the credential's ceiling is a hole or a context name of the formula, and its value matches one
+   of the patterns there; a ceiling that a formula can't be held to refuses it.
 
-A ceiling maps a name to patterns in which `*` stands for any run of characters; nothing else is special.
-The front calls this with its clock for early, good errors; the keyholder calls it with its own and believes nobody. `now` None skips
-the clock of rule 3: for vectors and tests, never for a use.
+A ceiling maps a name to patterns in which `*` stands for any run of characters; nothing else is special. The
+front calls this with its clock for early, good errors; the keyholder calls it with its own and believes
+nobody. `now` None skips the clock of rule 3: for vectors and tests, never for a use.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def check_holes(
 ) -> FilledHoles:
     """The proposal (`formula_name`, `holes`) checked; `operation` None accepts the formula of any operation.
 
-    BadInput(field="holes.<name>" or "formula") where a value is outside its type, Forbidden(rule="ceiling") where it is
-    outside the credential's ceiling. Not checked: policy.
+    BadInput(field="holes.<name>" or "formula") where a value is outside its type, Forbidden(rule="ceiling")
+    where it is outside the credential's ceiling. Not checked: policy.
     """
     formula = manifest.formula(formula_name, operation=operation)
     _check_names(formula, holes)
@@ -80,9 +81,11 @@ def is_match(pattern: str, value: str) -> bool:
 
 
 def check_ceiling_names(manifest: Manifest, ceiling: Mapping[str, Sequence[str]]) -> None:
-    """That a ceiling to be sealed makes sense: each name is a hole or context of some formula; BadInput(field="ceiling.<name>").
+    """That a ceiling to be sealed makes sense: each name is a hole or context of some formula;
+    BadInput(field="ceiling.<name>").
 
-    A formula that lacks one of the names can't be held to it and is refused at each use: a ceiling narrows, never widens.
+    A formula that lacks one of the names can't be held to it and is refused at each use: a ceiling narrows,
+    never widens.
     """
     for name, patterns in ceiling.items():
         if not patterns or not all(0 < len(pattern) <= MAX_PATTERN_CHARS for pattern in patterns):

@@ -1,9 +1,11 @@
 """The functions that a credential module finds in its globals: public text in, public text out.
 
 Rules:
-- No function here ever meets a secret, the network, a file, the clock or randomness; each is pure and bounded by its input.
+- No function here ever meets a secret, the network, a file, the clock or randomness; each is pure and bounded
+  by its input.
 - Results are exact `str`, `int`, `list`, `tuple` and `dict`, because the sandbox guards access by exact type.
-- A wrong input is a ValueError with a constant text: what a module may learn of an error is what its author wrote.
+- A wrong input is a ValueError with a constant text: what a module may learn of an error is what its author
+  wrote.
 - `INJECTED` is the whole list; the sandbox injects exactly these names and a module's test runner the same.
 
 Follows RFC 3986 (escapes, dot segments) and RFC 9110 §5 (header fields).
@@ -33,7 +35,9 @@ Pairs = list[tuple[str, str]]
 
 
 def uri_encode(text: str, safe: str = "") -> str:
-    """The UTF-8 bytes of `text` with all but unreserved characters (RFC 3986 §2.3) and `safe` as upper-case `%XX`."""
+    """The UTF-8 bytes of `text` with all but unreserved characters (RFC 3986 §2.3) and `safe` as upper-case
+    `%XX`.
+    """
     return quote(_text(text), safe=_text(safe))
 
 
@@ -46,7 +50,9 @@ def uri_decode(text: str) -> str:
 
 
 def parse_query(text: str) -> Pairs:
-    """A query string as decoded (name, value) pairs in the order given; `+` is a space; `a` and `a=` are both ("a", "")."""
+    """A query string as decoded (name, value) pairs in the order given; `+` is a space; `a` and `a=` are both
+    ("a", "").
+    """
     parts = [part for part in _text(text).split("&") if part]
     if len(parts) > MAX_PAIRS:
         raise ValueError("too many query parameters")
@@ -55,7 +61,8 @@ def parse_query(text: str) -> Pairs:
 
 
 def parse_url(text: str) -> dict[str, str]:
-    """An absolute URL as `scheme`, `host` (with its port, without user information), `path` (at least `/`) and `query`.
+    """An absolute URL as `scheme`, `host` (with its port, without user information), `path` (at least `/`)
+    and `query`.
 
     Nothing is decoded; a fragment is refused, since it never reaches a server.
     """
@@ -138,7 +145,9 @@ def _text(value: object) -> str:
 
 
 def build_clock(epoch_s: int) -> dict[str, int | str]:
-    """What a module gets as `clock`: one moment as `epoch` (seconds since 1970), `stamp` and `date` (YYYYMMDD). Not injected."""
+    """What a module gets as `clock`: one moment as `epoch` (seconds since 1970), `stamp` and `date`
+    (YYYYMMDD). Not injected.
+    """
     stamp = format_stamp(epoch_s)
     return {"epoch": epoch_s, "stamp": stamp, "date": stamp[:8]}
 

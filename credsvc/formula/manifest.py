@@ -3,11 +3,12 @@
 Rules:
 - Every table and key is known, or the manifest is refused; an error names table, key and what was wanted.
 - Formula names are unique in the whole manifest, since a module answers with the name alone.
-- All formulas of an operation supply the same policy context with the same types; `formula` is a reserved context name
-  whose value is the formula's own name, so that policy can tell alternatives apart.
+- All formulas of an operation supply the same policy context with the same types; `formula` is a reserved
+  context name whose value is the formula's own name, so that policy can tell alternatives apart.
 - `Manifest.digest` is the SHA-256 of the bytes as they came: what an approver signs.
 
-Leaves to others: whether a formula is safe (`approve.py`), the module's code, the vectors. Format: docs/modules.md.
+Leaves to others: whether a formula is safe (`approve.py`), the module's code, the vectors. Format:
+docs/modules.md.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ class ShareableField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidentialField:
-    """A secret field of a credential: the one use it has, who made it, and its shape (lengths in characters)."""
+    """A secret field of a credential: the one use it has, who made it, and its shape (lengths in
+    characters).
+    """
 
     name: str
     summary: str
@@ -80,7 +83,9 @@ class ConfidentialField:
     max_chars: int
 
     def check(self, secret: bytes) -> None:
-        """That a secret to be put has the declared shape; BadInput never says what it was. Entropy can't be seen."""
+        """That a secret to be put has the declared shape; BadInput never says what it was. Entropy can't be
+        seen.
+        """
         try:
             text = secret.decode("ascii")
         except UnicodeDecodeError:
@@ -93,7 +98,9 @@ class ConfidentialField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSource:
-    """Where a value of the policy context comes from: a hole, the row `key` of a list hole, or the formula's name (hole None)."""
+    """Where a value of the policy context comes from: a hole, the row `key` of a list hole, or the formula's
+    name (hole None).
+    """
 
     name: str
     hole: str | None
@@ -115,7 +122,9 @@ class Formula:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One thing a module can do for an agent: what policy decides on, and the formulas that are alternatives of it."""
+    """One thing a module can do for an agent: what policy decides on, and the formulas that are alternatives
+    of it.
+    """
 
     name: str
     summary: str
@@ -125,7 +134,9 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Manifest:
-    """What a module is: fields, operations and their formulas. Two manifests are equal when their bytes are."""
+    """What a module is: fields, operations and their formulas. Two manifests are equal when their
+    bytes are.
+    """
 
     name: str
     version: str
@@ -176,7 +187,9 @@ class Manifest:
                 )
 
     def check_confidential(self, values: Mapping[str, bytes]) -> None:
-        """That a credential's secret fields are exactly those declared, each of its shape; BadInput names the field."""
+        """That a credential's secret fields are exactly those declared, each of its shape; BadInput names the
+        field.
+        """
         for name in values:
             if name not in self.confidential:
                 raise BadInput(

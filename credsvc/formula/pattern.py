@@ -64,7 +64,8 @@ _Node = _Class | _Repeat | _Concat | _Branch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SafePattern:
-    """A checked pattern: `alphabet` and `first` are sets of characters as bits (bit 128 = every non-ASCII one).
+    """A checked pattern: `alphabet` and `first` are sets of characters as bits (bit 128 = every non-ASCII
+    one).
 
     Widths count characters; `max_width` None means unbounded.
     """

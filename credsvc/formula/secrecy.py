@@ -2,7 +2,8 @@
 
 Rules:
 - Encodings and concatenation hide nothing: what leaves is each one-way value below them.
-- An xor hides both sides while both are secret, and then each is an inner value; with one side public, the other leaves.
+- An xor hides both sides while both are secret, and then each is an inner value; with one side public, the
+  other leaves.
 - Yes or no about a value (`equal`) is not the value.
 
 Leaves to others: what may leave (`approve.py`).
@@ -62,7 +63,9 @@ def revealed(line: WayOut) -> Iterator[Value]:
 
 
 def _cores(expression: Expression) -> Iterator[Expression]:
-    """The secret-bearing values that whoever sees the expression's value knows: encodings and concatenations hide nothing."""
+    """The secret-bearing values that whoever sees the expression's value knows: encodings and concatenations
+    hide nothing.
+    """
     if not secrets_in(expression):
         return
     if isinstance(expression, Call) and expression.function in ONE_WAY:

@@ -1,10 +1,15 @@
-"""Vectors against a module: request in, holes from the module, releases out, compared with what was published.
+"""Vectors against a module: request in, holes from the module, releases out, compared with what was
+published.
 
 Rules:
-- A vector file names its origin, licence, generator and independent check, and a published key that protects nothing.
-- A case expects outputs (each compared exactly), bindings (compared by name) or a refusal (the field it names).
-- The module runs wherever the caller's `ModuleRunner` runs it: the sandbox for the command line, plainly in tests.
-- A failed case is a result, not an exception; with `is_traced` it carries every binding, the published key's too.
+- A vector file names its origin, licence, generator and independent check, and a published key that protects
+  nothing.
+- A case expects outputs (each compared exactly), bindings (compared by name) or a refusal (the field it
+  names).
+- The module runs wherever the caller's `ModuleRunner` runs it: the sandbox for the command line, plainly in
+  tests.
+- A failed case is a result, not an exception; with `is_traced` it carries every binding, the published key's
+  too.
 """
 
 from __future__ import annotations
@@ -62,7 +67,9 @@ class VectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelftestResult:
-    """How one case came out: `message` says what differed (empty when passed), `trace` is (name, value) in order."""
+    """How one case came out: `message` says what differed (empty when passed), `trace` is (name, value) in
+    order.
+    """
 
     title: str
     passed: bool
@@ -102,7 +109,9 @@ def run(
 
 
 def build_plain_runner(source: str) -> ModuleRunner:
-    """Module source executed as plain Python, WITHOUT a sandbox: for tests of modules in this repository only."""
+    """Module source executed as plain Python, WITHOUT a sandbox: for tests of modules in this repository
+    only.
+    """
     code = compile(source, "module.py", "exec")
 
     def call(

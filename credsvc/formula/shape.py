@@ -1,9 +1,11 @@
-"""The shape of what a formula computes: a message as atoms with alphabets and widths, and what follows from those.
+"""The shape of what a formula computes: a message as atoms with alphabets and widths, and what follows from
+those.
 
 Rules:
 - `expand` puts bindings in place, so that an expression stands alone.
-- An atom is a literal, a blank (a hole or a column), the rows of a join, a constant of the credential, or the value of a
-  function. Alphabets are sets of characters as bits (`pattern.py`); a value of octets has the whole alphabet.
+- An atom is a literal, a blank (a hole or a column), the rows of a join, a constant of the credential, or the
+  value of a function. Alphabets are sets of characters as bits (`pattern.py`); a value of octets has the
+  whole alphabet.
 - Widths count characters of ASCII text and octets of anything else, and never promise too much.
 
 Leaves to others: what follows from shapes (`compare.py`), which of it matters (`approve.py`).
@@ -63,7 +65,9 @@ _FREE_CHARACTERS: Final = 72
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atom:
-    """A piece of a message. `lo` and `hi` are its width in characters (octets for a value), `hi` None unbounded."""
+    """A piece of a message. `lo` and `hi` are its width in characters (octets for a value), `hi` None
+    unbounded.
+    """
 
     source: Source
     expression: Expression

@@ -2,10 +2,11 @@
 
 Rules:
 - A hole's value comes from module code and is hostile: exact types, bounded, checked here and nowhere else.
-- On the wire a regex hole is a str, `bytes` is lower-case hex, `int` and `time` are int (seconds since 1970), a list hole is a
-  list of {column: str}.
+- On the wire a regex hole is a str, `bytes` is lower-case hex, `int` and `time` are int (seconds since 1970),
+  a list hole is a list of {column: str}.
 - No message carries a value: holes are public, but may be long, and an error goes to logs.
-- `time` lies within the hole's skew of `now`; `now` None (the front's early check) leaves that to the keyholder.
+- `time` lies within the hole's skew of `now`; `now` None (the front's early check) leaves that to the
+  keyholder.
 
 Leaves to others: ceilings and policy context (`holes.py`), the regex subset (`pattern.py`).
 """
@@ -90,8 +91,8 @@ class IntHole:
 class ListHole:
     """Rows of text columns; the first column is the key.
 
-    `sorted` orders rows by all columns; `unique` is about the key; `must` are keys that have to be there, `without` (lower
-    case, compared without case) keys that may not.
+    `sorted` orders rows by all columns; `unique` is about the key; `must` are keys that have to be there,
+    `without` (lower case, compared without case) keys that may not.
     """
 
     columns: tuple[tuple[str, SafePattern], ...]
@@ -115,7 +116,8 @@ def _format_time(epoch_s: int, pattern: str) -> bytes:
     return time.strftime(pattern, time.gmtime(epoch_s)).encode()
 
 
-# Each format is of one width from year 1000 to 9999 except `epoch`; C locale names are English (RFC 9110 §5.6.7).
+# Each format is of one width from year 1000 to 9999 except `epoch`; C locale names are English (RFC 9110
+# §5.6.7).
 TIME_FORMATS: Final[dict[str, Callable[[int], bytes]]] = {
     "date": lambda epoch_s: _format_time(epoch_s, "%Y%m%d"),
     "stamp": lambda epoch_s: _format_time(epoch_s, "%Y%m%dT%H%M%SZ"),

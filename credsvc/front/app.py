@@ -7,7 +7,8 @@
     GET  /metrics                                         Prometheus text, for whom policy lets read the ledger
     GET  /readyz /healthz                                 any client certificate issued under the application's root
 
-A wrong path, method or content type is falcon's to refuse; every error is a problem document (ostiary.front.http).
+A wrong path, method or content type is falcon's to refuse; every error is a problem document
+(ostiary.front.http).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""What the front knows of the store: credentials in clear, active modules ready to run, the active policies ready to judge.
+"""What the front knows of the store: credentials in clear, active modules ready to run, the active policies
+ready to judge.
 
 Rules:
-- Read only, and at most `FRESH_S` old. A use that was decided on something older is denied by the recorder (`stale-*`), and a refusal
-  looks again first (`has_moved`): a front that knows too little can be slow; it can't be wrong.
+- Read only, and at most `FRESH_S` old. A use that was decided on something older is denied by the recorder
+  (`stale-*`), and a refusal looks again first (`has_moved`): a front that knows too little can be slow; it
+  can't be wrong.
 - Modules and policies are parsed once per version: between versions a look costs one small query a second.
 - Secrets are not read: the column `sealed` is never selected here.
 - A store that can't be read is Busy.
@@ -33,7 +35,8 @@ from ostiary.store.database import reading
 
 FRESH_S: Final = 1.0
 JUST_NOW_S: Final = 0.05
-"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a second, not one each.
+"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a
+second, not one each.
 
 Per credential: that another one was read just now says nothing of this one.
 """
@@ -98,7 +101,9 @@ class Catalog:
         self._kept_lock = threading.Lock()
 
     def find(self, credential: str) -> Subject | None:
-        """The credential with its active module; None where there is no such credential, or no module for it."""
+        """The credential with its active module; None where there is no such credential, or no
+        module for it.
+        """
         known = self._current()
         found = self._credential(credential, known)
         module = known.modules.get(found.entity.module) if found is not None else None
@@ -112,7 +117,9 @@ class Catalog:
         return self._current().judge
 
     def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
-        """Usable credentials among the next `limit` in order of names, and the name to go on after (None: that was all)."""
+        """Usable credentials among the next `limit` in order of names, and the name to go on after (None:
+        that was all).
+        """
         known = self._current()
         with reading(self._engine) as tx:
             found = _read_credentials(tx, known, CREDENTIALS.c.name > after, limit=limit)
@@ -124,7 +131,9 @@ class Catalog:
         return usable, found[-1].entity.name if len(found) == limit else None
 
     def has_moved(self, credential: str, seen: Subject | None) -> bool:
-        """Look again, unless somebody just did; whether what is known now differs from what a request was decided on."""
+        """Look again, unless somebody just did; whether what is known now differs from what a request was
+        decided on.
+        """
         known, just_now_s = self._known, self._monotonic_s() - JUST_NOW_S
         with self._kept_lock:
             kept = self._kept.get(credential)
@@ -133,7 +142,9 @@ class Catalog:
         return _versions_of(self.find(credential)) != _versions_of(seen)
 
     def look_again(self, credential: str) -> None:
-        """Read modules and policies, and at the next `find` the credential: what is known is known to be old."""
+        """Read modules and policies, and at the next `find` the credential: what is known is known
+        to be old.
+        """
         with self._kept_lock:
             self._kept.pop(credential, None)
         with self._reading:

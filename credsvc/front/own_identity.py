@@ -1,10 +1,12 @@
-"""The front's own certificate: claimed from the node's manager, never in a file, replaced while connections go on.
+"""The front's own certificate: claimed from the node's manager, never in a file, replaced while connections
+go on.
 
 Rules:
-- The claim token lies in a sealed memfd that every worker inherits and reads with pread; it may be used again: a later claim gives the
-  newest certificate that the manager holds for this agent.
+- The claim token lies in a sealed memfd that every worker inherits and reads with pread; it may be used
+  again: a later claim gives the newest certificate that the manager holds for this agent.
 - Key and chain go from the manager's UNIX socket into TLS contexts and nowhere else.
-- The manager renews by itself; here it is only asked again, `ASK_AGAIN_S` apart, and a new certificate replaces both contexts at once.
+- The manager renews by itself; here it is only asked again, `ASK_AGAIN_S` apart, and a new certificate
+  replaces both contexts at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Who asks, on every request: the client certificate of the connection, read once and checked each time.
 
-TLS has verified chain, key and purpose when the connection began; a connection may outlive all three. The plan:
-1. there is a certificate and its fields map to an identity of this application (else counted, not recorded: nobody is known);
+TLS has verified chain, key and purpose when the connection began; a connection may outlive all three. The
+plan:
+1. there is a certificate and its fields map to an identity of this application (else counted, not recorded:
+   nobody is known);
 2. it does not ask too often (else 429);
 3. it is valid now (else recorded, with the identity);
 4. the service has heard from the CA since it started (else Busy: it can't know who is revoked);
@@ -111,8 +113,8 @@ def _agent(identity: Identity, revocation_age_s: int) -> AgentEntity:
         subsystem=identity.subsystem,
         node=identity.node,
         capabilities=frozenset(identity.capabilities),
-        # A first certificate that is pending carries no capability (DESIGN section 5). A renewed one whose key the CA has not seen yet
-        # does, but nothing that the active one of its lineage has not.
+        # A first certificate that is pending carries no capability (DESIGN section 5). A renewed one whose
+        # key the CA has not seen yet does, but nothing that the active one of its lineage has not.
         active=bool(identity.capabilities),
         revocation_age_s=revocation_age_s,
     )

@@ -1,9 +1,10 @@
-"""The life of one request in the front, from a checked request to what its formula released (docs/signing.md, steps 3-11).
+"""The life of one request in the front, from a checked request to what its formula released (docs/signing.md,
+steps 3-11).
 
 Each stage gives a value of a type of its own, which only the next one takes; no stage calls an earlier one.
 
-- A refusal is recorded before the caller hears of it, and is never made on what was replaced meanwhile: what has moved since it was
-  read is read again, and the request tried once more. `Moved` a second time is Busy.
+- A refusal is recorded before the caller hears of it, and is never made on what was replaced meanwhile: what
+  has moved since it was read is read again, and the request tried once more. `Moved` a second time is Busy.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ class Pipeline:
         self._stages = stages
 
     def use(self, request: SignRequest) -> Released:
-        """Sign: Forbidden names the rule, BadInput the hole or member, Busy says that nothing was released."""
+        """Sign: Forbidden names the rule, BadInput the hole or member, Busy says that nothing was
+        released.
+        """
         try:
             return self._use(request)
         except Moved:

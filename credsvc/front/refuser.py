@@ -1,9 +1,10 @@
 """Refusing somebody who is known: recorded first, then told.
 
 Rules:
-- A refusal of anybody with an identity is an entry (`Refuse`) before it is an answer; where it can't be recorded the answer is Busy.
-- One certificate writes at most `REFUSED` of them: beyond that it is told to wait (429), unrecorded, so that a peer that is always
-  refused cannot make the ledger grow as fast as it can ask.
+- A refusal of anybody with an identity is an entry (`Refuse`) before it is an answer; where it can't be
+  recorded the answer is Busy.
+- One certificate writes at most `REFUSED` of them: beyond that it is told to wait (429), unrecorded, so that
+  a peer that is always refused cannot make the ledger grow as fast as it can ask.
 
 Thread-safe; one per worker.
 """

@@ -1,8 +1,10 @@
-"""What a caller asks for: untrusted JSON and path parts in, a checked request out. One function crosses (`check_request`).
+"""What a caller asks for: untrusted JSON and path parts in, a checked request out. One function crosses
+(`check_request`).
 
 Rules:
 - A credential's name is `[a-z0-9][a-z0-9._-]*`, at most 100 characters; an operation's as in a manifest.
-- The provider's request is the module's to judge; here it is only bounded: depth, and no number that JSON elsewhere would lose.
+- The provider's request is the module's to judge; here it is only bounded: depth, and no number that JSON
+  elsewhere would lose.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignRequest:
-    """Who asks for which operation of which credential, and the provider's request, bounded but not understood."""
+    """Who asks for which operation of which credential, and the provider's request, bounded but not
+    understood.
+    """
 
     peer: Peer
     agent: AgentEntity

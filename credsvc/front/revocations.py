@@ -1,10 +1,12 @@
 """Following the CA's feed of revocations: who is revoked, and how old that knowledge is.
 
 Rules:
-- `GET /v1/revocations?since=N&wait=S` is a long poll: it answers at once when there is news, else after S seconds; either way what is
-  known is then current. The age is the time since the last answer; policy sees it as `revocation_age`.
+- `GET /v1/revocations?since=N&wait=S` is a long poll: it answers at once when there is news, else after S
+  seconds; either way what is known is then current. The age is the time since the last answer; policy sees it
+  as `revocation_age`.
 - Until the first answer without news nothing is known, and the service refuses (`age_s` is None).
-- News also ends open connections of the certificates concerned, in this process; each worker follows by itself.
+- News also ends open connections of the certificates concerned, in this process; each worker follows by
+  itself.
 - A feed that fails is asked again, with a pause that doubles up to `MAX_PAUSE_S`; what was known stays known.
 """
 
@@ -71,7 +73,9 @@ class Revocations:
         return None if heard_at_s is None else int(self._monotonic_s() - heard_at_s)
 
     def poll(self, feed: Feed) -> None:
-        """Ask once and learn; raises what the feed raises. Waits for news only when the last answer held none."""
+        """Ask once and learn; raises what the feed raises. Waits for news only when the last answer held
+        none.
+        """
         page = feed(since=self._next, wait_s=WAIT_S if self._caught_up else 0)
         news = {parse_serial_hex(line.serial_number) for line in page.revoked} - self._revoked
         # Known first, cut off second: a connection made in between is refused by what is known.

@@ -53,7 +53,8 @@ def run(home_path: Path) -> None:
     claim_fd = int(os.environ[CLAIM_VARIABLE])
     host, port = parse_address(os.environ[LISTEN_VARIABLE], what="--listen")
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
-    # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of all workers.
+    # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of
+    # all workers.
     claim_patiently(claim_from_manager(Path(config.manager_socket), claim_fd))
     worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
     run_front(

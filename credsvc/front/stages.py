@@ -3,7 +3,8 @@
     SignRequest -> Attempt -> Proposal -> Filled -> Granted -> RecordedUse -> Released
 
 Rules:
-- A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's ceiling.
+- A `Denial` becomes a recorded refusal, in one place (`_refuse`); so does a value outside of a credential's
+  ceiling.
 - Nobody is refused on what was replaced meanwhile: before a refusal the catalog looks again (`Moved`).
 - Guessable operations (`credsvc.policy.schema`) have a pace.
 - The clock is asked once per stage that needs it; the keyholder asks its own again.
@@ -39,7 +40,9 @@ from ostiary.recorder.client import RecorderPort
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
 GUESSABLE: Final = Limit(rate_per_s=20, burst=200)
-"""Of one credential per worker, where what is released lets passwords be tried: enough for any provider, little for a dictionary."""
+"""Of one credential per worker, where what is released lets passwords be tried: enough for any provider,
+little for a dictionary.
+"""
 SALT_BYTES: Final = 16
 STAGES: Final = ("request", "policy", "sandbox", "recorder")
 _outputs = msgspec.msgpack.Decoder(dict[str, str])
@@ -117,7 +120,9 @@ class RecordedUse:
 
 
 class Moved(Busy):
-    """What the request was decided on was replaced meanwhile; now the new is known. Told to nobody unless it happens twice."""
+    """What the request was decided on was replaced meanwhile; now the new is known. Told to nobody unless it
+    happens twice.
+    """
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +135,9 @@ class Released(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """What would be signed: the holes as the module filled them, and every binding that no secret is part of."""
+    """What would be signed: the holes as the module filled them, and every binding that no secret
+    is part of.
+    """
 
     formula: str
     holes: Mapping[str, Any]
@@ -267,7 +274,9 @@ class Stages:
         )
 
     def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
-        """Look again, then refuse (`credsvc.front.refuser`); `Moved` where the refusal would be of what was replaced."""
+        """Look again, then refuse (`credsvc.front.refuser`); `Moved` where the refusal would be of what was
+        replaced.
+        """
         if self._ports.catalog.has_moved(request.credential, seen):
             raise Moved("credential, module or policies were replaced meanwhile: try again")
         self._ports.metrics.count("denied")

@@ -6,7 +6,8 @@ Plan of a use:
 3. The holes fit the formula's types, the credential's ceiling and this process's own clock.
 4. Evaluate; the output is the msgpack map of what the formula releases.
 
-Rules: an operator's verbs reach here only as recorded items; no approval without the approver key, whoever asks.
+Rules: an operator's verbs reach here only as recorded items; no approval without the approver key, whoever
+asks.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class CredentialEvaluator:
             shareable=item.shareable,
             field_types=_field_types(manifest),
         )
-        # Two puts of one version may be on their way, and only one is stored: keys derived from one must not serve the other.
+        # Two puts of one version may be on their way, and only one is stored: keys derived from one must not
+        # serve the other.
         self._memos.pop((item.credential, item.version), None)
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 

@@ -10,7 +10,9 @@ from ostiary.errors import Misconfigured
 
 
 class CredentialKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A credentials service's keys, and the public key by which modules are approved (Ed25519, 32 raw bytes)."""
+    """A credentials service's keys, and the public key by which modules are approved (Ed25519, 32
+    raw bytes).
+    """
 
     application: str
     approver_key: bytes

@@ -1,8 +1,8 @@
 """A credential at rest: what may be known of it in clear, its secrets sealed, each bound to the other.
 
 Rules:
-- The description (who owns it, what it may be used for, its public fields) is the associated data of the sealed secrets: whoever
-  changes a ceiling, an owner or a public field in the store makes the blob worthless.
+- The description (who owns it, what it may be used for, its public fields) is the associated data of the
+  sealed secrets: whoever changes a ceiling, an owner or a public field in the store makes the blob worthless.
 - The recorder stores and forwards the whole as opaque bytes; only the keyholder seals and opens.
 """
 
@@ -18,7 +18,9 @@ CREDENTIAL_PURPOSE = "credential"
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a sealed credential says of itself; `field_types` are the confidential fields with the type of their one use."""
+    """What a sealed credential says of itself; `field_types` are the confidential fields with the type of
+    their one use.
+    """
 
     application: str
     credential: str

@@ -1,10 +1,12 @@
 """The one file that knows the Cedar engine (cedarpy): policies parsed ahead, decisions by rule.
 
 Rules:
-- A policy set is refused at load unless it validates against the schema and each rule has an `@id` of its own.
-- cedarpy names the deciding rule by its position; it is mapped to the rule's `@id`. Where several rules decide, the first by position
-  is named.
-- A guessable operation is allowed by rules that name its action alone: `action == ...` or a member of `action in [...]`; not by a group.
+- A policy set is refused at load unless it validates against the schema and each rule has an `@id` of its
+  own.
+- cedarpy names the deciding rule by its position; it is mapped to the rule's `@id`. Where several rules
+  decide, the first by position is named.
+- A guessable operation is allowed by rules that name its action alone: `action == ...` or a member of `action
+  in [...]`; not by a group.
 - `preview` uses Cedar's partial evaluation, which is experimental: it may only refuse early, never allow.
 """
 

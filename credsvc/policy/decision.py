@@ -14,7 +14,9 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """Refused by the `forbid` with this `@id`, or because no rule allows it (`default-deny`), or none by name (`guessable-unnamed`)."""
+    """Refused by the `forbid` with this `@id`, or because no rule allows it (`default-deny`), or none by name
+    (`guessable-unnamed`).
+    """
 
     rule: str
     reason: str

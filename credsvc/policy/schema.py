@@ -1,10 +1,13 @@
 """The Cedar schema of a credentials service, generated from the manifests that were approved.
 
 Rules:
-- One action per operation, `"<module>/<operation>"`, in the group `use`; its context is what the manifest names as policy context, with
-  its types. Cedar has no open maps, so a typo in a policy's context attribute is caught when the policy is loaded.
-- The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate there is no use.
-- An operation that lets passwords be tried (`credsvc.formula.approve`, guessable) is allowed only by a rule that names its action.
+- One action per operation, `"<module>/<operation>"`, in the group `use`; its context is what the manifest
+  names as policy context, with its types. Cedar has no open maps, so a typo in a policy's context attribute
+  is caught when the policy is loaded.
+- The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate
+  there is no use.
+- An operation that lets passwords be tried (`credsvc.formula.approve`, guessable) is allowed only by a rule
+  that names its action.
 """
 
 from __future__ import annotations

@@ -1,13 +1,16 @@
 """What a credentials service's recorder decides: one function per kind of act, over rows in memory.
 
 Rules:
-- A use is decided on what the front decided on: the credential's version, the active module, the active policy. What changed in
-  between is denied with a rule that tells the front to read again (`stale-*`).
-- A put and an approval become true when the keyholder has done its part (`settle`); until then the old version serves.
-- Every change of a credential takes a version of its name, and none is stored twice: what was decided on one can't meet another.
+- A use is decided on what the front decided on: the credential's version, the active module, the active
+  policy. What changed in between is denied with a rule that tells the front to read again (`stale-*`).
+- A put and an approval become true when the keyholder has done its part (`settle`); until then the old
+  version serves.
+- Every change of a credential takes a version of its name, and none is stored twice: what was decided on one
+  can't meet another.
 - A digest in an item is that of the bytes beside it: what the ledger names is what is stored.
 
-Pure: rows and an item in, a verdict out; the rows are changed in place so that later items of the batch see it.
+Pure: rows and an item in, a verdict out; the rows are changed in place so that later items of the batch see
+it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The credentials service's part in the recorder: read rows for a batch, fold the decisions, write what changed."""
+"""The credentials service's part in the recorder: read rows for a batch, fold the decisions, write what
+changed.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +124,9 @@ def _write(tx: Connection, item: Item, now_ms: int) -> None:
 
 
 def _change(tx: Connection, credential: str, now_ms: int, **values: object) -> None:
-    """Change a credential as it stands, under a version of its own: a put that is on its way comes too late (`_store_sealed`)."""
+    """Change a credential as it stands, under a version of its own: a put that is on its way comes too late
+    (`_store_sealed`).
+    """
     version = CREDENTIALS.c.version + 1
     changed = update(CREDENTIALS).where(CREDENTIALS.c.name == credential)
     tx.execute(changed.values(version=version, changed_at_ms=now_ms, **values))
@@ -163,7 +167,8 @@ def _store_sealed(tx: Connection, item: PutCredential, sealed: bytes) -> None:
     if item.version == 1 and tx.execute(select(CREDENTIALS.c.name).where(named)).first() is None:
         tx.execute(insert(CREDENTIALS).values(name=item.credential, **values))
         return
-    # Disabled, deleted or put again while the keyholder sealed this version: the ledger has the later act behind it, and so has the store.
+    # Disabled, deleted or put again while the keyholder sealed this version: the ledger has the later act
+    # behind it, and so has the store.
     _log.error("credential-put-overtaken", extra={"credential": item.credential, "version": item.version})
 
 

@@ -4,10 +4,12 @@
     answer    nonce (16 bytes) | outcome (1 byte) | body       worker to host, hostile
 
 Rules:
-- A record is whole or refused: no half frames, no lengths to believe. A longer record than allowed is cut by the
-  kernel and shows MSG_TRUNC; the worker ends.
-- The nonce is the host's, fresh for each request; an answer with another nonce is stale or forged and ends the worker.
-- Bodies of requests and of `DONE` are JSON; of `LOAD`, the module's source in UTF-8; of `REFUSED`, `CODE LINE` in ASCII.
+- A record is whole or refused: no half frames, no lengths to believe. A longer record than allowed is cut by
+  the kernel and shows MSG_TRUNC; the worker ends.
+- The nonce is the host's, fresh for each request; an answer with another nonce is stale or forged and ends
+  the worker.
+- Bodies of requests and of `DONE` are JSON; of `LOAD`, the module's source in UTF-8; of `REFUSED`, `CODE
+  LINE` in ASCII.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """The guards that a module's code is compiled against, and its builtins.
 
 Rules:
-- Access is allowed by *exact type*: `type(value)` in a table, the method named in it. A subclass or any other object
-  has no attributes, items or iteration.
+- Access is allowed by *exact type*: `type(value)` in a table, the method named in it. A subclass or any other
+  object has no attributes, items or iteration.
 - Every refusal is an exception with a constant text; no guard returns a value in place of an error.
 - Arithmetic that can explode (`* % ** <<`) is bounded; text formatting by `%` and `format` does not exist.
 - Types are not handed out: `str`, `int`... are functions here, so there is no class to walk.
 
-What stays unbounded here (concatenation, loops, recursion) ends at the worker's memory limit or the host's deadline.
+What stays unbounded here (concatenation, loops, recursion) ends at the worker's memory limit or the host's
+deadline.
 """
 
 from __future__ import annotations
@@ -230,7 +231,8 @@ GUARDS: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 # Not here, on purpose: id hash repr (addresses, the hash seed), getattr setattr delattr callable type object,
-# BaseException SystemExit MemoryError (would catch what is not the module's), __build_class__, bytes, complex, slice.
+# BaseException SystemExit MemoryError (would catch what is not the module's), __build_class__, bytes,
+# complex, slice.
 BUILTINS: Final[dict[str, Any]] = {
     "True": True, "False": False, "None": None,
     "abs": abs, "chr": chr, "divmod": divmod, "hex": hex, "ord": ord, "range": range,

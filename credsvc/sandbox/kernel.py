@@ -1,11 +1,14 @@
-"""The raw kernel interface that the lock-down needs: libc through ctypes, system call numbers, one error type.
+"""The raw kernel interface that the lock-down needs: libc through ctypes, system call numbers, one error
+type.
 
 Rules:
-- Every call that fails raises `LockdownError` with the step's name; nothing is ignored silently (fail closed).
+- Every call that fails raises `LockdownError` with the step's name; nothing is ignored silently (fail
+  closed).
 - Numbers are given for x86_64 and aarch64; on any other machine there is no sandbox and nothing starts.
 - No third party is in the trusted base: that is why this is ctypes and not a package.
 
-Sources: Linux arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h, include/uapi/linux/prctl.h.
+Sources: Linux arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h,
+include/uapi/linux/prctl.h.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class LockdownError(Exception):
-    """A step of the lock-down did not succeed (errno 0: it did something else than wanted); its process must end."""
+    """A step of the lock-down did not succeed (errno 0: it did something else than wanted); its process must
+    end.
+    """
 
     def __init__(self, step: str, errno: int) -> None:
         super().__init__(f"{step}: {os.strerror(errno)}" if errno else step)
@@ -88,7 +93,9 @@ _MACHINES = {"x86_64": X86_64, "aarch64": AARCH64}
 
 
 def this_machine() -> Machine:
-    """Return the table of the running machine, or raise `LockdownError` where we have none (32-bit Python included)."""
+    """Return the table of the running machine, or raise `LockdownError` where we have none (32-bit Python
+    included).
+    """
     machine = _MACHINES.get(platform.machine())
     if machine is None or sys.maxsize < 2**32 or sys.byteorder != "little":
         raise LockdownError(f"machine {platform.machine()!r} has no system call table", 0)

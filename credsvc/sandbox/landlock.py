@@ -1,7 +1,8 @@
 """Landlock for a sandbox worker: a rule set that handles everything this kernel knows and allows nothing.
 
 Rules:
-- The newest ABI of the kernel is used: file actions from ABI 1, TCP from 4, abstract sockets and signals from 6.
+- The newest ABI of the kernel is used: file actions from ABI 1, TCP from 4, abstract sockets and signals from
+  6.
 - Landlock does not cover stat, chdir or access; the empty root and seccomp do.
 - A kernel without Landlock is an error; only the operator's explicit setting leaves this layer out.
 
@@ -36,7 +37,9 @@ def supported_abi() -> int:
 
 
 def build_ruleset(abi: int) -> bytes:
-    """Return the `struct landlock_ruleset_attr` (u64 fs, u64 net, u64 scoped) that handles all this ABI can."""
+    """Return the `struct landlock_ruleset_attr` (u64 fs, u64 net, u64 scoped) that handles all this
+    ABI can.
+    """
     files = (1 << _FILE_BITS.get(abi, _FILE_BITS_NEWEST)) - 1
     if abi < 4:
         return struct.pack("Q", files)

@@ -14,7 +14,8 @@
  12 seccomp
 
 Rules:
-- Any step that fails ends the process: the reason goes up the status pipe, and no module code was near it yet.
+- Any step that fails ends the process: the reason goes up the status pipe, and no module code was near it
+  yet.
 - Namespaces (3-6) and Landlock (10) are left out only on an operator's explicit word; seccomp never.
 - setsid() matters: process groups cross pid namespaces, and kill(0, 9) would reach the zygote.
 
@@ -54,9 +55,11 @@ class Layers:
 
 
 def lock_down(layers: Layers, *, uid: int | None, channel_fd: int, status_fd: int) -> None:
-    """Turn this freshly forked process into a locked worker; returns only in the worker, with the channel on fd 3.
+    """Turn this freshly forked process into a locked worker; returns only in the worker, with the channel on
+    fd 3.
 
-    `uid` is the numeric user to become (the zygote is root) or None. Never raises: a failure is reported and exits.
+    `uid` is the numeric user to become (the zygote is root) or None. Never raises: a failure is reported and
+    exits.
     """
     try:
         _arrange_descriptors(channel_fd, status_fd)
@@ -104,10 +107,12 @@ def _enter_namespaces() -> None:
 
 
 def _settle() -> None:
-    """Rest of step 6. The zygote says `go` when it has waited for the process between: only then is it our parent.
+    """Rest of step 6. The zygote says `go` when it has waited for the process between: only then is it our
+    parent.
 
-    Asking for the signal sooner would let that one's end kill us: a process closes its files before it hands over its
-    children. A zygote that is gone shows as end of file here, or as a broken pipe at the next report.
+    Asking for the signal sooner would let that one's end kill us: a process closes its files before it hands
+    over its children. A zygote that is gone shows as end of file here, or as a broken pipe at the next
+    report.
     """
     if os.read(seccomp.CHANNEL_FD, 1) != GO:
         raise LockdownError("wait for the zygote", 0)

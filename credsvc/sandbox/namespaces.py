@@ -1,9 +1,12 @@
 """Namespaces of a sandbox worker: one mapped identity, no network, no IPC, an empty read-only root.
 
 Rules:
-- Works for root that has dropped to a numeric user and for a plain user alike: both own the new user namespace.
-- The worker becomes pid 1 of its pid namespace by a second fork (`lockdown`), since unshare(2) only moves children.
-- The old root is detached; what remains is a tmpfs of one page, mounted read-only, in which nothing can be made.
+- Works for root that has dropped to a numeric user and for a plain user alike: both own the new user
+  namespace.
+- The worker becomes pid 1 of its pid namespace by a second fork (`lockdown`), since unshare(2) only moves
+  children.
+- The old root is detached; what remains is a tmpfs of one page, mounted read-only, in which nothing can be
+  made.
 
 Source: user_namespaces(7), pid_namespaces(7), pivot_root(2) (the pivot_root(".", ".") form).
 """
@@ -35,7 +38,9 @@ _MOUNT_POINT: Final = b"/tmp"
 
 
 def enter_user_namespace() -> None:
-    """Create a user namespace in which only our own user and group exist, as 65534; the process must be dumpable."""
+    """Create a user namespace in which only our own user and group exist, as 65534; the process must be
+    dumpable.
+    """
     uid, gid = os.geteuid(), os.getegid()
     raw("unshare", _CLONE_NEWUSER, step="unshare(user)")
     _write_map("setgroups", "deny")

@@ -1,10 +1,14 @@
 """Where workers are made and buried: fork, lock down, keep one ready, wait for their ends.
 
 Rules:
-- A worker is handed out only after it reported `locked`; a failed lock-down is buried and raised, as is a machine that gives no process.
-- Every process made here is waited for here: a pid stays ours until then, so that a kill never meets another's.
-- As root each worker gets a numeric user of its own, the one longest unused; otherwise all are the zygote's user.
-- One thread. Locking takes about 5 ms, in which the zygote does nothing else; a spare hides that from callers.
+- A worker is handed out only after it reported `locked`; a failed lock-down is buried and raised, as is a
+  machine that gives no process.
+- Every process made here is waited for here: a pid stays ours until then, so that a kill never meets
+  another's.
+- As root each worker gets a numeric user of its own, the one longest unused; otherwise all are the zygote's
+  user.
+- One thread. Locking takes about 5 ms, in which the zygote does nothing else; a spare hides that from
+  callers.
 """
 
 from __future__ import annotations
@@ -127,7 +131,9 @@ class Nursery:
         return worker
 
     def _fork(self, uid: int | None) -> tuple[int, socket.socket, int]:
-        """Make a child that becomes a worker: its pid, our end of its channel, and where its report is read."""
+        """Make a child that becomes a worker: its pid, our end of its channel, and where its report
+        is read.
+        """
         with contextlib.ExitStack() as failed, contextlib.ExitStack() as theirs:
             ours, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             failed.callback(ours.close)

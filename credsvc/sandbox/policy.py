@@ -1,13 +1,15 @@
-"""The language of credential modules: RestrictedPython, narrowed. The only file that imports RestrictedPython.
+"""The language of credential modules: RestrictedPython, narrowed. The only file that imports
+RestrictedPython.
 
 Rules:
 - No imports at all; what a module may call are the guarded builtins and the injected functions.
-- One source file of functions: no classes, generators, decorators, global, with, starred, attribute or list targets.
+- One source file of functions: no classes, generators, decorators, global, with, starred, attribute or list
+  targets.
 - Budgets come first: length before parsing, nodes and depth before the transformer sees the tree.
 - Runs only inside a locked worker: the parser itself is attack surface (CPython issue 150001).
 
-`RefusedSource` carries a reason from a closed set and a line; never text of the module.
-RestrictedPython 9.0 is pinned exactly: this class knows its internals, and the corpus is run again on each bump.
+`RefusedSource` carries a reason from a closed set and a line; never text of the module. RestrictedPython 9.0
+is pinned exactly: this class knows its internals, and the corpus is run again on each bump.
 """
 
 # ruff: noqa: N802, N815 - visitors are named after the classes of ast
@@ -42,7 +44,9 @@ _PRINTING: Final = frozenset({"print", "printed"})
 
 
 def compile_module(source: str) -> types.CodeType:
-    """Compile a module's source to code whose every access goes through the guards; raises `RefusedSource`."""
+    """Compile a module's source to code whose every access goes through the guards; raises
+    `RefusedSource`.
+    """
     _check_text(source)
     tree = _parse(source)
     _check_budget(tree)
@@ -81,7 +85,9 @@ def _check_text(source: str) -> None:
 
 
 def _is_misleading(character: str) -> bool:
-    """Control, bidirectional and other format characters show a reviewer another program than runs (CVE-2021-42574)."""
+    """Control, bidirectional and other format characters show a reviewer another program than runs
+    (CVE-2021-42574).
+    """
     return character not in "\t\r" and unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
 
 
@@ -148,7 +154,9 @@ class _Narrowed(RestrictingNodeTransformer):
         name: str | None,
         allow_magic_methods: bool = False,  # noqa: FBT001, FBT002 - the package's signature
     ) -> None:
-        """Refuse what the package refuses, its printing names, and magic and non-ASCII names without exception."""
+        """Refuse what the package refuses, its printing names, and magic and non-ASCII names without
+        exception.
+        """
         del allow_magic_methods
         super().check_name(node, name)
         if name is not None and (name in _PRINTING or not name.isascii()):

@@ -3,7 +3,8 @@
 Rules:
 - Root becomes a numeric user that owns nothing; anyone else stays who he is.
 - Capabilities end empty in every set that can be emptied, and are read back; securebits are locked.
-- Limits are backstops: the host's wall deadline and SIGKILL come first (RLIMIT_CPU counts a worker's whole life).
+- Limits are backstops: the host's wall deadline and SIGKILL come first (RLIMIT_CPU counts a worker's whole
+  life).
 
 Source: capabilities(7), credentials(7), getrlimit(2).
 """
@@ -54,7 +55,9 @@ def drop_bounding_set() -> None:
 
 
 def drop_capabilities() -> None:
-    """Empty the capability sets of this thread and lock the securebits; the bounding set too where we still may."""
+    """Empty the capability sets of this thread and lock the securebits; the bounding set too where we still
+    may.
+    """
     effective, _permitted, _inheritable = _read_capabilities()
     if effective & (1 << _CAP_SETPCAP):
         drop_bounding_set()
@@ -65,7 +68,9 @@ def drop_capabilities() -> None:
 
 
 def limit_resources() -> None:
-    """Set the limits of a worker, hard and soft alike: memory, CPU, and nothing of files, processes or core dumps."""
+    """Set the limits of a worker, hard and soft alike: memory, CPU, and nothing of files, processes or core
+    dumps.
+    """
     limits = (
         (resource.RLIMIT_AS, ADDRESS_SPACE_BYTES),
         (resource.RLIMIT_CPU, CPU_BACKSTOP_S),

@@ -1,6 +1,7 @@
 """Why a module's source is refused: the closed set of words that leaves a worker, shared by both sides.
 
-It stands apart from `policy` so that the host never imports RestrictedPython: nothing of a module is parsed there.
+It stands apart from `policy` so that the host never imports RestrictedPython: nothing of a module is parsed
+there.
 """
 
 from __future__ import annotations

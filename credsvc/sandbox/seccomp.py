@@ -1,7 +1,8 @@
 """The system call filter of a sandbox worker: what CPython needs to serve requests on fd 3, and nothing else.
 
 Rules:
-- Allowed: read and write on fd 3 only, anonymous memory that is never executable, futex and the signal plumbing, exit.
+- Allowed: read and write on fd 3 only, anonymous memory that is never executable, futex and the signal
+  plumbing, exit.
 - Answered with EPERM, so that Python code sees a clean error: files, stat, identity, ioctl, kill.
 - All else kills the process (SIGSYS), as do a foreign architecture and the x32 table.
 - There is no switch for this layer anywhere: `install` succeeds or raises.
@@ -52,7 +53,9 @@ _SECCOMP_SET_MODE_FILTER = 1
 
 
 def build_filter(machine: Machine) -> bytes:
-    """Return the filter program as packed `struct sock_filter`s (8 bytes each: u16 code, u8 jt, u8 jf, u32 k)."""
+    """Return the filter program as packed `struct sock_filter`s (8 bytes each: u16 code, u8 jt, u8 jf, u32
+    k).
+    """
     numbers = machine.numbers
     program = [
         _load(_OFFSET_ARCH),
@@ -88,7 +91,9 @@ def _only_channel() -> list[bytes]:
 
 
 def _only_anonymous() -> list[bytes]:
-    """Arguments (address, length, prot, flags, ...): prot within READ|WRITE and ANONYMOUS set, high words zero."""
+    """Arguments (address, length, prot, flags, ...): prot within READ|WRITE and ANONYMOUS set, high words
+    zero.
+    """
     return [
         _load(_high(2)), _skip_if(_JUMP_EQUAL, 0, 1), _return(_KILL),
         _load(_low(2)), _skip_unless(_JUMP_ANY_BIT, 0xFFFFFFFF ^ _PROT_READ_WRITE, 1), _return(_KILL),

@@ -1,12 +1,14 @@
 """The zygote: one small single-threaded process, exec'ed before any secret exists, that makes locked workers.
 
-    python -I -m credsvc.sandbox.zygote --control PATH --allow-uid N [--allow-uid N] [--without namespaces|landlock]
+    python -I -m credsvc.sandbox.zygote --control PATH --allow-uid N [--allow-uid N] [--without
+    namespaces|landlock]
 
 Rules:
 - It never reads module source: a worker is locked down first and gets its source over its own channel.
 - One spare worker stands ready (`nursery`), so that asking for one costs a descriptor and not 5 ms.
 - A worker belongs to the control connection that asked for it: end of file there kills it.
-- Layers that fail at the start end the process with the step's name on stderr: nothing half-locked ever serves.
+- Layers that fail at the start end the process with the step's name on stderr: nothing half-locked ever
+  serves.
 - The zygote is not dumpable, keeps no environment, and dies with its supervisor (who sets PDEATHSIG).
 
 Control messages (one SOCK_SEQPACKET record each; answered in order):
@@ -65,7 +67,9 @@ class _Connection:
     ended: dict[int, int] = field(default_factory=dict)
 
     def bury(self, worker_id: int, status: int) -> str:
-        """Remember how a worker ended, for the kill that the host still asks for; returns its module's digest."""
+        """Remember how a worker ended, for the kill that the host still asks for; returns its module's
+        digest.
+        """
         del self.workers[worker_id]
         self.ended[worker_id] = status
         while len(self.ended) > _REMEMBERED_ENDS:
@@ -104,7 +108,9 @@ def main() -> None:
 
 
 def run(settings: Settings, language: Language, injected: Mapping[str, Any]) -> None:
-    """Serve until SIGTERM. `injected` are exercised once, so that nothing imports or initialises after the lock-down."""
+    """Serve until SIGTERM. `injected` are exercised once, so that nothing imports or initialises after the
+    lock-down.
+    """
     _prepare(injected)
     nursery = Nursery(settings.layers, language)
     try:

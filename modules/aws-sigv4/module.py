@@ -1,7 +1,7 @@
 """AWS Signature Version 4: a request to the holes of its formula. All of it is public.
 
-A request has `method`, `url` (or `host`, `path`, `query`), `headers` (a dict, or a list of [name, value]), `payload_sha256`,
-`region` and `service`. A header X-Amz-Date fixes the time; without one it is the clock's.
+A request has `method`, `url` (or `host`, `path`, `query`), `headers` (a dict, or a list of [name, value]),
+`payload_sha256`, `region` and `service`. A header X-Amz-Date fixes the time; without one it is the clock's.
 """
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

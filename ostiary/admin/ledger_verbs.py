@@ -1,4 +1,5 @@
-"""The operators' verbs over a ledger, the same for every service. Reading only; what is read is checked by whoever asked.
+"""The operators' verbs over a ledger, the same for every service. Reading only; what is read is checked by
+whoever asked.
 
     ledger.checkpoint                       {"origin", "size", "note"}
     ledger.entries      first, count        [{"index", "entry"}], as many as fit into an answer
@@ -7,7 +8,8 @@
     ledger.consistency  old_size            {"note", "path"}
     ledger.tile         level, index, width {"hashes"}
 
-Entries are texts (canonical JSON, to be hashed as they are), hashes lower-case hex, notes and proofs texts (C2SP).
+Entries are texts (canonical JSON, to be hashed as they are), hashes lower-case hex, notes and proofs texts
+(C2SP).
 """
 
 from __future__ import annotations

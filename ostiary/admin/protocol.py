@@ -3,8 +3,8 @@
     request   {"verb": "token.create", "arguments": {...}}
     answer    status OK: the verb's result; status REFUSED: a problem {"kind", "message", "field", "rule"}
 
-JSON and not msgpack, so that what an operator's tool sent can be read in a trace; secrets never go this way in clear (tokens are shown
-once in an answer, credentials are HPKE envelopes).
+JSON and not msgpack, so that what an operator's tool sent can be read in a trace; secrets never go this way
+in clear (tokens are shown once in an answer, credentials are HPKE envelopes).
 """
 
 from __future__ import annotations

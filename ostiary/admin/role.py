@@ -19,7 +19,9 @@ def run_admin(
     make_verbs: Callable[[RecorderClient, Engine], Mapping[str, Verb]],
     operators_gid: int | None,
 ) -> None:
-    """Be the admin process: root, the home's owner and the operators' group are heard, on a local socket only."""
+    """Be the admin process: root, the home's owner and the operators' group are heard, on a local socket
+    only.
+    """
     hub = Hub()
     hub.listen(
         place.home.operator_socket,

@@ -2,7 +2,8 @@
 
 Rules:
 - Who may speak is decided by SO_PEERCRED: root, the home's owner, and the members of the configured group.
-- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values; the operator's name goes into the item.
+- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values; the operator's
+  name goes into the item.
 - One thread: operators are few, and the recorder orders their acts anyway.
 """
 

@@ -1,4 +1,5 @@
-"""`ostiary audit`: list, prove, verify and export a ledger. The service is asked for entries and hashes; what it says is checked here.
+"""`ostiary audit`: list, prove, verify and export a ledger. The service is asked for entries and hashes; what
+it says is checked here.
 
 Rules:
 - The public key is that of the home's `public/ledger.vkey` (or --vkey), never one that the service sends.
@@ -219,7 +220,8 @@ def _index_of(ledger: Ledger, which: str) -> int:
 def verify(
     service: str, vkey: Path | None, since: IO[bytes] | None, exported: IO[bytes] | None, save: Path | None
 ) -> None:
-    """Verify every entry against the signed tree; with --since only what came after, and that nothing before changed.
+    """Verify every entry against the signed tree; with --since only what came after, and that nothing before
+    changed.
 
     Starting from a proven tree and arriving at the new root proves that the one extends the other.
     """

@@ -1,4 +1,6 @@
-"""`ostiary demo`: the main job with all parts, as separate processes on this machine, each step told and checked."""
+"""`ostiary demo`: the main job with all parts, as separate processes on this machine, each step told and
+checked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`ostiary doctor`: this machine's row in the table of what the kernel must give, and what replaces what it lacks.
+"""`ostiary doctor`: this machine's row in the table of what the kernel must give, and what replaces what it
+lacks.
 
 Exit code 1 only when something is missing that nothing replaces.
 """

@@ -1,8 +1,8 @@
 """What holds for a whole call of the command line: the home directory and who reads the output.
 
 Rules:
-- `--home` and `--json` are taken at every level (`ostiary --json ca ...` and `ostiary ca ... --json` mean the same); the
-  innermost one wins. `root.LazyGroup` adds them, so a group of commands declares neither.
+- `--home` and `--json` are taken at every level (`ostiary --json ca ...` and `ostiary ca ... --json` mean the
+  same); the innermost one wins. `root.LazyGroup` adds them, so a group of commands declares neither.
 - A command that needs a home asks `home()`; nobody else reads OSTIARY_HOME.
 """
 
@@ -28,14 +28,18 @@ class Invocation:
 
 
 def current() -> Invocation:
-    """The invocation of the running command; a default one outside the command line (in tests of single functions)."""
+    """The invocation of the running command; a default one outside the command line (in tests of single
+    functions).
+    """
     context = click.get_current_context(silent=True)
     found = context.find_object(Invocation) if context is not None else None
     return found if found is not None else Invocation(environ=os.environ)
 
 
 def home() -> Path:
-    """The absolute home directory from --home or OSTIARY_HOME; it need not exist yet. A usage error when neither is given."""
+    """The absolute home directory from --home or OSTIARY_HOME; it need not exist yet. A usage error when
+    neither is given.
+    """
     invocation = current()
     from_environment = invocation.environ.get(HOME_VARIABLE)
     path = invocation.home or (Path(from_environment) if from_environment else None)
@@ -55,7 +59,9 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def everywhere_options() -> list[click.Option]:
-    """Fresh --home and --json options; eager, so that an error in a later argument is already told in the right form."""
+    """Fresh --home and --json options; eager, so that an error in a later argument is already told in the
+    right form.
+    """
     return [
         click.Option(
             ["--home"],

@@ -2,10 +2,12 @@
 
 Rules:
 - stdout carries the result and nothing else: with --json one JSON document, otherwise text for people.
-- An error is one sentence and, where an operator must act, what to do next; with --json the problem document (RFC 9457).
-- Internal faults show their message, never a traceback's values; nothing here prints a secret, because none is passed in.
-- What is shown was written by others (agents, module authors): a character that would steer the terminal or turn the text's direction is
-  written as its escape, and nothing is markup.
+- An error is one sentence and, where an operator must act, what to do next; with --json the problem document
+  (RFC 9457).
+- Internal faults show their message, never a traceback's values; nothing here prints a secret, because none
+  is passed in.
+- What is shown was written by others (agents, module authors): a character that would steer the terminal or
+  turn the text's direction is written as its escape, and nothing is markup.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ _NEXT: dict[type[OstiaryError], str] = {
 
 
 def emit(value: Any, *, human: RenderableType | None = None) -> None:
-    """Write a command's result: `value` as JSON with --json, else `human` (a string or anything rich can draw)."""
+    """Write a command's result: `value` as JSON with --json, else `human` (a string or anything rich can
+    draw).
+    """
     if current().json or human is None:
         indent = None if current().json else 2
         text = json.dumps(value, ensure_ascii=False, indent=indent)
@@ -79,7 +83,9 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Renderab
 
 
 def track(work: Iterable[T], *, description: str, total: int | None = None) -> Iterable[T]:
-    """The same items, with a progress bar on stderr while they are worked through; none with --json or off a terminal."""
+    """The same items, with a progress bar on stderr while they are worked through; none with --json or off a
+    terminal.
+    """
     if current().json or not sys.stderr.isatty():
         return work
     from rich.console import Console

@@ -1,7 +1,7 @@
 """`serve --recovery`: bring a key-encryption key back from its recovery copy, before the service starts.
 
-A store that forgets (the kernel's keyring after a reboot) is filled again; one that holds the key is left alone; one that holds another key
-is refused.
+A store that forgets (the kernel's keyring after a reboot) is filled again; one that holds the key is left
+alone; one that holds another key is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The command `ostiary`: a table of groups, each loaded only when it is called, and one place where errors become exit codes.
+"""The command `ostiary`: a table of groups, each loaded only when it is called, and one place where errors
+become exit codes.
 
 Rules:
 - Names and exit codes are a contract: 0 done, 1 refused or failed, 2 wrong usage.

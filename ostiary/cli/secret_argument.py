@@ -1,8 +1,8 @@
 """Secrets on the command line: `-` (standard input) or `fd:N` (an open descriptor), never the secret itself.
 
 Rules:
-- The argument vector is readable by every user of the machine (/proc/PID/cmdline), so anything else is a usage error; its
-  message does not repeat the value, which may be the secret that somebody pasted.
+- The argument vector is readable by every user of the machine (/proc/PID/cmdline), so anything else is a
+  usage error; its message does not repeat the value, which may be the secret that somebody pasted.
 - One trailing newline is not part of the secret. Empty secrets and those over 64 KiB are refused.
 """
 
@@ -48,7 +48,9 @@ SECRET: Final = SecretArgument()
 
 
 def prompt_secret(label: str) -> Secret:
-    """A secret asked for without echo on a terminal, or one line of standard input; usage error when it is empty."""
+    """A secret asked for without echo on a terminal, or one line of standard input; usage error when it is
+    empty.
+    """
     if sys.stdin.isatty():
         content = getpass(f"{label}: ").encode()
     else:

@@ -1,4 +1,6 @@
-"""The demonstration's account: numbered steps, what was checked in each, and the end at the first check that fails."""
+"""The demonstration's account: numbered steps, what was checked in each, and the end at the first check that
+fails.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""The processes of a demonstration: started with their logs in its directory, stopped in reverse, none left behind.
+"""The processes of a demonstration: started with their logs in its directory, stopped in reverse, none left
+behind.
 
-No secret goes into an argument or the environment: what a process must be told secretly, it reads from its standard input.
+No secret goes into an argument or the environment: what a process must be told secretly, it reads from its
+standard input.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Processes:
     def start(
         self, name: str, argv: Sequence[str], *, secret_input: bytes | None = None, piped: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start a process; `secret_input` is written to its standard input, which then ends, or stays open where `piped`."""
+        """Start a process; `secret_input` is written to its standard input, which then ends, or stays open
+        where `piped`.
+        """
         log = (self._logs / f"{name}.log").open("wb")
         with log:
             process = subprocess.Popen(
@@ -64,7 +68,9 @@ class Processes:
         return process
 
     def run(self, *arguments: str, secret_input: str = "") -> Any:
-        """Run an `ostiary` command with --json and return what it says; Misconfigured with its words where it fails."""
+        """Run an `ostiary` command with --json and return what it says; Misconfigured with its words where it
+        fails.
+        """
         done = subprocess.run(
             ostiary_argv("--json", *arguments),
             input=secret_input,
@@ -83,7 +89,9 @@ class Processes:
         return {name: process.pid for name, process in self._running}
 
     def wait_until(self, check: Callable[[], bool], what: str, *, within_s: float) -> None:
-        """Wait for something to come true; Misconfigured names what did not, and a process that ended instead."""
+        """Wait for something to come true; Misconfigured names what did not, and a process that ended
+        instead.
+        """
         deadline_s = time.monotonic() + within_s
         while not check():
             for name, process in self._running:

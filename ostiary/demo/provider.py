@@ -1,7 +1,8 @@
-"""The provider of the demonstration: moto, AWS's independent double, in a process of its own with signatures enforced.
+"""The provider of the demonstration: moto, AWS's independent double, in a process of its own with signatures
+enforced.
 
-moto checks each signature with botocore's own code and the secret that it made itself. It lets the first few calls through unsigned
-(`INITIAL_NO_AUTH_ACTION_COUNT`), in which the account is set up.
+moto checks each signature with botocore's own code and the secret that it made itself. It lets the first few
+calls through unsigned (`INITIAL_NO_AUTH_ACTION_COUNT`), in which the account is set up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The demonstration's story, step by step: from a one-time token to a signed provider request, and to a revoked agent.
+"""The demonstration's story, step by step: from a one-time token to a signed provider request, and to a
+revoked agent.
 
-Everything runs as separate processes on loopback, through the commands and wires that everybody else uses. Each step checks what it
-says; the first check that fails ends the story.
+Everything runs as separate processes on loopback, through the commands and wires that everybody else uses.
+Each step checks what it says; the first check that fails ends the story.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""How a program gets its certificate from its node's manager, for services and commands that speak this house's HTTP.
+"""How a program gets its certificate from its node's manager, for services and commands that speak this
+house's HTTP.
 
-Agents use `certmgr.client`, which needs the standard library only; both speak `POST /v1/claim` (docs/openapi.yaml).
+Agents use `certmgr.client`, which needs the standard library only; both speak `POST /v1/claim`
+(docs/openapi.yaml).
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ _CLAIM_TIMEOUT_S: Final = 10.0  # a manager itself waits up to 8 s for the CA
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a manager answers to a claim: PEM texts, `chain` leaf first; its other members are not needed here."""
+    """What a manager answers to a claim: PEM texts, `chain` leaf first; its other members are not needed
+    here.
+    """
 
     key: str
     chain: str
@@ -32,7 +36,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(manager_socket: Path, token: Secret, *, lease: bool) -> Claimed:
-    """Claim with a token over the manager's UNIX socket; raises the error that its problem document stands for.
+    """Claim with a token over the manager's UNIX socket; raises the error that its problem document stands
+    for.
 
     `lease` says that this process ends at once and others of its session go on as the agent.
     """

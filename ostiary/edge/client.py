@@ -1,12 +1,14 @@
-"""A small keep-alive HTTP client for our own parts (command line, manager, services), over TLS or a UNIX socket.
+"""A small keep-alive HTTP client for our own parts (command line, manager, services), over TLS or a UNIX
+socket.
 
 Rules:
 - It connects to an address and verifies a name: whoever moves an address gets no further than the handshake.
 - TCP_NODELAY always; an idle connection that the server has closed is noticed before it is used.
-- A request is sent once. It is sent again only on a new connection when the old one failed before a byte of the
-  answer came and the method is safe (RFC 9110, 9.2.1); everything else that fails is `Busy`.
+- A request is sent once. It is sent again only on a new connection when the old one failed before a byte of
+  the answer came and the method is safe (RFC 9110, 9.2.1); everything else that fails is `Busy`.
 - A problem document becomes the `OstiaryError` it was; `Busy.retry_after_s` is the caller's to respect.
-- An answer that was cut off is `Busy`, never a shorter answer. Answers have a size limit. A client is one thread's.
+- An answer that was cut off is `Busy`, never a shorter answer. Answers have a size limit. A client is one
+  thread's.
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ class Connector(Protocol):
 def tls_connector(
     address: tuple[str, int], *, server_name: str, context: Callable[[], ssl.SSLContext], timeout_s: float
 ) -> Connector:
-    """Connect to `address`, verify `server_name`; the context is asked for each time, so that it may rotate."""
+    """Connect to `address`, verify `server_name`; the context is asked for each time, so that it
+    may rotate.
+    """
 
     def connect() -> socket.socket:
         sock = socket.create_connection(address, timeout=timeout_s)
@@ -161,7 +165,9 @@ class HTTPClient:
         return response
 
     def call(self, method: str, path: str, value: object = None, *, type_: type[T]) -> T:
-        """One exchange of JSON; the answer is decoded into `type_`, where members unknown to us are allowed."""
+        """One exchange of JSON; the answer is decoded into `type_`, where members unknown to us are
+        allowed.
+        """
         body = None if value is None else msgspec.json.encode(value)
         content_type = None if value is None else "application/json"
         response = self.request(method, path, body=body, content_type=content_type)
@@ -236,7 +242,9 @@ class _Connection(http.client.HTTPConnection):
         self.auto_open = 0
 
     def hear_why(self) -> None:
-        """Raise what the server said before it closed, while we wrote: in TLS 1.3 its verdict on our certificate comes that late."""
+        """Raise what the server said before it closed, while we wrote: in TLS 1.3 its verdict on our
+        certificate comes that late.
+        """
         if isinstance(self.sock, ssl.SSLSocket):
             with contextlib.suppress(ssl.SSLEOFError, ConnectionError, TimeoutError):
                 self.sock.recv(1)

@@ -1,7 +1,7 @@
 """The only place that asks what time it is; cores get `now` as an argument.
 
-`Clock` is the port that roots hand around; `SystemClock` the world's. Deadlines between processes of one host are
-CLOCK_MONOTONIC nanoseconds (`ostiary.edge.channel`); what is recorded is UTC.
+`Clock` is the port that roots hand around; `SystemClock` the world's. Deadlines between processes of one host
+are CLOCK_MONOTONIC nanoseconds (`ostiary.edge.channel`); what is recorded is UTC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time for edges and roots. Never goes back in `monotonic_ns`; `now` may, when somebody sets the machine's clock."""
+    """Time for edges and roots. Never goes back in `monotonic_ns`; `now` may, when somebody sets the
+    machine's clock.
+    """
 
     def now(self) -> dt.datetime:
         """Aware, UTC."""

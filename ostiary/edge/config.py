@@ -1,8 +1,8 @@
 """Configuration: a TOML file decoded into a msgspec type, once, at start.
 
 Rules:
-- A type says all there may be (`forbid_unknown_fields=True`); a wrong or unknown member is `Misconfigured` and named
-  with the file, so that the operator knows what to change.
+- A type says all there may be (`forbid_unknown_fields=True`); a wrong or unknown member is `Misconfigured`
+  and named with the file, so that the operator knows what to change.
 - Nothing is read from the environment, nothing has two spellings, and no secret lies in a configuration file.
 """
 

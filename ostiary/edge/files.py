@@ -2,7 +2,8 @@
 
 Rules:
 - A write is whole or not at all: temporary file in the same directory, fsync, rename, fsync of the directory.
-- Modes are given at creation, never afterwards; a private directory that others can enter is an operator's error.
+- Modes are given at creation, never afterwards; a private directory that others can enter is an operator's
+  error.
 - A read has a limit.
 """
 
@@ -76,7 +77,9 @@ def read_private(path: Path, *, limit_bytes: int) -> bytes:
 def make_directory(
     path: Path, *, mode: int = PRIVATE_DIRECTORY, owner: tuple[int, int] | None = None
 ) -> None:
-    """Make a directory (and its parents, as they come) or check that it is no wider than `mode`; `owner` is (uid, gid)."""
+    """Make a directory (and its parents, as they come) or check that it is no wider than `mode`; `owner` is
+    (uid, gid).
+    """
     path.mkdir(mode=mode, parents=True, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):

@@ -1,7 +1,8 @@
 """A service's home on disk: one property per place, and who may enter it.
 
 Rules:
-- A directory of a channel belongs to the role that listens there; its group is the role that asks. Nobody else may enter.
+- A directory of a channel belongs to the role that listens there; its group is the role that asks. Nobody
+  else may enter.
 - The store belongs to the recorder; its readers share a group and cannot write.
 - `public` holds what anybody may have; nothing secret lies anywhere unsealed.
 """
@@ -81,7 +82,9 @@ class ServiceHome:
         return self.run / "roles.json"
 
     def lay_out(self, users: RoleUsers) -> None:
-        """Make what is missing and set owners and modes; safe to repeat. Call as root, or as the one user of all roles."""
+        """Make what is missing and set owners and modes; safe to repeat. Call as root, or as the one user of
+        all roles.
+        """
         recorder, keyholder = RoleName.RECORDER, RoleName.KEYHOLDER
         for directory in (self.path, self.public, self.run):
             _own(directory, os.getuid(), os.getgid(), 0o755)

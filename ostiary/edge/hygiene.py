@@ -1,10 +1,12 @@
 """Keep a process's memory from being read by others, written to a core file, or swapped out.
 
 Rules:
-- Call it first thing after exec, before any secret is read: exec resets PR_SET_DUMPABLE, fork loses memory locks.
+- Call it first thing after exec, before any secret is read: exec resets PR_SET_DUMPABLE, fork loses memory
+  locks.
 - It reports what it could not do and raises nothing: the caller decides, `readyz` tells.
-- MCL_FUTURE is set only where locking is unlimited, also after root was given up: under a limit, a later allocation would fail
-  instead. So the limit is raised where that is allowed, and else only what is there now is locked.
+- MCL_FUTURE is set only where locking is unlimited, also after root was given up: under a limit, a later
+  allocation would fail instead. So the limit is raised where that is allowed, and else only what is there now
+  is locked.
 
 What it doesn't promise: anything against root or the kernel, or that copies inside CPython are wiped
 (`GLIBC_TUNABLES=glibc.malloc.perturb=165` in the environment overwrites freed blocks; see docs/security.md).

@@ -1,4 +1,5 @@
-"""The key-encryption key of a service: 32 random bytes in the store that the configuration names, never a guessed one.
+"""The key-encryption key of a service: 32 random bytes in the store that the configuration names, never a
+guessed one.
 
     file:PATH               hex in a 0600 file (relative: in the keyholder's directory)
     prompt                  wrapped under a passphrase, beside the sealed keys; asked for at each start
@@ -7,7 +8,8 @@
 
 Rules:
 - Nothing is overwritten: creating a key where one is refuses, for what it sealed would be lost.
-- A backend that forgets (`volatile`) is taken only with a recovery copy, which is on disk before the key is used.
+- A backend that forgets (`volatile`) is taken only with a recovery copy, which is on disk before the key is
+  used.
 - Backends that choose among others by priority (chainer), or keep nothing (null, fail), are refused.
 - A keyring belongs to a user: create, load and restore as the same one. Files get their directory's owner.
 - The value is in no message. A `str` of it exists while a keyring backend is asked: CPython can't wipe that.
@@ -92,7 +94,9 @@ def parse_kek_spec(spec: str, *, directory: Path) -> KEKStore:
 
 
 def is_volatile(spec: str, *, directory: Path) -> bool:
-    """Tell whether a start of the machine loses what this store keeps, so that `create_kek` wants a recovery copy."""
+    """Tell whether a start of the machine loses what this store keeps, so that `create_kek` wants a recovery
+    copy.
+    """
     store = parse_kek_spec(spec, directory=directory)
     return isinstance(store, KeyringStore) and bool(getattr(_backend(store), "volatile", False))
 
@@ -108,8 +112,8 @@ def create_kek(
 ) -> bytes:
     """Make a key, store it, and return it.
 
-    Raises Conflict where one is there, Misconfigured where the store forgets and no recovery copy was asked for,
-    BadInput for a spec or passphrase.
+    Raises Conflict where one is there, Misconfigured where the store forgets and no recovery copy was asked
+    for, BadInput for a spec or passphrase.
     """
     store = parse_kek_spec(spec, directory=directory)
     if recovery is None and is_volatile(spec, directory=directory):
@@ -160,7 +164,8 @@ def restore_kek(
     recovery: RecoveryCopy,
     ask: Ask | None = None,
 ) -> bytes:
-    """Put the recovery copy's key into the store and return it; a store that holds the same key is left alone.
+    """Put the recovery copy's key into the store and return it; a store that holds the same key is left
+    alone.
 
     Raises Conflict where it holds another one, Unauthenticated for a wrong passphrase.
     """

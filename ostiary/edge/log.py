@@ -1,9 +1,11 @@
 """Logs: one JSON object per line on stderr, for ours and for every library's messages.
 
 Rules:
-- `configure` once, in a role's main; everything else uses `logging.getLogger("ostiary.<part>")` with `extra=`.
+- `configure` once, in a role's main; everything else uses `logging.getLogger("ostiary.<part>")` with
+  `extra=`.
 - What a message carries is named in `extra`; values are public by then (ids, kinds, counts), never payloads.
-- Whatever is not text, number, list or None is logged by its type: an object's repr may hold what we don't know.
+- Whatever is not text, number, list or None is logged by its type: an object's repr may hold what we don't
+  know.
 - Members whose name says secret are replaced, as a last net; a test marks secrets and greps for them.
 - Exceptions of libraries are logged by type and place, never by message.
 """

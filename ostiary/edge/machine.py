@@ -1,9 +1,11 @@
 """What this machine can: one probe for each ability that some part of Ostiary builds on.
 
 Rules:
-- A probe changes nothing, needs no privilege, and answers in milliseconds; what it can't find out counts as missing.
+- A probe changes nothing, needs no privilege, and answers in milliseconds; what it can't find out counts as
+  missing.
 - A finding is `full`, `reduced` (there, with less strength) or `missing`, and says in words what was seen.
-- What an ability is for, and what replaces it, stands beside its probe in one table; `docs/security.md` repeats that table.
+- What an ability is for, and what replaces it, stands beside its probe in one table; `docs/security.md`
+  repeats that table.
 
 Numbers are those of the Linux user-space interface (include/uapi), named at their use.
 """
@@ -80,7 +82,8 @@ def _kernel() -> Finding:
 
 
 def _landlock() -> Finding:
-    # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION = 1) answers the ABI version; 444 on every architecture.
+    # landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION = 1) answers the ABI version; 444 on
+    # every architecture.
     abi = ctypes.CDLL(None, use_errno=True).syscall(444, None, ctypes.c_size_t(0), 1)
     if abi < 1:
         return _missing("not enabled")
@@ -98,7 +101,8 @@ def _seccomp() -> Finding:
 def _user_namespaces() -> Finding:
     child = os.fork()
     if child == 0:
-        # unshare(CLONE_NEWUSER) is what the sandbox does first; a distribution may forbid it to users without privilege.
+        # unshare(CLONE_NEWUSER) is what the sandbox does first; a distribution may forbid it to users without
+        # privilege.
         os._exit(0 if ctypes.CDLL(None).unshare(0x10000000) == 0 else 1)
     _, status = os.waitpid(child, 0)
     return _full("allowed") if status == 0 else _missing("refused to this user")

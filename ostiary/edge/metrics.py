@@ -6,12 +6,12 @@
     metrics.exposition("ostiary_front")                                                           # all workers' sum
 
 Rules:
-- All numbers lie in one anonymous shared mapping made before the fork: a row per worker, so that nobody writes
-  another's, and any worker can add up all of them. A restarted worker goes on with the row of the dead one, so
-  counters never fall.
+- All numbers lie in one anonymous shared mapping made before the fork: a row per worker, so that nobody
+  writes another's, and any worker can add up all of them. A restarted worker goes on with the row of the dead
+  one, so counters never fall.
 - Buckets are powers of two from 16 µs to 16 s, the same everywhere.
-- Names are fixed at the start: an unknown one is a KeyError in tests, never a new series in production, and no label
-  comes from a client.
+- Names are fixed at the start: an unknown one is a KeyError in tests, never a new series in production, and
+  no label comes from a client.
 - A role without HTTP shows its numbers in a file (`MetricsFile`), as collectors of text files read them.
 """
 
@@ -113,7 +113,9 @@ class Metrics:
 
 
 class MetricsFile:
-    """One role's numbers in a file, replaced whole once a second at most; nobody needs it to survive a power cut."""
+    """One role's numbers in a file, replaced whole once a second at most; nobody needs it to survive a power
+    cut.
+    """
 
     def __init__(self, path: Path, metrics: Metrics, *, prefix: str) -> None:
         self._path = path

@@ -3,9 +3,10 @@
     {"application":"...","ciphertext":HEX,"kdf":"scrypt","n":131072,"nonce":HEX,"p":1,"r":8,"salt":HEX,"service":"...","v":1}
 
 Rules:
-- scrypt (RFC 7914) with n=2^17, r=8, p=1: 128 MiB and some tenths of a second for each guess (OWASP's first choice).
-- AES-256-GCM with a random nonce; the associated data is everything in the file but the ciphertext, so that a copy
-  of another application or service doesn't open, nor one whose parameters were changed.
+- scrypt (RFC 7914) with n=2^17, r=8, p=1: 128 MiB and some tenths of a second for each guess (OWASP's first
+  choice).
+- AES-256-GCM with a random nonce; the associated data is everything in the file but the ciphertext, so that a
+  copy of another application or service doesn't open, nor one whose parameters were changed.
 - A reader accepts only the parameters that this release writes: nobody can make it do more, or less, work.
 - Pure but for scrypt's cost: the caller brings salt and nonce.
 """
@@ -79,7 +80,9 @@ def _associated_data(header: Mapping[str, object]) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[dict[str, str], bytes]:
-    """Split the file into header and ciphertext; every member has exactly the type and size that `wrap` gives it."""
+    """Split the file into header and ciphertext; every member has exactly the type and size that `wrap` gives
+    it.
+    """
     try:
         value = json.loads(content) if len(content) <= _MAX_FILE_BYTES else None
     except ValueError:
@@ -102,6 +105,8 @@ def _parse(content: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def wrapped_for(content: bytes) -> str:
-    """The application that a wrapped key belongs to; BadInput where the file isn't ours. Believed only once it opens."""
+    """The application that a wrapped key belongs to; BadInput where the file isn't ours. Believed only once
+    it opens.
+    """
     header, _ = _parse(content)
     return header["application"]

@@ -14,7 +14,9 @@ _MAX_FILE_BYTES: Final = 4096
 
 
 def passphrase_from_file() -> str:
-    """The content of the 0600 file that the service manager provides (systemd: LoadCredential=); Misconfigured without one."""
+    """The content of the 0600 file that the service manager provides (systemd: LoadCredential=);
+    Misconfigured without one.
+    """
     named = os.environ.get(FILE_VARIABLE)
     if named is None:
         raise Misconfigured(

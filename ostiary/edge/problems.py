@@ -1,7 +1,8 @@
-"""Errors as problem documents (RFC 9457): the one place that maps an error's kind to a status and a problem type.
+"""Errors as problem documents (RFC 9457): the one place that maps an error's kind to a status and a problem
+type.
 
-Nothing internal leaves through here: what only an operator may read is kept from the network, and a fault says nothing but where
-the log says more.
+Nothing internal leaves through here: what only an operator may read is kept from the network, and a fault
+says nothing but where the log says more.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ def raw_problem(status: int) -> bytes:
 
 
 def problem_of_status(status: int, phrase: str, detail: str) -> Problem:
-    """The document of a status that no error of ours stands behind; its type is made of the status's phrase."""
+    """The document of a status that no error of ours stands behind; its type is made of the
+    status's phrase.
+    """
     slug = re.sub(r"[^a-z]+", "-", phrase.lower()).strip("-")
     return Problem(type=PROBLEM_URN + slug, title=phrase, status=status, detail=detail)

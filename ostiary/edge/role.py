@@ -1,7 +1,9 @@
-"""What a role of a service does first and last: say that it is ready, stop when told, die with its supervisor.
+"""What a role of a service does first and last: say that it is ready, stop when told, die with its
+supervisor.
 
 Rules:
-- Ready is one byte "R" on the inherited pipe named in `OSTIARY_READY_FD`; said once, after the role can serve.
+- Ready is one byte "R" on the inherited pipe named in `OSTIARY_READY_FD`; said once, after the role can
+  serve.
 - SIGTERM asks to stop; `StopSignal` makes it a readable descriptor for a hub, so that no work is cut in half.
 - A role never outlives the process that started it (PR_SET_PDEATHSIG, prctl(2)); a change of user clears that
   setting, so it is made after one.
@@ -30,7 +32,9 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def announce_ready() -> None:
-    """Tell the supervisor, if there is one, that this role serves; safe to call again and in a forked worker."""
+    """Tell the supervisor, if there is one, that this role serves; safe to call again and in a
+    forked worker.
+    """
     fd_text = os.environ.pop(READY_FD_VARIABLE, None)
     if fd_text is None:
         return

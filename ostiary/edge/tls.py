@@ -1,8 +1,9 @@
-"""TLS by Python's ssl: clients, and servers that ask for no certificate (the fronts, which do: `ostiary.front.tls`).
+"""TLS by Python's ssl: clients, and servers that ask for no certificate (the fronts, which do:
+`ostiary.front.tls`).
 
 Rules:
-- 1.3 only; no session tickets; keys never lie in a file: one reaches OpenSSL through a sealed memfd, which never has a name and can't
-  be changed while it is read.
+- 1.3 only; no session tickets; keys never lie in a file: one reaches OpenSSL through a sealed memfd, which
+  never has a name and can't be changed while it is read.
 - The root is trusted, leaf and issuing certificate are sent; verification is X509_STRICT.
 What is *not* checked here: revocation, the mapping of names (`ostiary.identity`), and what a peer may do.
 """
@@ -42,7 +43,9 @@ def server_context(identity: bytes) -> ssl.SSLContext:
 
 
 def client_context(root: bytes, identity: bytes | None) -> ssl.SSLContext:
-    """A context that verifies the server's name against `root` and shows `identity` (key and chain) if there is one."""
+    """A context that verifies the server's name against `root` and shows `identity` (key and chain) if there
+    is one.
+    """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = True
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT

@@ -1,9 +1,10 @@
 """Which user each role of a service runs as.
 
 Rules:
-- Started as root, each role gets a numeric user and group of its own, counted from a base; nothing needs an account in /etc/passwd.
-- Otherwise, or where the interpreter is unreadable for those users, all roles share the caller's user: separation by memory only, and
-  `readyz` and `docs/security.md` claim less.
+- Started as root, each role gets a numeric user and group of its own, counted from a base; nothing needs an
+  account in /etc/passwd.
+- Otherwise, or where the interpreter is unreadable for those users, all roles share the caller's user:
+  separation by memory only, and `readyz` and `docs/security.md` claim less.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What a front's sockets have in common, TLS or not, and the plain one.
 
 Rules:
-- Exchanges end: a client that sends or takes one byte at a time is cut off. An exchange is one request and its answer; it begins with
-  `setblocking(True)`, as gunicorn calls it for each.
-- What `sendall` is given is held until there is a record of it, or somebody sends, reads or flushes: gunicorn writes head and
-  body apart, and two small packets cost both ends twice.
+- Exchanges end: a client that sends or takes one byte at a time is cut off. An exchange is one request and
+  its answer; it begins with `setblocking(True)`, as gunicorn calls it for each.
+- What `sendall` is given is held until there is a record of it, or somebody sends, reads or flushes: gunicorn
+  writes head and body apart, and two small packets cost both ends twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _HELD_BYTES: Final = 16 << 10  # a TLS record's
 class ExchangeDeadline:
     """When the blocking reads, and the blocking writes, of an exchange must have ended.
 
-    The clock of the writes starts at the first, so that an answer that took its time (a long poll) is still sent.
+    The clock of the writes starts at the first, so that an answer that took its time (a long poll) is still
+    sent.
     """
 
     def __init__(self, exchange_s: float) -> None:

@@ -1,6 +1,8 @@
-"""How a service is, told in one form by all: `/healthz` (this worker answers) and `/readyz` (what is behind it does, too).
+"""How a service is, told in one form by all: `/healthz` (this worker answers) and `/readyz` (what is behind
+it does, too).
 
-`/readyz` is busy (503 with Retry-After) while a check fails, and names the parts that whoever waits waits for.
+`/readyz` is busy (503 with Retry-After) while a check fails, and names the parts that whoever waits waits
+for.
 """
 
 from __future__ import annotations

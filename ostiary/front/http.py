@@ -5,8 +5,8 @@ Rules:
 - A body has a limit, a Content-Length (no chunked bodies) and the content type that was asked for.
 - JSON is decoded strictly (`ostiary.edge.strict_json`); a type error names the member at fault as `field`.
 - Nothing is cached unless a resource says so: `Cache-Control: no-store` is the default.
-- An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's id,
-  never its message, which may quote a secret.
+- An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's
+  id, never its message, which may quote a secret.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def create_app(
 ) -> falcon.App[Any, Any]:
     """A falcon application that answers every error with a problem document; add routes to it.
 
-    Who shows a client certificate that does not verify is refused whatever it asks for; `count_unverified` is told its address.
+    Who shows a client certificate that does not verify is refused whatever it asks for; `count_unverified` is
+    told its address.
     """
     stack: list[Any] = [_Headers(), _VerifiedPeers(count_unverified), *middleware]
     app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
@@ -57,7 +58,9 @@ def create_app(
 
 
 def read_body(req: falcon.Request, *, content_type: str, limit_bytes: int) -> bytes:
-    """The body, whole; 415 for another content type, 411 without a length, 413 above the limit, 408 when too slow."""
+    """The body, whole; 415 for another content type, 411 without a length, 413 above the limit, 408 when too
+    slow.
+    """
     given = (req.content_type or "").partition(";")[0].strip().lower()
     if given != content_type:
         raise falcon.HTTPUnsupportedMediaType(description=f"the body must be {content_type}")
@@ -163,7 +166,9 @@ class _Errors:
 
 
 def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never falcon's text."""
+    """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never
+    falcon's text.
+    """
     _write_problem(resp, _problem_of_http_error(error))
 
 

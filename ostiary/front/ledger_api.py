@@ -6,8 +6,8 @@
 
 Rules:
 - Only what the newest checkpoint covers is served: what is not signed yet does not exist here.
-- A full tile never changes and may be kept for ever by the one who asked; entries are for readers of the ledger alone, so no cache on
-  the way may keep either.
+- A full tile never changes and may be kept for ever by the one who asked; entries are for readers of the
+  ledger alone, so no cache on the way may keep either.
 - Who may read is the service's: `admit(req, entries)` raises, or returns.
 
 Standard: c2sp.org/tlog-tiles.

@@ -2,11 +2,12 @@
 
 Rules:
 - A bucket holds `burst` tokens and gains `rate_per_s`; who finds it empty is told how long to wait.
-- The table is bounded: what took nothing for the longest time is forgotten first, empty or not. A forgotten source
-  starts with a full bucket, so an attacker with many addresses gains what many addresses are worth anyway.
+- The table is bounded: what took nothing for the longest time is forgotten first, empty or not. A forgotten
+  source starts with a full bucket, so an attacker with many addresses gains what many addresses are worth
+  anyway.
 
-What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py, credsvc/front/peers.py), and what is
-answered to who must wait (`ostiary.front.http.check_pace`).
+What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py,
+credsvc/front/peers.py), and what is answered to who must wait (`ostiary.front.http.check_pace`).
 """
 
 from __future__ import annotations

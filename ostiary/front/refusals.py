@@ -1,8 +1,9 @@
-"""Refusals of those who have no identity: counted, and recorded once a minute per source and reason (DESIGN section 9).
+"""Refusals of those who have no identity: counted, and recorded once a minute per source and reason (DESIGN
+section 9).
 
 Rules:
-- A flood of strangers must not become a flood of ledger entries: a minute has at most MAX_ROWS of them, the rest is counted
-  together under the source "others".
+- A flood of strangers must not become a flood of ledger entries: a minute has at most MAX_ROWS of them, the
+  rest is counted together under the source "others".
 - A reason is one of ours (a rule's name), never what the stranger sent.
 - What could not be recorded (the recorder is away) is counted on.
 
@@ -43,7 +44,9 @@ class RefusalCounter:
             self._counts[key] += count
 
     def flush(self, record: Record) -> int:
-        """Record what was counted; how many rows were. The first that fails ends it: it and the rest are counted on."""
+        """Record what was counted; how many rows were. The first that fails ends it: it and the rest are
+        counted on.
+        """
         with self._lock:
             rows, self._counts = self._counts, Counter()
         recorded = 0
@@ -59,7 +62,9 @@ class RefusalCounter:
         return recorded
 
     def run(self, record: Record, stopped: threading.Event, *, offset_s: float) -> None:
-        """Flush once a minute until stopped, for a thread of its own; `offset_s` keeps the workers of a front apart."""
+        """Flush once a minute until stopped, for a thread of its own; `offset_s` keeps the workers of a front
+        apart.
+        """
         pause_s = EVERY_S + offset_s
         while not stopped.wait(pause_s):
             pause_s = EVERY_S

@@ -1,15 +1,15 @@
 """Run a WSGI application as a role: gunicorn threads behind TLS, plain HTTP or a UNIX socket.
 
 Rules:
-- `tls()` is asked once per connection for the current context, so keys rotate without a restart; make the context
-  ahead (1-4 ms) and hand out the current one.
+- `tls()` is asked once per connection for the current context, so keys rotate without a restart; make the
+  context ahead (1-4 ms) and hand out the current one.
 - The listening sockets are made here: SO_REUSEPORT, so that a restart binds while old workers still die;
   TCP_DEFER_ACCEPT, so that silent connections stay in the kernel.
 - Workers die with the arbiter, the arbiter with the supervisor. The role is ready when a worker serves.
 - Nothing is read from gunicorn's environment, configuration files or admin socket.
 - One instance is TLS or plain, never both.
-What the workers withstand is in `ostiary.front.worker`; what a request's peer is, in `ostiary.front.tls_peer` (certificate)
-and below (user).
+What the workers withstand is in `ostiary.front.worker`; what a request's peer is, in `ostiary.front.tls_peer`
+(certificate) and below (user).
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Front:
     workers: int
     threads: int
     limits: Limits = field(default_factory=Limits)
-    # Called in each worker after the fork with its slot (0 .. workers - 1, reused after a death): make channel
-    # clients here, attach metrics.
+    # Called in each worker after the fork with its slot (0 .. workers - 1, reused after a death): make
+    # channel clients here, attach metrics.
     on_worker_start: Callable[[int], None] | None = None
     on_worker_exit: Callable[[], None] | None = None
     # (uid, gid) the workers change to when the role was started as root to bind a low port.
@@ -112,7 +112,9 @@ def listen_unix(path: Path, *, mode: int) -> socket.socket:
 
 
 def run_front(front: Front) -> None:
-    """Serve until SIGTERM; ends by SystemExit as gunicorn does. Call from a process of its own, on its main thread."""
+    """Serve until SIGTERM; ends by SystemExit as gunicorn does. Call from a process of its own, on its main
+    thread.
+    """
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
     FrontWorker.settings = WorkerSettings(
@@ -133,7 +135,8 @@ def peer_credentials(environ: Mapping[str, object]) -> PeerCredentials | None:
 
 
 def peer_pidfd(environ: Mapping[str, object]) -> int | None:
-    """A pidfd of the process that connected, the caller's to close; None before Linux 6.5 or when it has ended.
+    """A pidfd of the process that connected, the caller's to close; None before Linux 6.5 or when it has
+    ended.
 
     Unlike a pid it can't come to mean another process.
     """

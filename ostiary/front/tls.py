@@ -1,18 +1,23 @@
-"""The fronts' end of TLS, by pyOpenSSL (this file alone knows it): who shows a bad certificate is told so, in HTTP.
+"""The fronts' end of TLS, by pyOpenSSL (this file alone knows it): who shows a bad certificate is told so, in
+HTTP.
 
-OpenSSL verifies a client's chain during the handshake, and would end it with an alert that many clients never show.
-Here the handshake ends well whatever the verdict, the verdict is kept with the connection, and every request on it is
-refused with a problem document (`ostiary.front.tls_peer`). Python's ssl module has no place for such a verdict.
+OpenSSL verifies a client's chain during the handshake, and would end it with an alert that many clients never
+show. Here the handshake ends well whatever the verdict, the verdict is kept with the connection, and every
+request on it is refused with a problem document (`ostiary.front.tls_peer`). Python's ssl module has no place
+for such a verdict.
 
 Rules:
-- A certificate is a peer's only if OpenSSL found its leaf good and reported no error at all (RFC 5280 section 6, X509_STRICT); that the
-  client has the key is TLS's own check (RFC 8446 section 4.4.3), which still ends the handshake.
-- TLS 1.3 only; no session is resumed: a resumed one skips the check of the client's certificate. OpenSSL still sends tickets (pyOpenSSL
-  can't stop it); they name sessions that nobody keeps. They do carry the ACK of the handshake, without which a client's first
-  request waits 40 ms (its Nagle's algorithm meets our delayed ACK).
+- A certificate is a peer's only if OpenSSL found its leaf good and reported no error at all (RFC 5280 section
+  6, X509_STRICT); that the client has the key is TLS's own check (RFC 8446 section 4.4.3), which still ends
+  the handshake.
+- TLS 1.3 only; no session is resumed: a resumed one skips the check of the client's certificate. OpenSSL
+  still sends tickets (pyOpenSSL can't stop it); they name sessions that nobody keeps. They do carry the ACK
+  of the handshake, without which a client's first request waits 40 ms (its Nagle's algorithm meets our
+  delayed ACK).
 - Exchanges end, and writes leave together (`ostiary.front.guarded_socket`).
 - The key reaches OpenSSL from memory.
-What is *not* checked here: revocation, validity after the handshake, names (`ostiary.identity`), and what a peer may do.
+What is *not* checked here: revocation, validity after the handshake, names (`ostiary.identity`), and what a
+peer may do.
 """
 
 from __future__ import annotations
@@ -95,7 +100,9 @@ class FrontTLS:
 
 
 def front_tls(identity: bytes, root: bytes, *, client_certificates: ClientCertificates) -> FrontTLS:
-    """Build it; `identity` is key and chain (leaf first) in one PEM, `root` the trusted PEM. `Misconfigured` where they do not load."""
+    """Build it; `identity` is key and chain (leaf first) in one PEM, `root` the trusted PEM. `Misconfigured`
+    where they do not load.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_TICKET)
@@ -152,7 +159,8 @@ def _signing_key(identity: bytes) -> _SigningKey:
 class TLSSocket(HeldWrites):
     """The server's end of one TLS connection: as much of a socket as gunicorn uses, and its peer.
 
-    One thread at a time, but for the peer's `shut`. Errors are OSErrors: BlockingIOError where a non-blocking call would wait.
+    One thread at a time, but for the peer's `shut`. Errors are OSErrors: BlockingIOError where a non-blocking
+    call would wait.
     """
 
     def __init__(self, sock: socket.socket, context: SSL.Context, *, exchange_s: float) -> None:
@@ -196,7 +204,9 @@ class TLSSocket(HeldWrites):
             )
 
     def recv(self, bufsize: int = 8192, flags: int = 0) -> bytes:  # noqa: ARG002 - socket's signature
-        """Up to `bufsize` bytes; none when the client has ended, with or without a word of it (lengths are HTTP's)."""
+        """Up to `bufsize` bytes; none when the client has ended, with or without a word of it (lengths are
+        HTTP's).
+        """
         self.flush()
         try:
             return self._retry(self._tls.recv, bufsize)
@@ -218,7 +228,9 @@ class TLSSocket(HeldWrites):
         return len(self._sock.recv(nbytes))
 
     def close(self) -> None:
-        """Close the socket; the descriptor may be another's from now on, so nothing is done by it any more."""
+        """Close the socket; the descriptor may be another's from now on, so nothing is done by it
+        any more.
+        """
         self._sock.close()
 
     def _transmit(self, data: bytes) -> None:

@@ -1,8 +1,10 @@
 """The peer of a request by its client certificate, and cutting a peer off.
 
 Rules:
-- TLS has verified chain and key once, when the connection began; a connection may outlive both: check serial and notAfter on every request.
-- A certificate that did not verify is nobody's: whoever asks for the peer of its request gets Unauthenticated, and so does the client.
+- TLS has verified chain and key once, when the connection began; a connection may outlive both: check serial
+  and notAfter on every request.
+- A certificate that did not verify is nobody's: whoever asks for the peer of its request gets
+  Unauthenticated, and so does the client.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from ostiary.errors import Unauthenticated
 
 T = TypeVar("T")
 
-# Open connections whose good certificate was asked for, in at least one request; one registry per worker process.
+# Open connections whose good certificate was asked for, in at least one request; one registry per worker
+# process.
 _open: Final[weakref.WeakSet[TLSPeer]] = weakref.WeakSet()
 _open_lock: Final = threading.Lock()
 
 
 class TLSPeer:
-    """Who is at the other end of a connection: `der` is the leaf as it was shown, `problem` why it is not to be believed.
+    """Who is at the other end of a connection: `der` is the leaf as it was shown, `problem` why it is not to
+    be believed.
 
     Equal only to itself. `shut` shuts the connection, from any thread.
     """
@@ -60,7 +64,9 @@ class TLSPeer:
 
 
 def peer_certificate(environ: Mapping[str, object]) -> bytes | None:
-    """The client's certificate (DER) of a WSGI request, None without one; Unauthenticated where it did not verify."""
+    """The client's certificate (DER) of a WSGI request, None without one; Unauthenticated where it did not
+    verify.
+    """
     peer = _peer_of(environ)
     return None if peer is None else peer.verified_der()
 
@@ -76,7 +82,9 @@ def peer_value(environ: Mapping[str, object], build: Callable[[bytes], T]) -> T 
 
 
 def cut_off(serial_numbers: Iterable[int]) -> int:
-    """Shut every open connection of these certificates in this process, from any thread; how many there were."""
+    """Shut every open connection of these certificates in this process, from any thread; how many
+    there were.
+    """
     revoked = frozenset(serial_numbers)
     with _open_lock:
         doomed = [peer for peer in _open if peer.serial_number in revoked]

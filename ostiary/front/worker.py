@@ -1,22 +1,24 @@
 """A gunicorn thread worker that no unauthenticated client can starve.
 
-gunicorn 27's gthread gives a thread to every connection that has sent a byte, for as long as its handshake and its
-headers take. Here the poller waits for both: a thread is only lent to a handshake message or a read that is
-already there, and to a request whose head is complete.
+gunicorn 27's gthread gives a thread to every connection that has sent a byte, for as long as its handshake
+and its headers take. Here the poller waits for both: a thread is only lent to a handshake message or a read
+that is already there, and to a request whose head is complete.
 
 Rules:
-- accept -> [readable -> one step of the handshake] -> [readable -> what there is of the head] -> thread -> answer.
+- accept -> [readable -> one step of the handshake] -> [readable -> what there is of the head] -> thread ->
+  answer.
 - Handshake and first head must end `head_s` after accept, a later head `head_s` after its first byte.
 - When the worker is full, the oldest connection that has not completed a head makes room.
-- After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who asks request after request
-  is served without three hand-overs between threads for each.
+- After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who
+  asks request after request is served without three hand-overs between threads for each.
 - Body and answer are a thread's, under the deadline of `ostiary.front.guarded_socket`.
-- After its last answer a connection is half closed, and what the client still sends is thrown away until it closes too, for `_LEAVE_S`
-  (RFC 9112 section 9.6): else the kernel would reset over the answer that a body was too large. The poller waits, no thread does.
+- After its last answer a connection is half closed, and what the client still sends is thrown away until it
+  closes too, for `_LEAVE_S` (RFC 9112 section 9.6): else the kernel would reset over the answer that a body
+  was too large. The poller waits, no thread does.
 - What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
 
-It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is pinned,
-and tests/integration/test_front.py holds what each override is for.
+It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is
+pinned, and tests/integration/test_front.py holds what each override is for.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ _LEAVE_S: Final = 2.0
 _LEAVE_READS: Final = 8
 _MAX_LEAVE_BYTES: Final = 16 << 20
 _LINGER_MS: Final = 2
-# A connection that never pauses goes back to the poller now and then, so that what a sweep or a stop wants of it happens.
+# A connection that never pauses goes back to the poller now and then, so that what a sweep or a stop wants of
+# it happens.
 _MAX_LINGERED: Final = 64
 _SWEEP_S: Final = 0.25
 # What `handle` returns for a connection that has to wait for its client.
@@ -105,7 +108,9 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
             self.parser = http.get_parser(self.cfg, self.sock, self.client)
 
     def advance(self) -> bool:
-        """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is gone."""
+        """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is
+        gone.
+        """
         if self._settings.tls is not None and isinstance(self.sock, GuardedSocket):
             self.sock = self._settings.tls().accept(self.sock, exchange_s=self._settings.exchange_s)
         self.sock.setblocking(False)
@@ -118,7 +123,9 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
         return True
 
     def _gather_head(self) -> None:
-        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`, BlockingIOError."""
+        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`,
+        BlockingIOError.
+        """
         unreader = self.parser.unreader
         head = bytearray(unreader.take_buffered())
         try:
@@ -133,7 +140,9 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
             unreader.unread(bytes(head))
 
     def keep_read_ahead(self) -> None:
-        """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket readable."""
+        """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket
+        readable.
+        """
         pending = self.sock.pending()
         if pending:
             unreader = self.parser.unreader
@@ -202,7 +211,9 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().on_client_socket_readable(conn, client)
 
     def on_pending_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
-        """Leave alone what made room earlier in this round of the poller: its event is stale and its descriptor another's."""
+        """Leave alone what made room earlier in this round of the poller: its event is stale and its
+        descriptor another's.
+        """
         if conn not in self.pending_conns:
             return
         if not conn.is_leaving:

@@ -2,10 +2,12 @@
 
 Plan of a batch:
 1. Append the leaves to the frontier; sign the tree.
-2. For each work item, build the entry that its record must be, hash it, and find it at its place among the leaves.
+2. For each work item, build the entry that its record must be, hash it, and find it at its place among the
+   leaves.
 3. Hand the item to the service's evaluator; its refusals are results, and alarms for whoever reads them.
 
-Rules: one thread, no network, no SQL, no parsing of clients' requests. Time comes from the keyholder's own clock.
+Rules: one thread, no network, no SQL, no parsing of clients' requests. Time comes from the keyholder's own
+clock.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ from ostiary.work.item import Item, ItemDecoder
 Clock = Callable[[], datetime]
 
 MAX_RECORD_AGE = timedelta(seconds=60)
-"""How far the time of a record may lie from the keyholder's own clock: a recorder that waits longer than that is not one."""
+"""How far the time of a record may lie from the keyholder's own clock: a recorder that waits longer than that
+is not one.
+"""
 
 
 class Evaluator(Protocol):
@@ -54,7 +58,9 @@ class Evaluator(Protocol):
         """Keep an approved document; raises OstiaryError where its approval does not hold."""
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
-        """Do what was recorded; raises Forbidden(rule) for everything outside guards, formulas, types, ceilings and approvals."""
+        """Do what was recorded; raises Forbidden(rule) for everything outside guards, formulas, types,
+        ceilings and approvals.
+        """
 
 
 class Keyholder:
@@ -66,7 +72,9 @@ class Keyholder:
         self._clock = clock
 
     def answer(self, body: bytes) -> FromKeyholder:
-        """Answer one message (msgpack bytes of a `ToKeyholder`); never raises for anything a recorder can send."""
+        """Answer one message (msgpack bytes of a `ToKeyholder`); never raises for anything a recorder can
+        send.
+        """
         try:
             return self._dispatch(decode_request(body))
         except (msgspec.DecodeError, msgspec.ValidationError):

@@ -5,9 +5,9 @@ Layout (48 bytes, written in one pwrite):
     size     8   big-endian
     root    32
 
-A write reaches the page cache, not the disk: it survives the death of the process. After a power cut the mark may be older than
-the last tree signed, never newer than the recorder's store, which was durable first. A process's first write is synced, so that
-a power cut never takes the whole mark. Single use by one process.
+A write reaches the page cache, not the disk: it survives the death of the process. After a power cut the mark
+may be older than the last tree signed, never newer than the recorder's store, which was durable first. A
+process's first write is synced, so that a power cut never takes the whole mark. Single use by one process.
 """
 
 from __future__ import annotations

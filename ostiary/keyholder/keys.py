@@ -1,8 +1,9 @@
 """The keys that a keyholder holds, as one sealed file per service.
 
 Rules:
-- What the guards need to know (the issuing certificate with its application and node domains, the URLs, the approver's public
-  key) is sealed together with the keys: whoever can write the disk cannot widen what a key may sign.
+- What the guards need to know (the issuing certificate with its application and node domains, the URLs, the
+  approver's public key) is sealed together with the keys: whoever can write the disk cannot widen what a key
+  may sign.
 - The associated data names application and service; a file of one service does not open as another's.
 - Private keys are PKCS#8 DER inside the blob, and cryptography's key objects outside; never a text.
 """
@@ -41,7 +42,9 @@ def seal_keys(keys: Keys, sealer: Sealer, *, nonce: bytes) -> bytes:
 
 
 def open_keys(blob: bytes, kind: type[KeysT], sealer: Sealer) -> KeysT:
-    """Open a sealed file; raises Misconfigured where it isn't this service's, or the key-encryption key is another one."""
+    """Open a sealed file; raises Misconfigured where it isn't this service's, or the key-encryption key is
+    another one.
+    """
     return msgspec.msgpack.decode(sealer.open(blob, associated_data=_associated_data(kind)), type=kind)
 
 

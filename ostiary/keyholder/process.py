@@ -47,7 +47,9 @@ def serve_keyholder(
     drop_privileges: Callable[[], None],
     ready: Callable[[], None],
 ) -> None:
-    """Run for ever. `unsealed` returns the evaluator and the ledger key (PKCS#8 DER); the process was hardened before."""
+    """Run for ever. `unsealed` returns the evaluator and the ledger key (PKCS#8 DER); the process was
+    hardened before.
+    """
     evaluator, ledger_key = unsealed()
     drop_privileges()
     high_water = FileHighWater(place.high_water)

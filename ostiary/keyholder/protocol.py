@@ -1,4 +1,5 @@
-"""What a recorder and a keyholder say to each other (msgpack, tagged by `say`), one request and one answer at a time per frame.
+"""What a recorder and a keyholder say to each other (msgpack, tagged by `say`), one request and one answer at
+a time per frame.
 
 Order of a connection:
     recorder                                   keyholder
@@ -28,7 +29,9 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Resume(Message, frozen=True, kw_only=True):
-    """Show a keyholder that has no frontier the last checkpoint that was stored; empty for a ledger without entries."""
+    """Show a keyholder that has no frontier the last checkpoint that was stored; empty for a ledger without
+    entries.
+    """
 
     note: bytes
     size: int
@@ -36,14 +39,18 @@ class Resume(Message, frozen=True, kw_only=True):
 
 
 class CatchUp(Message, frozen=True, kw_only=True):
-    """Leaves that were recorded and that the keyholder has not seen; `first` is the index of the first one."""
+    """Leaves that were recorded and that the keyholder has not seen; `first` is the index of the
+    first one.
+    """
 
     first: int
     leaf_hashes: bytes
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An approved module's manifest with the approval that makes it valid (an `ApproveModule` item as it was recorded)."""
+    """An approved module's manifest with the approval that makes it valid (an `ApproveModule` item as it was
+    recorded).
+    """
 
     approval: RawItem
     manifest: bytes
@@ -56,9 +63,11 @@ class Prime(Message, frozen=True, kw_only=True):
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item to evaluate: the entry at `offset` in the batch is the one that build_entry makes of it at `at_ms`.
+    """An item to evaluate: the entry at `offset` in the batch is the one that build_entry makes of it at
+    `at_ms`.
 
-    `attachment` is what rides beside the item: a sealed credential for `use`, a manifest for `approve-module`; else empty.
+    `attachment` is what rides beside the item: a sealed credential for `use`, a manifest for
+    `approve-module`; else empty.
     """
 
     offset: int
@@ -76,7 +85,9 @@ class Batch(Message, frozen=True, kw_only=True):
 
 
 class State(Message, frozen=True, kw_only=True):
-    """How far the keyholder's tree goes; `must_pass` is the size of the newest tree it ever signed, at which it compares roots."""
+    """How far the keyholder's tree goes; `must_pass` is the size of the newest tree it ever signed, at which
+    it compares roots.
+    """
 
     origin: str
     fresh: bool
@@ -89,7 +100,9 @@ class Primed(Message, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item's outcome: `output` (bytes whose form the item's kind defines), or the rule by which it was refused, and why."""
+    """An item's outcome: `output` (bytes whose form the item's kind defines), or the rule by which it was
+    refused, and why.
+    """
 
     output: bytes = b""
     refused: str = ""

@@ -1,11 +1,12 @@
 """The keyholder's role: harden, unseal, give up privileges, answer the recorder.
 
 Rules:
-- Of the settings a keyholder reads what it needs and no more: the application and the name of its key-encryption key. Everything that
-  widens what a key may do is sealed with the keys.
-- It starts as the supervisor's user, because the key-encryption key may belong to that one, and becomes its own user before it listens.
-- What this module imports is part of the trusted base (tests/test_keyholder_closure.py counts it): no store, no recorder, no HTTP, no
-  command line.
+- Of the settings a keyholder reads what it needs and no more: the application and the name of its
+  key-encryption key. Everything that widens what a key may do is sealed with the keys.
+- It starts as the supervisor's user, because the key-encryption key may belong to that one, and becomes its
+  own user before it listens.
+- What this module imports is part of the trusted base (tests/test_keyholder_closure.py counts it): no store,
+  no recorder, no HTTP, no command line.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True):
 def run_keyholder(
     home_path: Path, *, service: str, kind: type[KeysT], evaluator: Callable[[KeysT, bytes], Evaluator]
 ) -> None:
-    """Be the keyholder of the service at `home_path`; `evaluator` gets its keys and the key-encryption key (32 bytes).
+    """Be the keyholder of the service at `home_path`; `evaluator` gets its keys and the key-encryption key
+    (32 bytes).
 
-    `service` is its word in the ledger's origin and in the name of the key-encryption key. Misconfigured where the sealed keys are
-    another application's, or not there.
+    `service` is its word in the ledger's origin and in the name of the key-encryption key. Misconfigured
+    where the sealed keys are another application's, or not there.
     """
     for shortfall in harden_process().shortfalls:
         _log.warning("keyholder-less-protected", extra={"shortfall": shortfall})
@@ -81,7 +83,8 @@ def run_keyholder(
 
 def _become(users: RoleUsers) -> None:
     users.become(RoleName.KEYHOLDER)
-    # A change of user clears what was set before exec (prctl(2), PR_SET_PDEATHSIG), and makes the process dumpable again.
+    # A change of user clears what was set before exec (prctl(2), PR_SET_PDEATHSIG), and makes the process
+    # dumpable again.
     if supervisor := os.environ.get(SUPERVISOR_VARIABLE):
         die_with_parent(int(supervisor))
     harden_process()

@@ -1,9 +1,11 @@
 """Sealing: a secret encrypted at rest under the key-encryption key, bound to what it belongs to.
 
 Rules:
-- AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce; the sealing key of each purpose is derived from the key-encryption key
-  by HKDF-SHA256 (RFC 5869) with the purpose as `info`, so that a blob of one purpose cannot be opened as another.
-- The associated data says what the secret belongs to; a blob that was moved, or whose description was changed, does not open.
+- AES-256-GCM (NIST SP 800-38D) with a random 96-bit nonce; the sealing key of each purpose is derived from
+  the key-encryption key by HKDF-SHA256 (RFC 5869) with the purpose as `info`, so that a blob of one purpose
+  cannot be opened as another.
+- The associated data says what the secret belongs to; a blob that was moved, or whose description was
+  changed, does not open.
 
 Layout:
     magic       4   b"ost1"
@@ -46,7 +48,9 @@ class Sealer:
         return _MAGIC + nonce + self._aead.encrypt(nonce, plaintext, associated_data)
 
     def open(self, blob: bytes, *, associated_data: bytes) -> bytes:
-        """Decrypt; raises Misconfigured where blob, purpose, key and associated data do not belong together."""
+        """Decrypt; raises Misconfigured where blob, purpose, key and associated data do not belong
+        together.
+        """
         head = len(_MAGIC)
         if blob[:head] != _MAGIC:
             raise Misconfigured(

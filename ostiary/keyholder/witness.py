@@ -1,14 +1,16 @@
-"""The keyholder's own view of the ledger: the frontier of the tree, and the promise never to sign two histories.
+"""The keyholder's own view of the ledger: the frontier of the tree, and the promise never to sign two
+histories.
 
 Rules:
 - Leaves are only appended; every signed tree extends the one signed before it.
-- A keyholder that starts anew believes only its own signature (`resume`) and its high-water mark: the size and root of the newest tree it
-  ever signed. It signs nothing before its frontier has passed through exactly that tree, so a recorder that shows it an old or another
-  history is found out.
-- The mark is stored before a note leaves (`HighWater.store`). Only a power cut can set it back behind a checkpoint that was stored: then
-  that one is the newest tree signed.
+- A keyholder that starts anew believes only its own signature (`resume`) and its high-water mark: the size
+  and root of the newest tree it ever signed. It signs nothing before its frontier has passed through exactly
+  that tree, so a recorder that shows it an old or another history is found out.
+- The mark is stored before a note leaves (`HighWater.store`). Only a power cut can set it back behind a
+  checkpoint that was stored: then that one is the newest tree signed.
 
-Left to others: which entries may be there at all, and who reads the notes. RFC 6962 section 2; C2SP tlog-checkpoint.
+Left to others: which entries may be there at all, and who reads the notes. RFC 6962 section 2; C2SP
+tlog-checkpoint.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ class Mark:
 
 
 class HighWater(Protocol):
-    """Keeps the mark. `store` returns when the mark survives the death of this process (not of the machine: the recorder's store
-    is durable before the keyholder sees a leaf, so the mark is never ahead of it).
+    """Keeps the mark. `store` returns when the mark survives the death of this process (not of the machine:
+    the recorder's store is durable before the keyholder sees a leaf, so the mark is never ahead of it).
     """
 
     def load(self) -> Mark | None:
@@ -45,7 +47,9 @@ class HighWater(Protocol):
 
 
 class Witness:
-    """The frontier of one ledger and the key that signs its checkpoints. Owner: the keyholder's only thread."""
+    """The frontier of one ledger and the key that signs its checkpoints. Owner: the keyholder's
+    only thread.
+    """
 
     def __init__(self, *, origin: str, key: Ed25519PrivateKey, high_water: HighWater) -> None:
         self._origin = origin
@@ -69,9 +73,11 @@ class Witness:
         )
 
     def resume(self, request: Resume) -> None:
-        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where the mark is missing.
+        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where the
+        mark is missing.
 
-        A checkpoint beyond the mark is newer than it: a power cut has set the mark back, and the signature says what it said.
+        A checkpoint beyond the mark is newer than it: a power cut has set the mark back, and the signature
+        says what it said.
         """
         if self._frontier is not None:
             raise Forbidden("the frontier is here already", rule="witness-resume-once")
@@ -95,7 +101,9 @@ class Witness:
         self._append(request.first, request.leaf_hashes)
 
     def append(self, first: int, leaf_hashes: bytes) -> bytes:
-        """Append a batch's leaves and sign the new tree; returns the note. Forbidden where the mark was not passed yet."""
+        """Append a batch's leaves and sign the new tree; returns the note. Forbidden where the mark was not
+        passed yet.
+        """
         self._append(first, leaf_hashes)
         if self._must_pass is not None and self._must_pass.size > self.size:
             raise Forbidden("the tree was not shown up to the newest one signed", rule="witness-high-water")

@@ -3,8 +3,8 @@
 Rules (RFC 8785, JSON Canonicalization Scheme):
 - no white space; members sorted by the UTF-16 code units of their names (section 3.2.3);
 - strings escape only what must be escaped, and are not normalized (section 3.2.2.2);
-- numbers are integers of at most 53 bits (RFC 7493, I-JSON, section 2.2). Floats are refused: an entry has no use for
-  one, and their printing is the one hard part of the scheme;
+- numbers are integers of at most 53 bits (RFC 7493, I-JSON, section 2.2). Floats are refused: an entry has no
+  use for one, and their printing is the one hard part of the scheme;
 - lone surrogates, names that are not strings and values of any other type are refused.
 
 What the entries mean is left to `ostiary.work.entries`.
@@ -26,9 +26,9 @@ JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
 MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 32
 
-# msgspec prints exactly what RFC 8785 asks of strings and integers (a test compares every character with the standard library's
-# encoder), seven times as fast; it only sorts by code points, which differs from UTF-16 order for names that are not ASCII: those are
-# sorted here.
+# msgspec prints exactly what RFC 8785 asks of strings and integers (a test compares every character with the
+# standard library's encoder), seven times as fast; it only sorts by code points, which differs from UTF-16
+# order for names that are not ASCII: those are sorted here.
 _encode_sorting = msgspec.json.Encoder(order="sorted").encode
 _encode_in_order = msgspec.json.Encoder().encode
 

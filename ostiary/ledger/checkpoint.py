@@ -3,11 +3,11 @@
 Rules (C2SP tlog-checkpoint):
 - the text is origin, tree size in decimal and root hash in base64, one to a line; extension lines may follow;
 - the origin is `<application>/ca` or `<application>/credentials`;
-- the log's own signature must be there, by a key whose name is the origin: a witness alone vouches for no log, and
-  neither does the key of another log of the same application.
+- the log's own signature must be there, by a key whose name is the origin: a witness alone vouches for no
+  log, and neither does the key of another log of the same application.
 
-Which of two checkpoints is newer, and whether they are consistent, is left to `ostiary.ledger.proof`; how many
-witnesses are enough, to whoever reads them.
+Which of two checkpoints is newer, and whether they are consistent, is left to `ostiary.ledger.proof`; how
+many witnesses are enough, to whoever reads them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Checkpoint:
 
 
 def sign(checkpoint: Checkpoint, name: str, private_key: Ed25519PrivateKey) -> bytes:
-    """Return the note of a checkpoint, signed by the log's key; deterministic. Does not ask what was signed before."""
+    """Return the note of a checkpoint, signed by the log's key; deterministic. Does not ask what was signed
+    before.
+    """
     if name != checkpoint.origin:
         raise BadInput(f"the key {name!r} cannot sign for the log {checkpoint.origin!r}", field="name")
     return sign_text(checkpoint.text(), name, private_key)
@@ -106,7 +108,9 @@ def open_note(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
 
 
 def cosignatures(note: bytes, keys: Iterable[VerifierKey]) -> dict[VerifierKey, int]:
-    """Return the known witnesses that cosigned, with their times in seconds; NotProven if a known key's is bad."""
+    """Return the known witnesses that cosigned, with their times in seconds; NotProven if a known key's is
+    bad.
+    """
     found = verified_signatures(note, [key for key in keys if key.key_type is KeyType.WITNESS])
     return {key: at_s for key, at_s in found.items() if at_s is not None}
 

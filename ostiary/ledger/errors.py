@@ -2,7 +2,8 @@
 
 Rules:
 - Text that cannot be read at all is `BadInput`; text that reads well and is false is `NotProven`.
-- Whoever catches it decides how loud to be: a bad proof from a caller is a refusal, a bad tree of a service is an alarm.
+- Whoever catches it decides how loud to be: a bad proof from a caller is a refusal, a bad tree of a service
+  is an alarm.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A ledger in memory: what a store does, without the store.
 
-For tests, for simulations, and for checking an exported log whose tiles are built anew. Keeps the same rows as a store:
-entries in order, tiles under (level, index).
+For tests, for simulations, and for checking an exported log whose tiles are built anew. Keeps the same rows
+as a store: entries in order, tiles under (level, index).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Signed notes: a text, and the keys that sign it.
 
 Rules (C2SP signed-note and tlog-cosignature; Ed25519 of RFC 8032):
-- note = text ending in a newline, an empty line, signature lines; the signature covers the text with its last newline;
+- note = text ending in a newline, an empty line, signature lines; the signature covers the text with its last
+  newline;
 - signature line = U+2014, space, key name, space, base64(key id || signature);
 - key id = SHA-256(key name || 0x0A || type || public key)[:4];
-- type 0x01 signs the text; type 0x04 is a witness's cosignature, `timestamp (8 bytes, big-endian) || signature`, over
-  `cosignature/v1`, `time <seconds>`, each on a line, and the text;
+- type 0x01 signs the text; type 0x04 is a witness's cosignature, `timestamp (8 bytes, big-endian) ||
+  signature`, over `cosignature/v1`, `time <seconds>`, each on a line, and the text;
 - a key as text = `<name>+<key id in hex>+base64(type || public key)`;
 - signatures of unknown keys are ignored, a known key's bad signature refuses the whole note.
 
@@ -120,8 +121,8 @@ def sign_text(text: str, name: str, private_key: Ed25519PrivateKey) -> bytes:
 def add_cosignature(note: bytes, name: str, private_key: Ed25519PrivateKey, *, at_s: int) -> bytes:
     """Return the note with a witness's cosignature (type 0x04) added.
 
-    It says: the largest consistent tree that was seen at `at_s` (seconds since 1970). The caller has opened the note
-    and proven its consistency with what it saw before.
+    It says: the largest consistent tree that was seen at `at_s` (seconds since 1970). The caller has opened
+    the note and proven its consistency with what it saw before.
     """
     text, _ = _split(note)
     if not 0 <= at_s <= _MAX_TIME_S:

@@ -1,12 +1,13 @@
 """Proofs: that an entry is in a tree, and that a tree is the beginning of another.
 
 Rules:
-- building follows RFC 9162 sections 2.1.3.1 and 2.1.4.1 (the same as RFC 6962 section 2.1), over tiles: an inclusion or
-  consistency proof reads at most two tiles on each level;
+- building follows RFC 9162 sections 2.1.3.1 and 2.1.4.1 (the same as RFC 6962 section 2.1), over tiles: an
+  inclusion or consistency proof reads at most two tiles on each level;
 - checking follows sections 2.1.3.2 and 2.1.4.2 and trusts nothing but the roots it is given;
 - a consistency proof from the empty tree is empty, as is one between two equal trees.
 
-A root alone says nothing about a tree's size: sizes and roots come from a checkpoint whose signature was checked.
+A root alone says nothing about a tree's size: sizes and roots come from a checkpoint whose signature was
+checked.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def build_inclusion_proof(hashes: HashReader, *, index: int, size: int) -> tuple
 
 
 def build_consistency_proof(hashes: HashReader, *, old_size: int, new_size: int) -> tuple[bytes, ...]:
-    """Return the hashes that prove D[0:old_size] a beginning of D[0:new_size]; PROOF(old_size, D[0:new_size])."""
+    """Return the hashes that prove D[0:old_size] a beginning of D[0:new_size]; PROOF(old_size,
+    D[0:new_size]).
+    """
     if not 0 <= old_size <= new_size <= MAX_SIZE:
         raise BadInput(
             f"a tree of {old_size} entries does not come before one of {new_size}", field="old_size"
@@ -72,7 +75,9 @@ def build_consistency_proof(hashes: HashReader, *, old_size: int, new_size: int)
 
 
 def read_frontier(hashes: HashReader, size: int) -> Frontier:
-    """Read the frontier of a tree, also of an earlier one; the caller compares its root with a checkpoint's."""
+    """Read the frontier of a tree, also of an earlier one; the caller compares its root with a
+    checkpoint's.
+    """
     nodes = _Nodes(hashes, size)
     peaks = []
     start = 0
@@ -86,8 +91,8 @@ def read_frontier(hashes: HashReader, size: int) -> Frontier:
 def check_inclusion(*, leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:
     """Check that the leaf hash stands at `index` in the tree of that size and root; raises NotProven.
 
-    RFC 9162 section 2.1.3.2, with its names: `fn` and `sn` are the positions, on the way up, of the entry and of the
-    tree's last one.
+    RFC 9162 section 2.1.3.2, with its names: `fn` and `sn` are the positions, on the way up, of the entry and
+    of the tree's last one.
     """
     if not 0 <= index < size <= MAX_SIZE:
         raise NotProven(f"a tree of {size} entries has no entry {index}", field="index")
@@ -112,7 +117,9 @@ def check_inclusion(*, leaf: bytes, index: int, size: int, path: Sequence[bytes]
 def check_consistency(
     *, old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:
-    """Check that the new tree begins with the old one; raises NotProven. RFC 9162 section 2.1.4.2, with its names."""
+    """Check that the new tree begins with the old one; raises NotProven. RFC 9162 section 2.1.4.2, with its
+    names.
+    """
     if not 0 <= old_size <= new_size <= MAX_SIZE:
         raise NotProven(
             f"a tree of {old_size} entries does not come before one of {new_size}", field="old_size"
@@ -193,7 +200,8 @@ class _Nodes:
         self._tiles: dict[tuple[int, int], bytes] = {}
 
     def over(self, start: int, end: int) -> bytes:
-        """Return MTH(D[start:end]), where `start` is a multiple of the smallest power of two that is not less than the count.
+        """Return MTH(D[start:end]), where `start` is a multiple of the smallest power of two that is not less
+        than the count.
 
         Every range that a proof splits off is so; complete subtrees are read, a ragged right end is folded.
         """
@@ -204,7 +212,9 @@ class _Nodes:
         return node_hash(self._complete(left.bit_length() - 1, start), self.over(start + left, end))
 
     def _complete(self, height: int, start: int) -> bytes:
-        """Return the root of the complete subtree of 2**height leaves at `start`, which lies within one tile."""
+        """Return the root of the complete subtree of 2**height leaves at `start`, which lies within
+        one tile.
+        """
         level, rise = divmod(height, TILE_HEIGHT)
         index, offset = divmod(start >> TILE_HEIGHT * level, TILE_WIDTH)
         hashes = self._tile(level, index)

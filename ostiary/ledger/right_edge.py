@@ -2,9 +2,9 @@
 
 Rules:
 - appending k leaves costs about 2k hashes and one copy of at most 8 KiB, whatever the tree's size;
-- `append` returns the rows to store in the transaction that stores the entries: every tile that became full, and the
-  partial tile of each higher level that grew (once in 256 entries). The partial tile of level 0 is not among them: its
-  hashes are those of the last entries, which are stored anyway;
+- `append` returns the rows to store in the transaction that stores the entries: every tile that became full,
+  and the partial tile of each higher level that grew (once in 256 entries). The partial tile of level 0 is
+  not among them: its hashes are those of the last entries, which are stored anyway;
 - a row is stored under (level, index) and replaces a narrower one;
 - after a start the edge is read back from at most one tile on each level, never by a scan.
 
@@ -33,7 +33,9 @@ __all__ = ["EdgeReader", "RightEdge"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RightEdge:
-    """A frontier and the partial tiles of the same tree; `partials` starts at level 0, b"" where a level has none."""
+    """A frontier and the partial tiles of the same tree; `partials` starts at level 0, b"" where a level has
+    none.
+    """
 
     frontier: Frontier = field(default_factory=Frontier)
     partials: tuple[bytes, ...] = ()

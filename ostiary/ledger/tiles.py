@@ -1,10 +1,12 @@
 """Tiles: the coordinates and bytes in which a ledger's tree and entries are stored and served.
 
 Rules (C2SP tlog-tiles):
-- a tile at level L holds up to 256 hashes of subtrees of 256**L leaves; a full one is hashed into level L + 1;
-- the right-most tile of a level may be partial: width = floor(size / 256**L) mod 256; an empty one does not exist;
-- path `tile/<L>/<N>[.p/<W>]`, entries `tile/entries/<N>[.p/<W>]`; N in groups of three digits, all but the last with an
-  `x` before them; W only where the tile is partial;
+- a tile at level L holds up to 256 hashes of subtrees of 256**L leaves; a full one is hashed into level L +
+  1;
+- the right-most tile of a level may be partial: width = floor(size / 256**L) mod 256; an empty one does not
+  exist;
+- path `tile/<L>/<N>[.p/<W>]`, entries `tile/entries/<N>[.p/<W>]`; N in groups of three digits, all but the
+  last with an `x` before them; W only where the tile is partial;
 - an entry bundle is each entry behind its length as big-endian uint16, so an entry has at most 65,535 bytes.
 
 A tile never changes but for growing to the right: a narrower one is a prefix of a wider one.
@@ -53,7 +55,9 @@ class HashReader(Protocol):
     """Where proofs read tiles from; a reader shows one committed state for as long as a proof is made."""
 
     def tile(self, level: int, index: int, width: int) -> bytes:
-        """Return exactly the first `width` (1 to 256) hashes of a tile, 32 bytes each; NotFound if it has fewer."""
+        """Return exactly the first `width` (1 to 256) hashes of a tile, 32 bytes each; NotFound if it has
+        fewer.
+        """
         ...
 
 

@@ -4,9 +4,9 @@ Rules (RFC 6962 section 2.1, unchanged in RFC 9162 section 2.1.1):
 - MTH({}) = SHA-256(); leaf = SHA-256(0x00 || entry); node = SHA-256(0x01 || left || right);
 - a tree of n > 1 leaves splits at the largest power of two smaller than n.
 
-A frontier is the list of complete subtrees that make up a tree, the largest first: one for each bit that is set in the
-size. It is all that is needed to append and to know the root, and never more than 64 hashes. It does not know single
-leaves: proofs need tiles.
+A frontier is the list of complete subtrees that make up a tree, the largest first: one for each bit that is
+set in the size. It is all that is needed to append and to know the root, and never more than 64 hashes. It
+does not know single leaves: proofs need tiles.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Frontier:
             raise BadInput("a peak is not 32 bytes long", field="peaks")
 
     def extend(self, leaves: Iterable[bytes]) -> Frontier:
-        """Return the frontier after these leaf hashes (not entries) are appended; one to two hashes a leaf."""
+        """Return the frontier after these leaf hashes (not entries) are appended; one to two hashes
+        a leaf.
+        """
         size = self.size
         stack = list(self.peaks)
         for leaf in leaves:

@@ -2,13 +2,15 @@
 
 Plan of `verify_log`:
 1. Start from nothing, or from an earlier checkpoint that was proven before: its frontier must have its root.
-2. Hash each entry; where stored hashes are at hand, compare with them, which finds a changed entry by its index.
+2. Hash each entry; where stored hashes are at hand, compare with them, which finds a changed entry by its
+   index.
 3. At each waypoint (an earlier signed checkpoint) and at the checkpoint, compare the root.
-4. A stored hash that the checkpoint does not prove either is damage to the tiles, reported when the entries are done.
+4. A stored hash that the checkpoint does not prove either is damage to the tiles, reported when the entries
+   are done.
 Starting from a proven frontier and arriving at the new root is a proof of consistency by itself.
 
-A fault is `NotProven` with the first and last index it can lie at: one entry where stored hashes tell, else the entries
-between the last good waypoint and the first bad one. What the entries say is not looked at.
+A fault is `NotProven` with the first and last index it can lie at: one entry where stored hashes tell, else
+the entries between the last good waypoint and the first bad one. What the entries say is not looked at.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ __all__ = ["Since", "verify_log"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Since:
-    """A checkpoint that was proven before, with the frontier of its tree; the entries before it are not read again."""
+    """A checkpoint that was proven before, with the frontier of its tree; the entries before it are not read
+    again.
+    """
 
     checkpoint: Checkpoint
     frontier: Frontier
@@ -61,11 +65,12 @@ def verify_log(
     hashes: HashReader | None,
     waypoints: Sequence[Checkpoint],
 ) -> Frontier:
-    """Check that these entries, in order, are the log of a checkpoint; return its frontier, to start from next time.
+    """Check that these entries, in order, are the log of a checkpoint; return its frontier, to start from
+    next time.
 
-    `entries` begins at the entry `since.checkpoint.size`, or at 0; what follows the checkpoint's size is not read.
-    `hashes` is where the log's tiles are, `waypoints` other signed checkpoints; both only help to find a fault.
-    The checkpoints' signatures are the caller's to check. Raises NotProven.
+    `entries` begins at the entry `since.checkpoint.size`, or at 0; what follows the checkpoint's size is not
+    read. `hashes` is where the log's tiles are, `waypoints` other signed checkpoints; both only help to find
+    a fault. The checkpoints' signatures are the caller's to check. Raises NotProven.
     """
     frontier = since.frontier if since else Frontier()
     _check_order(since, checkpoint, waypoints)
@@ -136,7 +141,9 @@ class _Tiles:
         self._judge(at + position, hashed, stop, self._hashes)
 
     def _judge(self, index: int, stored: bytes, stop: Checkpoint, hashes: HashReader) -> None:
-        """Refuse the entry if the checkpoint proves the hash that is stored for it; else it is the hash that is wrong."""
+        """Refuse the entry if the checkpoint proves the hash that is stored for it; else it is the hash that
+        is wrong.
+        """
         try:
             path = build_inclusion_proof(hashes, index=index, size=stop.size)
             check_inclusion(leaf=stored, index=index, size=stop.size, path=path, root=stop.root)
@@ -156,7 +163,9 @@ class _Tiles:
             )
 
     def locate(self, first: int, stop: Checkpoint) -> NotProven:
-        """Narrow a wrong root down to the first tile that does not hash to what the level above holds for it."""
+        """Narrow a wrong root down to the first tile that does not hash to what the level above
+        holds for it.
+        """
         last = stop.size - 1
         tile = self._first_torn(first, stop)
         if tile is not None:

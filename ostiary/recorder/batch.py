@@ -1,14 +1,16 @@
-"""One turn of the recorder: what waits becomes entries and rows in one transaction, then one batch for the keyholder.
+"""One turn of the recorder: what waits becomes entries and rows in one transaction, then one batch for the
+keyholder.
 
 Plan of a turn:
 1. Let the service rule on all that was asked and on what time asks for.
-2. Build the entries, append them to the ledger, store salts; commit (durable: SQLite synchronous=FULL, PostgreSQL synchronous_commit=on).
+2. Build the entries, append them to the ledger, store salts; commit (durable: SQLite synchronous=FULL,
+   PostgreSQL synchronous_commit=on).
 3. Hand back the batch for the keyholder and who waits for which of its leaves.
 
-A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone; so is one whose attachments, which
-are known only when it was decided on, are more than one message takes.
-What the keyholder answered to earlier turns is stored with the next one (`settle`); signatures are deterministic, so losing
-them costs nothing.
+A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone; so is
+one whose attachments, which are known only when it was decided on, are more than one message takes. What the
+keyholder answered to earlier turns is stored with the next one (`settle`); signatures are deterministic, so
+losing them costs nothing.
 """
 
 from __future__ import annotations
@@ -29,16 +31,21 @@ from ostiary.work.item import Item, encode_item
 
 _log = logging.getLogger("ostiary.recorder")
 STAGES = ("turn", "settle", "decide", "append", "flush", "keyholder")
-"""Of a turn: storing earlier answers, deciding, entries and tree; the rest of it is the commit. A flush is a turn of answers alone;
-`keyholder` is a batch's round trip."""
+"""Of a turn: storing earlier answers, deciding, entries and tree; the rest of it is the commit. A flush is a
+turn of answers alone; `keyholder` is a batch's round trip.
+"""
 
 MAX_WORK_BYTES = 384 * 1024
-"""Items of one batch with what rides beside them; with hashes and framing below a channel's frame where SO_SNDBUF can't be raised."""
+"""Items of one batch with what rides beside them; with hashes and framing below a channel's frame where
+SO_SNDBUF can't be raised.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A ruling at its place in the ledger; `work` is its position in the batch's work, None without a part for the keyholder."""
+    """A ruling at its place in the ledger; `work` is its position in the batch's work, None without a part
+    for the keyholder.
+    """
 
     ruling: Ruling
     index: int
@@ -75,8 +82,8 @@ class Recorder:
         self.metrics = Metrics(stages=STAGES, counters=("items",), processes=1)
 
     def record(self, asked: Sequence[Asked], *, now_ms: int) -> list[Turn | None]:
-        """Record what was asked: one turn, or one per item where the store refused them together (None for those it refused alone), or
-        where together they are more than one message to the keyholder takes.
+        """Record what was asked: one turn, or one per item where the store refused them together (None for
+        those it refused alone), or where together they are more than one message to the keyholder takes.
         """
         self.metrics.count("items", len(asked))
         try:
@@ -91,7 +98,9 @@ class Recorder:
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
 
     def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> list[Turn]:
-        """Record what time asks for, and alarms of the recorder itself: no turn where nothing is due, as `record` else."""
+        """Record what time asks for, and alarms of the recorder itself: no turn where nothing is due, as
+        `record` else.
+        """
         with self._engine.begin() as tx:
             items = [*alarms, *self._service.due(tx, now_ms=now_ms)]
         if not items:
@@ -110,7 +119,8 @@ class Recorder:
             raise
 
     def _turn(self, asked: Sequence[Asked], now_ms: int) -> Turn:
-        # The ledger's edge in memory and what is unsettled change only after the commit; a turn that fails leaves both.
+        # The ledger's edge in memory and what is unsettled change only after the commit; a turn that fails
+        # leaves both.
         taken = self.unsettled
         stage = self.metrics.stage
         with self._engine.begin() as tx:

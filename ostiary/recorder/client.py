@@ -1,8 +1,8 @@
 """How an edge (front, admin, responder) asks the recorder for an act.
 
 Rules:
-- One item, one answer, within the deadline that the edge was given; a late answer is dropped and the caller hears `Busy`. What was recorded
-  by then is in the ledger as an authorization; nothing of it was released.
+- One item, one answer, within the deadline that the edge was given; a late answer is dropped and the caller
+  hears `Busy`. What was recorded by then is in the ledger as an authorization; nothing of it was released.
 - Made after fork; thread-safe.
 """
 
@@ -28,7 +28,9 @@ class RecorderPort(Protocol):
     """The way to the recorder, as an edge's parts see it: `RecorderClient`, or a stand-in in tests."""
 
     def submit(self, item: Item) -> Recorded:
-        """Have an item recorded and done; returns once it is durable. Raises as `RecorderClient.submit` does."""
+        """Have an item recorded and done; returns once it is durable. Raises as
+        `RecorderClient.submit` does.
+        """
 
 
 class RecorderClient:
@@ -40,8 +42,8 @@ class RecorderClient:
     def submit(self, item: Item, *, timeout_s: float = RECORDER_TIMEOUT_S) -> Recorded:
         """Have an item recorded and done.
 
-        Raises Forbidden (denied, and recorded as such), BadInput (not an item), Busy (nothing was released), InternalFault (the keyholder
-        refused what was recorded: an alarm).
+        Raises Forbidden (denied, and recorded as such), BadInput (not an item), Busy (nothing was released),
+        InternalFault (the keyholder refused what was recorded: an alarm).
         """
         answer = self._client.call(encode_item(item), timeout_s=timeout_s)
         if answer.status is Status.BUSY:

@@ -1,9 +1,11 @@
 """The recorder's line to its keyholder: bring it up to date, then one batch after the other.
 
 Rules:
-- After every loss, in this order: ask its state; resume a fresh one with the last stored checkpoint; show it the leaves that it
-  missed, stopping exactly at the newest tree it signed; prime it with the approved documents. Only then is it `ready`.
-- A refusal at any of these steps is an alarm and leaves the service refusing work: either this store was rewound, or a part lies.
+- After every loss, in this order: ask its state; resume a fresh one with the last stored checkpoint; show it
+  the leaves that it missed, stopping exactly at the newest tree it signed; prime it with the approved
+  documents. Only then is it `ready`.
+- A refusal at any of these steps is an alarm and leaves the service refusing work: either this store was
+  rewound, or a part lies.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ from ostiary.recorder.ledger_store import LedgerStore
 RETRY_S = 0.05
 HANDSHAKE_TIMEOUT_S = 5.0
 BATCH_TIMEOUT_S = 60.0
-"""Long: a slow keyholder's answer is still wanted, it carries the checkpoint. The askers' own deadlines end earlier."""
+"""Long: a slow keyholder's answer is still wanted, it carries the checkpoint. The askers' own deadlines end
+earlier.
+"""
 CATCH_UP_LEAVES = 4096
 
 _log = logging.getLogger("ostiary.recorder")
@@ -100,7 +104,9 @@ class KeyholderLink:
         return True
 
     def send_batch(self, batch: Batch) -> bytes | None:
-        """Send; the request's id, None where the keyholder is gone or full (it will be shown the leaves when it is back)."""
+        """Send; the request's id, None where the keyholder is gone or full (it will be shown the leaves when
+        it is back).
+        """
         if self._link is None:
             return None
         deadline_ns = time.monotonic_ns() + int(BATCH_TIMEOUT_S * 1e9)
@@ -112,7 +118,9 @@ class KeyholderLink:
             return None
 
     def read_done(self, event: AnswerArrived) -> Done | None:
-        """The answer to a batch; None for anything but `Done`, after which the keyholder must be brought up to date again."""
+        """The answer to a batch; None for anything but `Done`, after which the keyholder must be brought up
+        to date again.
+        """
         try:
             answer = decode_answer(event.body)
         except msgspec.MsgspecError:

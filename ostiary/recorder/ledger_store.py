@@ -1,11 +1,11 @@
 """The recorder's side of the ledger: appends within a transaction, and the edge of the tree in memory.
 
 Rules:
-- `append` writes within the caller's transaction and changes nothing in memory; `advance` moves the edge once that transaction is
-  durable. A turn that fails leaves both where they were.
+- `append` writes within the caller's transaction and changes nothing in memory; `advance` moves the edge once
+  that transaction is durable. A turn that fails leaves both where they were.
 - Appending costs the same at any size; a start reads one tile per level, never all.
-- `lock` is the one order of all recorders of a store: SQLite's write lock, or the head's row FOR UPDATE, after which the edge is read
-  again where another recorder moved it.
+- `lock` is the one order of all recorders of a store: SQLite's write lock, or the head's row FOR UPDATE,
+  after which the edge is read again where another recorder moved it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _INDEXED = frozenset({"serial", "agent", "token", "credential", "module", "previ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
-    """What a transaction appended: the index of its first entry, its leaf hashes, and the tree's edge after them."""
+    """What a transaction appended: the index of its first entry, its leaf hashes, and the tree's edge after
+    them.
+    """
 
     first: int
     leaf_hashes: tuple[bytes, ...]

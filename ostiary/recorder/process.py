@@ -1,10 +1,11 @@
 """The recorder's process: channels in, one transaction at a time, the keyholder behind.
 
 Rules:
-- One thread. Everything that waits when a turn begins goes into that turn (group commit); a turn is bounded by what fits into one frame
-  to the keyholder.
-- An answer leaves only after the keyholder has signed the tree that holds its entry. While the keyholder is away nothing is recorded
-  and everybody is told `Busy`; behind a slow one items wait until their own deadlines, unrecorded.
+- One thread. Everything that waits when a turn begins goes into that turn (group commit); a turn is bounded
+  by what fits into one frame to the keyholder.
+- An answer leaves only after the keyholder has signed the tree that holds its entry. While the keyholder is
+  away nothing is recorded and everybody is told `Busy`; behind a slow one items wait until their own
+  deadlines, unrecorded.
 - A channel carries the kinds on its list and no others.
 
 Left to others: what is decided (`Service`), what is stored (`LedgerStore`), what is signed (keyholder).
@@ -29,7 +30,9 @@ from ostiary.work.item import RawItem
 from ostiary.work.reports import Alarm
 
 MAX_IN_FLIGHT = 1
-"""Batches at the keyholder. While it has one, acts gather for the next turn: what that saves is more than keeping both busy brings."""
+"""Batches at the keyholder. While it has one, acts gather for the next turn: what that saves is more than
+keeping both busy brings.
+"""
 MAX_TURN_ITEMS = 256
 MAX_TURN_BYTES = 192 * 1024
 """Items of one turn; what rides beside them is counted when it is known (`ostiary.recorder.batch`)."""
@@ -222,7 +225,9 @@ class RecorderLoop:
             self._send(turn, [])
 
     def _settle_late(self) -> None:
-        """Store the keyholder's answers by a commit of their own only where no turn came to take them along."""
+        """Store the keyholder's answers by a commit of their own only where no turn came to take
+        them along.
+        """
         if self._recorder.unsettled and not self._queue and time.monotonic() >= self._settle_by_s:
             self._recorder.flush()
 
@@ -233,7 +238,9 @@ class RecorderLoop:
             _reply_busy([self._queue.popleft()])
 
     def _give_up_late(self) -> None:
-        """Begin anew with a keyholder that will not answer a batch any more: it drops what it finds after its deadline."""
+        """Begin anew with a keyholder that will not answer a batch any more: it drops what it finds after its
+        deadline.
+        """
         now_ns = time.perf_counter_ns()
         if any(now_ns - sent.at_ns > BATCH_TIMEOUT_S * 1e9 for sent in self._in_flight.values()):
             self._keyholder.give_up()

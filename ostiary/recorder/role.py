@@ -31,7 +31,9 @@ def run_recorder(
     *,
     migrations: str,
 ) -> None:
-    """Be the recorder; `channels` says which role may ask on which channel, `migrations` is the package of the store's revisions."""
+    """Be the recorder; `channels` says which role may ask on which channel, `migrations` is the package of
+    the store's revisions.
+    """
     # The readers' group may read what is written here.
     os.umask(0o027)
     older = open_for_writing(place.database_url)

@@ -1,10 +1,12 @@
-"""What a service must say for its acts to be recorded: the port between the recorder's engine and a service's decisions.
+"""What a service must say for its acts to be recorded: the port between the recorder's engine and a service's
+decisions.
 
 Rules:
-- `decide` sees all items of a batch at once, reads the rows they concern under the writer's lock, and folds them in order in memory: two
-  items for one token see each other. It writes the rows it changed, in as few statements as it can, in the transaction it was given.
-- A ruling is the future entry. A service may add rulings that nobody asked for (a revocation's descendants) and may put another item
-  in the place of the one asked (a lost answer is signed again).
+- `decide` sees all items of a batch at once, reads the rows they concern under the writer's lock, and folds
+  them in order in memory: two items for one token see each other. It writes the rows it changed, in as few
+  statements as it can, in the transaction it was given.
+- A ruling is the future entry. A service may add rulings that nobody asked for (a revocation's descendants)
+  and may put another item in the place of the one asked (a lost answer is signed again).
 - Nothing here signs, opens or evaluates; `settle` only stores what the keyholder made of earlier rulings.
 """
 
@@ -33,9 +35,10 @@ class Asked:
 class Ruling:
     """One entry to be: the item, what was decided, and whether the keyholder has something to do.
 
-    `answers` is the position of the asked item that waits for this ruling, None where nobody does. `attachment` rides beside the
-    item (None: the keyholder has no part in it; its earlier output, if any, is `known_output`). `substitute` goes to the asker as
-    it is. `salt` is kept beside the entry; deleting it redacts the entry's digests.
+    `answers` is the position of the asked item that waits for this ruling, None where nobody does.
+    `attachment` rides beside the item (None: the keyholder has no part in it; its earlier output, if any, is
+    `known_output`). `substitute` goes to the asker as it is. `salt` is kept beside the entry; deleting it
+    redacts the entry's digests.
     """
 
     item: Item
@@ -64,16 +67,22 @@ class Service(Protocol):
     decoder: ItemDecoder
     lists: Mapping[str, tuple[type[Item], ...]]
     settled_first: tuple[type[Item], ...]
-    """Kinds whose output must be stored before it is answered, because the keyholder would not make the same bytes again."""
+    """Kinds whose output must be stored before it is answered, because the keyholder would not make the same
+    bytes again.
+    """
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
-        """Rule on every asked item, exactly once each, and write what changes; raises only for a broken store."""
+        """Rule on every asked item, exactly once each, and write what changes; raises only for a broken
+        store.
+        """
 
     def settle(self, tx: Connection, settled: Sequence[Settled]) -> None:
         """Store what the keyholder made (signatures, sealed blobs)."""
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
-        """The items that time asks for (CRLs, pending certificates that ran out); they come back through `decide`."""
+        """The items that time asks for (CRLs, pending certificates that ran out); they come back through
+        `decide`.
+        """
 
     def documents(self, tx: Connection) -> list[Document]:
         """What a keyholder must be primed with."""

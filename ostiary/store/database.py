@@ -1,9 +1,10 @@
 """Opening a service's store: SQLite by default, PostgreSQL where the URL says so.
 
 Rules:
-- SQLite: WAL, synchronous=FULL (a commit is on the disk), one writer (the recorder); readers open it and its shared memory read only
-  and never block it.
-- PostgreSQL: any number of recorders; the tree's head is one row that each transaction takes FOR UPDATE first.
+- SQLite: WAL, synchronous=FULL (a commit is on the disk), one writer (the recorder); readers open it and its
+  shared memory read only and never block it.
+- PostgreSQL: any number of recorders; the tree's head is one row that each transaction takes FOR UPDATE
+  first.
 - An error never quotes a statement's parameters.
 - What differs between the two is in this file and in `LedgerStore.lock`.
 """
@@ -24,14 +25,14 @@ from sqlalchemy.pool import QueuePool
 
 from ostiary.errors import Busy
 
-# Keys are random, so each act dirties pages all over the indexes. Copying them back costs two more syncs and each page once however
-# often it was written: every 4,000 pages (16 MiB) instead of SQLite's 1,000.
+# Keys are random, so each act dirties pages all over the indexes. Copying them back costs two more syncs and
+# each page once however often it was written: every 4,000 pages (16 MiB) instead of SQLite's 1,000.
 _CHECKPOINT_PAGES = 4000
 _WRITER_CACHE_KIB = 64 * 1024
 
-# A reader that may not write the -shm file can't wait for its header: where it sees it half written, or no read mark that is old
-# enough, SQLite says "read only" and not "busy" (walIndexReadHdr, walTryBeginRead). It is whole again within microseconds, or after
-# the recorder was killed in the middle of it, once that is back.
+# A reader that may not write the -shm file can't wait for its header: where it sees it half written, or no
+# read mark that is old enough, SQLite says "read only" and not "busy" (walIndexReadHdr, walTryBeginRead). It
+# is whole again within microseconds, or after the recorder was killed in the middle of it, once that is back.
 _UNSETTLED = frozenset({sqlite3.SQLITE_READONLY_RECOVERY, sqlite3.SQLITE_READONLY_CANTINIT})
 _PAUSES_S = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
 _LOOK = "SELECT 1 FROM sqlite_master LIMIT 1"
@@ -71,7 +72,9 @@ def open_for_reading(url: str, *, connections: int = 8) -> Engine:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A read transaction: one committed state, whatever is written meanwhile. Busy where the store can't be read now."""
+    """A read transaction: one committed state, whatever is written meanwhile. Busy where the store can't be
+    read now.
+    """
     try:
         with engine.begin() as tx:
             yield tx
@@ -85,7 +88,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
 def _prepare_sqlite(engine: Engine, *, read_only: bool) -> None:
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # BEGIN is ours (below): the driver's own would come only before the first write, after the rows were read.
+        # BEGIN is ours (below): the driver's own would come only before the first write, after the rows were
+        # read.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA busy_timeout=5000")

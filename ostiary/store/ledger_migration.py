@@ -1,7 +1,7 @@
 """The ledger's tables as migrations make them, shared by the services' own.
 
-Written out, not taken from `ledger_tables`: what a release made must stay what it made. A change is a new function with a new number,
-called by a new migration of each service.
+Written out, not taken from `ledger_tables`: what a release made must stay what it made. A change is a new
+function with a new number, called by a new migration of each service.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def create_ledger_tables_1() -> None:
 
 
 def slim_ledger_index_2() -> None:
-    """No question asks for the terms of an entry, so no index by `seq`; SQLite keeps terms in one tree, not in a table and its index."""
+    """No question asks for the terms of an entry, so no index by `seq`; SQLite keeps terms in one tree, not
+    in a table and its index.
+    """
     op.drop_index("ledger_index_by_seq", "ledger_index")
     if op.get_bind().dialect.name != "sqlite":
         return

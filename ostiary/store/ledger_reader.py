@@ -1,4 +1,5 @@
-"""Reading a ledger from the store: tiles for proofs, entries for audits. Any process may, with an engine that cannot write.
+"""Reading a ledger from the store: tiles for proofs, entries for audits. Any process may, with an engine that
+cannot write.
 
 A reader works within one transaction, so that size, note and tiles are of one state.
 """
@@ -86,7 +87,9 @@ class LedgerReader:
         return [(seq, entry) for seq, entry in self._tx.execute(query)]
 
     def prove(self, index: int) -> tuple[bytes, bytes]:
-        """The tlog-proof of one entry under the newest note, and the entry; NotFound where it is not in that tree yet."""
+        """The tlog-proof of one entry under the newest note, and the entry; NotFound where it is not in that
+        tree yet.
+        """
         note = self.note()
         size = read_checkpoint(note).size
         rows = self.entries(index, 1)

@@ -1,7 +1,8 @@
 """Bringing a service's store up to date: Alembic, run from the service's own migrations.
 
 Rules:
-- `upgrade` is safe to repeat and runs at `init` and before the recorder serves; it is the only thing that makes tables.
+- `upgrade` is safe to repeat and runs at `init` and before the recorder serves; it is the only thing that
+  makes tables.
 - Migrations are packages of Python files (`ca/store/migrations`), so a wheel has them.
 - A store that is newer than this release is an operator's error, never downgraded.
 """

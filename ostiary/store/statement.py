@@ -4,9 +4,10 @@
     rows = BY_SERIAL.fetch(tx, {"serials": ["1f", "2e"]})
 
 Rules:
-- They run on the transaction's connection, so that there is one way to write; what is rare stays with `tx.execute`.
-- What SQLAlchemy's Core does for one execution takes 10 to 25 us, SQLite itself 1: its part here ends with the compiled text, and the
-  conversion of values is still that of its types.
+- They run on the transaction's connection, so that there is one way to write; what is rare stays with
+  `tx.execute`.
+- What SQLAlchemy's Core does for one execution takes 10 to 25 us, SQLite itself 1: its part here ends with
+  the compiled text, and the conversion of values is still that of its types.
 - A list of keys is filled up to a power of two with its last one, so that few texts exist.
 - An error of the driver is SQLAlchemy's `DBAPIError`, without parameters, as it is elsewhere.
 """

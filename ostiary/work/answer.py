@@ -1,7 +1,8 @@
 """What a recorder answers to whoever sent it an item (msgpack).
 
-Status OK carries `Recorded`, status REFUSED carries `Refused`, status BUSY an empty body. A refusal that was recorded carries the
-index of its entry; one that was not (an item that is none, a kind that the channel may not carry) carries -1.
+Status OK carries `Recorded`, status REFUSED carries `Refused`, status BUSY an empty body. A refusal that was
+recorded carries the index of its entry; one that was not (an item that is none, a kind that the channel may
+not carry) carries -1.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from ostiary.errors import BadInput, Forbidden, InternalFault, OstiaryError
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it had no part.
+    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where
+    it had no part.
 
-    `substitute` are the to-be-signed bytes that were signed instead of those asked: a lost answer, given again.
+    `substitute` are the to-be-signed bytes that were signed instead of those asked: a lost answer, given
+    again.
     """
 
     index: int
@@ -62,7 +65,8 @@ def refusal_error(refused: Refused) -> OstiaryError:
             return Forbidden(refused.reason, rule=refused.rule)
         case "keyholder":
             if refused.rule == BadInput.kind:
-                # What only the keyholder can see: the shape of a secret. Its message never says what the secret was.
+                # What only the keyholder can see: the shape of a secret. Its message never says what the
+                # secret was.
                 return BadInput(refused.reason)
             return InternalFault(
                 f"the keyholder refused what was recorded as entry {refused.index}: {refused.rule}"

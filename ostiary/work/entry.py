@@ -1,12 +1,15 @@
 """The ledger entry of a work item: a pure function of the item, the decision and the time.
 
 Rules:
-- The recorder and the keyholder both build the entry of an item they handle; the keyholder evaluates an item only if the entry that it
-  built itself is a leaf of the batch. So an entry cannot say one thing while another is done.
-- Canonical JSON (RFC 8785) that begins with the item's digest: `{"act":"<sha256>","at":<ms>,...`; no other member sorts before "act".
-- Never a secret, never a MAC of one, never a hole: holes appear as a SHA-256 with a salt that is kept beside the entry, and
-  deleting the salt redacts them.
-- An entry is an authorization (`authorized`) or a refusal (`denied`, with rule and reason), not the proof of an answer.
+- The recorder and the keyholder both build the entry of an item they handle; the keyholder evaluates an item
+  only if the entry that it built itself is a leaf of the batch. So an entry cannot say one thing while
+  another is done.
+- Canonical JSON (RFC 8785) that begins with the item's digest: `{"act":"<sha256>","at":<ms>,...`; no other
+  member sorts before "act".
+- Never a secret, never a MAC of one, never a hole: holes appear as a SHA-256 with a salt that is kept beside
+  the entry, and deleting the salt redacts them.
+- An entry is an authorization (`authorized`) or a refusal (`denied`, with rule and reason), not the proof of
+  an answer.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ AUTHORIZED = Verdict("authorized")
 
 
 def build_entry(item: Item, raw: RawItem, verdict: Verdict, *, at_ms: int) -> bytes:
-    """The canonical bytes of the entry for `item`, whose msgpack bytes are `raw`; `at_ms` is the recorder's clock (Unix, ms)."""
+    """The canonical bytes of the entry for `item`, whose msgpack bytes are `raw`; `at_ms` is the recorder's
+    clock (Unix, ms).
+    """
     entry: Facts = {
         "act": item_digest(raw).hex(),
         "at": at_ms,

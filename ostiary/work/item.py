@@ -1,13 +1,16 @@
-"""What every work item is: one act, encoded once, on its way from an edge through the recorder to the keyholder.
+"""What every work item is: one act, encoded once, on its way from an edge through the recorder to the
+keyholder.
 
 Rules:
-- An item is a frozen msgspec Struct, tagged by `kind`; its msgpack bytes are made once, by the edge that asks, and travel unchanged:
-  their SHA-256 is the item's digest, and an entry names its item by that digest.
+- An item is a frozen msgspec Struct, tagged by `kind`; its msgpack bytes are made once, by the edge that
+  asks, and travel unchanged: their SHA-256 is the item's digest, and an entry names its item by that digest.
 - Unknown kinds and unknown fields are refused; so is an item that is larger than `MAX_ITEM_BYTES`.
 - An item holds no secret: secrets ride beside it, sealed (`Attachment` of the keyholder's protocol).
-- Each kind says in `facts` what the ledger tells of it; an act that says nothing of itself cannot be recorded.
+- Each kind says in `facts` what the ledger tells of it; an act that says nothing of itself cannot be
+  recorded.
 
-Left to others: which channel may carry which kind (the service's lists), what an item is allowed to change (its decision).
+Left to others: which channel may carry which kind (the service's lists), what an item is allowed to change
+(its decision).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the authority's answers become: every call fails before and after it takes effect, and the lives go on."""
+"""What the authority's answers become: every call fails before and after it takes effect, and the lives go
+on.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ GRANTS = {
 
 @dataclass(kw_only=True)
 class FakeAuthority:
-    """An authority in memory: `fail` is raised by the next calls of a verb, before or after they take effect."""
+    """An authority in memory: `fail` is raised by the next calls of a verb, before or after they
+    take effect.
+    """
 
     statuses: dict[str, str] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)

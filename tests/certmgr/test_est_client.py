@@ -1,4 +1,6 @@
-"""The EST client against an authority over real TLS on loopback: what it sends, and what it does not believe."""
+"""The EST client against an authority over real TLS on loopback: what it sends, and what it does
+not believe.
+"""
 
 from __future__ import annotations
 

@@ -202,7 +202,9 @@ SURPRISES: Final[list[Event]] = [ScopeEnded(), CutOff()]
 
 @given(st.data())
 def test_any_history_goes_on_or_ends_and_keys_never_outlive_it(data: st.DataObject) -> None:
-    """Outcomes come for what was asked, surprises whenever: nothing is impossible, and only one thing is under way."""
+    """Outcomes come for what was asked, surprises whenever: nothing is impossible, and only one thing is
+    under way.
+    """
     life, under_way = born(NOON), None
     for _ in range(data.draw(st.integers(1, 25))):
         surprises = [

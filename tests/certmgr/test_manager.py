@@ -60,7 +60,8 @@ def statuses(fake: FakeCA, agent: str) -> list[str]:
     return [row.status for row in fake.of_agent(agent)]
 
 
-# --- first contact ------------------------------------------------------------------------------------------------------------
+# --- first contact
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_node_proves_itself_and_then_gets_its_capabilities(fake: FakeCA, running: RunningManager) -> None:
@@ -89,7 +90,9 @@ def test_where_nobody_dials_back_an_operators_word_suffices(fake: FakeCA, tmp_pa
 
 
 def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
-    """Whoever answers at the authority's address with a certificate of ours, but of another sub-system, is refused."""
+    """Whoever answers at the authority's address with a certificate of ours, but of another sub-system, is
+    refused.
+    """
     impostor = FakeCA(authority=fake.authority)
     impostor.start(subsystem="credentials-service")
     document = fake.bootstrap()
@@ -105,7 +108,8 @@ def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
         impostor.stop()
 
 
-# --- spawning and claiming ----------------------------------------------------------------------------------------------------
+# --- spawning and claiming
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_who_may_spawn_gets_a_claim_token_and_the_child_its_certificate(
@@ -181,7 +185,8 @@ def test_a_child_with_a_certificate_of_its_own_is_no_longer_its_parent(
     assert controller("run", command=command)["output"] == "claim-scope\n", agent
 
 
-# --- ends ---------------------------------------------------------------------------------------------------------------------
+# --- ends
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_end_of_a_program_is_a_revocation_within_a_second(
@@ -258,7 +263,8 @@ def test_what_an_operator_revokes_is_not_handed_out_any_more(
     assert statuses(fake, agent) == ["revoked"]
 
 
-# --- when others fail ---------------------------------------------------------------------------------------------------------
+# --- when others fail
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_hung_authority_delays_nobody_but_those_who_need_it(

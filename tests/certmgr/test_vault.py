@@ -1,4 +1,6 @@
-"""The vault over the kernel's key retention service: what it keeps, another thread and another process find."""
+"""The vault over the kernel's key retention service: what it keeps, another thread and another
+process find.
+"""
 
 from __future__ import annotations
 

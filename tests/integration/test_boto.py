@@ -1,4 +1,6 @@
-"""boto3 signs by the running service: the request that it sends is what botocore's own signer would have sent."""
+"""boto3 signs by the running service: the request that it sends is what botocore's own signer would have
+sent.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def _text(value: str | bytes) -> str:
 
 
 def _resigned(sent: Any, signer: type[SigV4Auth], service_name: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The authorization header that botocore makes with the secret, of the headers that were signed, at the same moment."""
+    """The authorization header that botocore makes with the secret, of the headers that were signed, at the
+    same moment.
+    """
     headers = {name.lower(): _text(value) for name, value in sent.headers.items()}
     moment = dt.datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: moment)

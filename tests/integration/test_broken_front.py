@@ -1,7 +1,8 @@
-"""A CA whose front was broken into: what it says to the recorder, as its user, buys nothing beyond tokens and lineages.
+"""A CA whose front was broken into: what it says to the recorder, as its user, buys nothing beyond tokens and
+lineages.
 
-Each bad case differs from the good one in one respect. Whatever was decided or done is in the proven ledger, under the digest of what
-was asked.
+Each bad case differs from the good one in one respect. Whatever was decided or done is in the proven ledger,
+under the digest of what was asked.
 """
 
 from __future__ import annotations

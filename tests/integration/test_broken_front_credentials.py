@@ -1,4 +1,5 @@
-"""A credentials service whose front was broken into: it uses what agents may use, within ceilings, on the record; no secret comes out.
+"""A credentials service whose front was broken into: it uses what agents may use, within ceilings, on the
+record; no secret comes out.
 
 Each bad case differs from the good one in one respect.
 """

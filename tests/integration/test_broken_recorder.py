@@ -1,6 +1,8 @@
-"""A CA whose recorder was broken into: the keyholder does what stands in its batch, of what the guard lets through, and forks nothing.
+"""A CA whose recorder was broken into: the keyholder does what stands in its batch, of what the guard lets
+through, and forks nothing.
 
-The tests follow each other on one service: the thief's leaves are in the keyholder's tree, and nobody takes them out again.
+The tests follow each other on one service: the thief's leaves are in the keyholder's tree, and nobody takes
+them out again.
 """
 
 from __future__ import annotations
@@ -150,7 +152,9 @@ def test_a_record_from_another_time_is_refused(scene: Scene) -> None:
 
 
 def test_what_stands_in_the_batch_is_done_and_can_never_be_taken_out_of_the_ledger(scene: Scene) -> None:
-    """The thief decides for tokens that don't exist: that is what a recorder is trusted with. But it is in the signed tree."""
+    """The thief decides for tokens that don't exist: that is what a recorder is trusted with. But it is in
+    the signed tree.
+    """
     item, at_ms = scene.item(), now_ms()
     output, refused = scene.outcome(honest(item, at_ms), item, at_ms=at_ms)
     assert refused == ""
@@ -180,7 +184,9 @@ def test_the_recorders_user_cannot_read_keys(scene: Scene) -> None:
 
 
 def test_a_store_that_lacks_the_thiefs_leaves_is_not_signed_for_any_more(scene: Scene) -> None:
-    """Who takes back the record of what was done ends the service: the keyholder does not go back, nor after its restart."""
+    """Who takes back the record of what was done ends the service: the keyholder does not go back, nor after
+    its restart.
+    """
     with pytest.raises(Busy):
         mint(scene)
     roles = Roles(scene.home.places)

@@ -1,4 +1,6 @@
-"""Bad input from the wire: a 4xx problem document that names what was wrong, a line in the log, and nothing changed."""
+"""Bad input from the wire: a 4xx problem document that names what was wrong, a line in the log, and nothing
+changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Keyholder, recorder and admin as processes: one token buys one certificate, and nothing that left is missing from the ledger."""
+"""Keyholder, recorder and admin as processes: one token buys one certificate, and nothing that left is
+missing from the ledger.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +145,8 @@ def test_bad_arguments_are_named_and_change_nothing(
     assert getattr(caught.value, "field", None) == field
     added = ca.admin.call("ledger.checkpoint")["size"] - before
     page = ca.admin.call("ledger.entries", first=before, count=added) if added else []
-    # Others' entries may come at any time: revocation lists that are due, and what was recorded before but is settled now.
+    # Others' entries may come at any time: revocation lists that are due, and what was recorded before but is
+    # settled now.
     news = [json.loads(row["entry"]) for row in page]
     assert not [entry for entry in news if "operator" in entry and entry["at"] >= began_ms]
 

@@ -1,4 +1,6 @@
-"""Two thousand attempts at one token, over both worker processes of the front: one certificate, and one record of it."""
+"""Two thousand attempts at one token, over both worker processes of the front: one certificate, and one
+record of it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def ca() -> Iterator[RunningCA]:
 
 
 def attempts(ca: RunningCA, token: str, barrier: Barrier) -> tuple[bytes, list[Agent | str]]:
-    """One client's attempts, each with a key of its own: the certificate of the worker it met, and what came of each."""
+    """One client's attempts, each with a key of its own: the certificate of the worker it met, and what came
+    of each.
+    """
     results: list[Agent | str] = []
     with ca.client() as client:
         client.request("GET", "/healthz")
@@ -41,7 +45,9 @@ def attempts(ca: RunningCA, token: str, barrier: Barrier) -> tuple[bytes, list[A
 
 
 def until_answered(ca: RunningCA, token: str, client: HTTPClient) -> Agent | str:
-    """One attempt, again with its key while the service is busy: the certificate, or the rule of the refusal."""
+    """One attempt, again with its key while the service is busy: the certificate, or the rule of
+    the refusal.
+    """
     key = new_key()
     while True:
         try:

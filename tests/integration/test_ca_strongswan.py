@@ -1,4 +1,6 @@
-"""EST with a client that is not ours: strongSwan's `pki` fetches the CA's certificates, enrolls by token, renews by certificate."""
+"""EST with a client that is not ours: strongSwan's `pki` fetches the CA's certificates, enrolls by token,
+renews by certificate.
+"""
 
 from __future__ import annotations
 

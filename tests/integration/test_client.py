@@ -84,7 +84,8 @@ def test_a_server_that_does_not_prove_its_name_gets_nothing(site: Site) -> None:
 
 @pytest.mark.parametrize("leaf", [None, Root().leaf("agent.shop.example")], ids=["none", "foreign"])
 def test_a_client_that_is_not_accepted_learns_it(site: Site, leaf: Leaf | None) -> None:
-    # The verdict comes while the request is written, and the end of the connection behind it: often, before all of it is out.
+    # The verdict comes while the request is written, and the end of the connection behind it: often, before
+    # all of it is out.
     for _ in range(30):
         with client_of(site, leaf=leaf) as client, pytest.raises(Unauthenticated):
             client.request("POST", "/", body=b"{}", content_type="application/json")

@@ -1,4 +1,6 @@
-"""A credentials service in real processes: what it signs, whom it refuses and how, and that no bad request stops it."""
+"""A credentials service in real processes: what it signs, whom it refuses and how, and that no bad request
+stops it.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def _entries(service: Service) -> list[dict[str, Any]]:
 
 
 def _last_denied(service: Service, agent: Agent) -> dict[str, Any]:
-    """The newest refusal of an agent; the checkpoint that covers it is stored with the next batch, or a moment later."""
+    """The newest refusal of an agent; the checkpoint that covers it is stored with the next batch, or a
+    moment later.
+    """
     until = time.monotonic() + 5
     while True:
         denied = [
@@ -250,7 +254,9 @@ def test_a_hostile_module_is_stopped_and_others_are_served(
 
 
 def _put_hostile(service: Service, tmp_path: Path, name: str, code: str) -> str:
-    """Approve a module whose code is bad, as a careless approver would: the command line would not even propose some."""
+    """Approve a module whose code is bad, as a careless approver would: the command line would not even
+    propose some.
+    """
     folder = tmp_path / f"hostile-{name}"
     service.command("module", "new", str(folder))
     source = f"def sign(request, credential, clock):\n    x = {code}\n    return x\n"

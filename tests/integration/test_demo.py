@@ -1,4 +1,6 @@
-"""The demonstration as a newcomer runs it: the command, its exit code, its account, and nothing left behind."""
+"""The demonstration as a newcomer runs it: the command, its exit code, its account, and nothing
+left behind.
+"""
 
 from __future__ import annotations
 

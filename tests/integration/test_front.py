@@ -56,7 +56,9 @@ def test_a_certificate_is_parsed_once_per_connection(site: Site) -> None:
 
 
 def test_connections_that_never_pause_leave_threads_for_others(site: Site) -> None:
-    """More of them than the workers have threads: a thread stays with its connection only while nobody waits."""
+    """More of them than the workers have threads: a thread stays with its connection only while
+    nobody waits.
+    """
     until = time.monotonic() + 1.0
 
     def ask_on() -> int:

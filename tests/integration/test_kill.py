@@ -1,6 +1,8 @@
-"""A credentials service whose processes are killed and stopped under load: no wrong answer, none unrecorded, back by itself.
+"""A credentials service whose processes are killed and stopped under load: no wrong answer, none unrecorded,
+back by itself.
 
-Sixteen clients over mTLS; each asks for signatures of requests that nobody else asks for, and computes what the signature must be.
+Sixteen clients over mTLS; each asks for signatures of requests that nobody else asks for, and computes what
+the signature must be.
 """
 
 from __future__ import annotations
@@ -169,7 +171,9 @@ def test_each_role_and_each_pair_of_roles_is_killed_under_load(
 def test_each_process_below_the_front_and_the_sandbox_is_killed_under_load(
     places: ServiceHome, roles: Roles, follower: Follower, load: Load[Answered]
 ) -> None:
-    """A front's workers, and what the zygote forked; their parents replace them. No role is started again for it."""
+    """A front's workers, and what the zygote forked; their parents replace them. No role is started again for
+    it.
+    """
     come_back(roles, {}, load, within_s=BACK_S)
     before = roles.pids()
     killed: dict[str, list[int]] = {}
@@ -183,7 +187,8 @@ def test_each_process_below_the_front_and_the_sandbox_is_killed_under_load(
     assert roles.pids() == before
     check_recorded(follower, places, load.all_answers())
     load.stop()
-    # A sandbox that ends in the middle of a call is its module's fault for all that anybody knows: one request each.
+    # A sandbox that ends in the middle of a call is its module's fault for all that anybody knows: one
+    # request each.
     broken = [said for said in load.refused if said.startswith("InternalFault")]
     assert sum(load.refused.pop(said) for said in broken) <= len(killed["sandbox"])
 

@@ -1,10 +1,14 @@
-"""The demonstration, and after it a search for everything that was secret in it: disk, logs, ledgers, arguments, environments, memory.
+"""The demonstration, and after it a search for everything that was secret in it: disk, logs, ledgers,
+arguments, environments, memory.
 
 Where a secret may be:
-- a provider's secret: with the provider, and in a keyholder's memory; keys of CA, ledgers and intake: in a keyholder's memory;
+- a provider's secret: with the provider, and in a keyholder's memory; keys of CA, ledgers and intake: in a
+  keyholder's memory;
 - the approver's key and passphrase: with the approver;
-- a key-encryption key: `keyholder/kek`, the file that the default `--kek file:kek` means (DESIGN section 12), and a keyholder's memory;
-- a token: with who makes it (admin), who carries it (manager, its agent) and the front that it is shown to; never on disk;
+- a key-encryption key: `keyholder/kek`, the file that the default `--kek file:kek` means (DESIGN section 12),
+  and a keyholder's memory;
+- a token: with who makes it (admin), who carries it (manager, its agent) and the front that it is shown to;
+  never on disk;
 - an agent's private key: with the agent and its manager.
 Everywhere else it must not be, in none of its forms.
 """
@@ -155,7 +159,9 @@ def _secrets_of(played: Played) -> dict[str, bytes]:
 
 
 def _sealed_keys(story: Story) -> dict[str, bytes]:
-    """What the key-encryption keys open, as a thief of the whole disk would; private scalars and seeds, big-endian."""
+    """What the key-encryption keys open, as a thief of the whole disk would; private scalars and seeds,
+    big-endian.
+    """
     ca_home = CAHome(ServiceHome(story.home / "ca"))
     ca_kek = load_kek("file:kek", APPLICATION, "ca", directory=ca_home.places.keyholder)
     ca_keys = open_keys(ca_home.places.sealed_keys.read_bytes(), CAKeys, Sealer(ca_kek, purpose=KEYS_PURPOSE))

@@ -1,6 +1,8 @@
-"""Must be shown 3: AWS's and GoGrid's published vectors come out right through the running service, over mTLS.
+"""Must be shown 3: AWS's and GoGrid's published vectors come out right through the running service, over
+mTLS.
 
-The service's processes live at the vectors' moment (clock/sitecustomize.py), so that the keyholder's own clock agrees with them.
+The service's processes live at the vectors' moment (clock/sitecustomize.py), so that the keyholder's own
+clock agrees with them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What killed runs left behind and what other checkouts use: the first never stands in the way, the second is never taken."""
+"""What killed runs left behind and what other checkouts use: the first never stands in the way, the second is
+never taken.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +176,9 @@ def in_its_first_round(run: subprocess.Popen[str]) -> Path:
 def test_runs_of_two_checkouts_and_a_killed_one_work_side_by_side(
     session: KeySerial, other_checkout: Path, tmp_path: Path
 ) -> None:
-    """Handlers of two wire versions serve at the same time; what the killed run left is gone with the next install."""
+    """Handlers of two wire versions serve at the same time; what the killed run left is gone with the next
+    install.
+    """
     missing = install.probe(LAYOUT).missing
     if missing:
         pytest.skip("; ".join(missing))

@@ -1,4 +1,6 @@
-"""Who learns what in an upcall: the token and the key reach nobody but the registered manager and the requester."""
+"""Who learns what in an upcall: the token and the key reach nobody but the registered manager and the
+requester.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_unprivileged_requester(start: Callable[..., StubManager], readable: Path) -> None:
-    """The manager is told the true requester; root's quota pays: 40 keys of 6,000 bytes would be 12 times theirs."""
+    """The manager is told the true requester; root's quota pays: 40 keys of 6,000 bytes would be 12 times
+    theirs.
+    """
     agents = [str(uuid.uuid4()) for _ in range(12)]
     manager = start(
         lambda body: given(b"x" * 6000) if body["agent"] in agents else (404, {"errno": "ENOKEY"})

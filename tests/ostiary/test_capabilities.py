@@ -65,7 +65,9 @@ def test_the_grammar_refuses(text: str) -> None:
 
 
 def test_no_arc_of_the_oid_breaks_a_reader() -> None:
-    """Go, GnuTLS and pkilint refuse larger arcs; RFC 5280 appendix B: below 2^28, at most 20 arcs and 100 characters."""
+    """Go, GnuTLS and pkilint refuse larger arcs; RFC 5280 appendix B: below 2^28, at most 20 arcs and 100
+    characters.
+    """
     arcs = [int(arc) for arc in CAPABILITIES_OID.dotted_string.split(".")]
     assert max(arcs) < 1 << 28
     assert len(arcs) <= 20

@@ -1,4 +1,6 @@
-"""DER: our encoder against asn1crypto-free vectors of X.690 and pyca; the reader against every malformed header."""
+"""DER: our encoder against asn1crypto-free vectors of X.690 and pyca; the reader against every malformed
+header.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The mapping between identity and certificate: exact in both directions; each bad case differs in one respect."""
+"""The mapping between identity and certificate: exact in both directions; each bad case differs in one
+respect.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Shipped data is found in a checkout and in a wheel's layout, and a stranger's folder in site-packages is not taken for it."""
+"""Shipped data is found in a checkout and in a wheel's layout, and a stranger's folder in site-packages is
+not taken for it.
+"""
 
 from __future__ import annotations
 

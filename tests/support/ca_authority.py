@@ -1,4 +1,6 @@
-"""A whole CA for tests, in memory: root, issuing, profile, guard, and each of their signatures; right by default."""
+"""A whole CA for tests, in memory: root, issuing, profile, guard, and each of their signatures; right by
+default.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A CA's decisions over rows in memory, for tests: items that are right by default, a clock that is moved by hand."""
+"""A CA's decisions over rows in memory, for tests: items that are right by default, a clock that is moved by
+hand.
+"""
 
 from __future__ import annotations
 

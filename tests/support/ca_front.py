@@ -1,4 +1,6 @@
-"""A whole front in memory: the real application, store and decisions; signing, time, TLS and the wire are fakes."""
+"""A whole front in memory: the real application, store and decisions; signing, time, TLS and the wire are
+fakes.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class ClockForTests:
 
 
 class RecordingForTests:
-    """Decides with the CA's own decisions, and signs what they let through; `items` is what a ledger would have."""
+    """Decides with the CA's own decisions, and signs what they let through; `items` is what a ledger would
+    have.
+    """
 
     def __init__(self, authority: AuthorityForTests, clock: ClockForTests, store: Path) -> None:
         self._authority = authority
@@ -230,7 +234,9 @@ class FrontForTests:
     # --- what an operator and clients do ---
 
     def token(self, subsystem: str = "node-controller", agent: str = CONTROLLER, **changes: Any) -> Token:
-        """Mint a token, active at once and with all that its sub-system may hold; `changes` are members of MintToken."""
+        """Mint a token, active at once and with all that its sub-system may hold; `changes` are members of
+        MintToken.
+        """
         self.counter += 1
         token = mint(sha512(self.counter.to_bytes(8, "big")).digest()[:RANDOM_BYTES])
         values: dict[str, Any] = {
@@ -282,7 +288,9 @@ class FrontForTests:
         problem: str | None = None,
         **kwargs: Any,
     ) -> falcon.testing.Result:
-        """One request, with a holder's certificate if there is one, which did not verify if it has a problem."""
+        """One request, with a holder's certificate if there is one, which did not verify if it has
+        a problem.
+        """
         extras = {}
         if holder is not None:
             peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)

@@ -1,6 +1,8 @@
-"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own, and who speaks to them.
+"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own, and who speaks to
+them.
 
-The front is not among them: tests speak to the recorder as the front would, from processes that run as the front's user.
+The front is not among them: tests speak to the recorder as the front would, from processes that run as the
+front's user.
 """
 
 from __future__ import annotations

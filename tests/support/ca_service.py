@@ -220,7 +220,8 @@ _OSTIARY = [sys.executable, "-m", "ostiary.cli"]
 @contextlib.contextmanager
 def running_ca() -> Iterator[RunningCA]:
     """Make a CA in a temporary home and run it on free ports of loopback."""
-    # Short, because socket paths have 107 bytes; below /tmp, because pytest's own directories let nobody else in.
+    # Short, because socket paths have 107 bytes; below /tmp, because pytest's own directories let nobody else
+    # in.
     home = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
     home.chmod(0o755)
     address, status_address = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())

@@ -1,4 +1,6 @@
-"""Certificates for tests, made by pyca/cryptography's builder: right by default, wrong in the one respect a test asks for."""
+"""Certificates for tests, made by pyca/cryptography's builder: right by default, wrong in the one respect a
+test asks for.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A program of a test's: does what it is told on standard input, one JSON line after the other, and answers in kind.
+"""A program of a test's: does what it is told on standard input, one JSON line after the other, and answers
+in kind.
 
 python actor.py SOCKET [UID]
 """

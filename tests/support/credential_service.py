@@ -1,4 +1,5 @@
-"""A whole credentials service as real processes in a directory of its own, with a stand-in CA and manager; reusable by other tests.
+"""A whole credentials service as real processes in a directory of its own, with a stand-in CA and manager;
+reusable by other tests.
 
 with running() as service:
     service.put_aws()                        # approved module, credential, policy
@@ -69,7 +70,9 @@ class Service:
         return (self.folder / "log").read_text("utf-8", "replace")
 
     def command(self, *arguments: str, secrets: Sequence[str] = ()) -> Any:
-        """Run `ostiary --json ...` and return its result; each secret goes to a `fd:{}` in the arguments, in order."""
+        """Run `ostiary --json ...` and return its result; each secret goes to a `fd:{}` in the arguments, in
+        order.
+        """
         with contextlib.ExitStack() as stack:
             fds = [stack.enter_context(_secret_fd(secret)) for secret in secrets]
             numbers = iter(fds)

@@ -1,4 +1,6 @@
-"""A front without a world: the shipped modules in plain Python, a store in memory, a recorder that believes; right by default."""
+"""A front without a world: the shipped modules in plain Python, a store in memory, a recorder that believes;
+right by default.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +114,9 @@ class FixedClock:
 
 @dataclass
 class MemoryCatalog:
-    """`successor` is what the next look finds in the store; `just_read` makes it one that `has_moved` would not take."""
+    """`successor` is what the next look finds in the store; `just_read` makes it one that `has_moved` would
+    not take.
+    """
 
     subject: Subject | None
     successor: Subject | None = None

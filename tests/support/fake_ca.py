@@ -1,6 +1,8 @@
-"""A certificate authority for the manager's tests: the wire of the real one over real TLS, its rules kept simple.
+"""A certificate authority for the manager's tests: the wire of the real one over real TLS, its rules kept
+simple.
 
-Everything is in memory of the test's process; knobs: `hung` (requests wait), `away` (connections are closed), `lifetime`.
+Everything is in memory of the test's process; knobs: `hung` (requests wait), `away` (connections are closed),
+`lifetime`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""HTTPS for the authority that certmgr's tests talk to: TLS with an optional client certificate, problems as documents."""
+"""HTTPS for the authority that certmgr's tests talk to: TLS with an optional client certificate, problems as
+documents.
+"""
 
 from __future__ import annotations
 

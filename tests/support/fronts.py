@@ -1,4 +1,6 @@
-"""Fronts in child processes, with a root, a server and clients, for tests and benchmarks of real connections."""
+"""Fronts in child processes, with a root, a server and clients, for tests and benchmarks of real
+connections.
+"""
 
 from __future__ import annotations
 

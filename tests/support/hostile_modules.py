@@ -1,4 +1,6 @@
-"""The hostile corpus, read and adapted to formulas (corpus/README.md), and our own entries against formulas."""
+"""The hostile corpus, read and adapted to formulas (corpus/README.md), and our own entries against
+formulas.
+"""
 
 from __future__ import annotations
 

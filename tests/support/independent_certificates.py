@@ -1,4 +1,6 @@
-"""The certificates of our profile by another hand: pyca/cryptography's builder, and plans of every kind to try."""
+"""The certificates of our profile by another hand: pyca/cryptography's builder, and plans of every kind to
+try.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Somebody inside a role: a process with that role's user, which says to the next role whatever a test wants it to say.
+"""Somebody inside a role: a process with that role's user, which says to the next role whatever a test wants
+it to say.
 
     with Thief(users, RoleName.FRONT) as thief:
         answer = thief.submit(home.channel("front"), item)

@@ -1,4 +1,5 @@
-"""Tools for tests that kill: a service's roles by name, clients that ask all the time, and a reader that proves the ledger.
+"""Tools for tests that kill: a service's roles by name, clients that ask all the time, and a reader that
+proves the ledger.
 
 roles = Roles(ServiceHome(home / "ca"))
 with load_of(clients) as load:
@@ -73,7 +74,9 @@ class Roles:
 
 
 class Load(Generic[AnswerT]):
-    """Clients that ask until told to stop. `ask` returns a checked answer; what is refused is counted, what is wrong is kept."""
+    """Clients that ask until told to stop. `ask` returns a checked answer; what is refused is counted, what
+    is wrong is kept.
+    """
 
     def __init__(self, clients: Sequence[Callable[[], AnswerT]]) -> None:
         self.refused: Counter[str] = Counter()
@@ -98,7 +101,9 @@ class Load(Generic[AnswerT]):
         return [answer for taken in self.answers for answer in list(taken)]
 
     def has_answered_all(self, since: Sequence[int]) -> bool:
-        """Whether each client got one more answer, asked for after `counts` was taken (one may have been on its way)."""
+        """Whether each client got one more answer, asked for after `counts` was taken (one may have been on
+        its way).
+        """
         return all(len(taken) >= before + 2 for taken, before in zip(self.answers, since, strict=True))
 
     def counts(self) -> list[int]:
@@ -148,7 +153,9 @@ def _until(condition: Callable[[], bool], what: str, deadline: float, roles: Rol
 
 
 class Follower:
-    """Reads a ledger as an auditor does who comes again: only what is new, proven against the newest signed checkpoint."""
+    """Reads a ledger as an auditor does who comes again: only what is new, proven against the newest signed
+    checkpoint.
+    """
 
     def __init__(self, home: ServiceHome, *, service: str) -> None:
         self._admin = AdminClient(home.operator_socket, service=service)

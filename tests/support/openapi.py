@@ -1,4 +1,6 @@
-"""docs/openapi.yaml as tests read it: the document, its operations, and whether an answer is one that it promises."""
+"""docs/openapi.yaml as tests read it: the document, its operations, and whether an answer is one that it
+promises.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def document() -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path; `path` as the service sees it, without the socket that a manager's begins with."""
+    """One method of one path; `path` as the service sees it, without the socket that a manager's
+    begins with.
+    """
 
     path: str
     method: str

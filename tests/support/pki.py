@@ -1,4 +1,6 @@
-"""A root, leaves and their PEMs in one call, right by default; leaves whose names map are tests/support/identities.py's."""
+"""A root, leaves and their PEMs in one call, right by default; leaves whose names map are
+tests/support/identities.py's.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Leaf:
 
 
 class Root:
-    """A root that issues leaves itself; all are valid from a minute ago, for a day, unless a test says otherwise."""
+    """A root that issues leaves itself; all are valid from a minute ago, for a day, unless a test says
+    otherwise.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,9 @@ class Root:
         more: Iterable[x509.ExtensionType] = (),
         purposes: Iterable[x509.ObjectIdentifier] = BOTH_ENDS,
     ) -> Leaf:
-        """A leaf for client and server use with these DNS names and `more` extensions that are not critical."""
+        """A leaf for client and server use with these DNS names and `more` extensions that are not
+        critical.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (

@@ -1,4 +1,6 @@
-"""A running zygote and a pool on it, for tests: started in a directory of its own, stopped with nothing left behind."""
+"""A running zygote and a pool on it, for tests: started in a directory of its own, stopped with nothing left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Stack:
         return children(self.process.pid)
 
     def settle(self, count: int | None = None) -> None:
-        """Wait until all that the zygote has are locked workers, and `count` of them: the next spare takes some ms."""
+        """Wait until all that the zygote has are locked workers, and `count` of them: the next spare takes
+        some ms.
+        """
         until = time.monotonic() + 10.0
         while (
             not (workers := self.workers())

@@ -1,4 +1,6 @@
-"""The smallest service that a recorder can serve: notes that are kept, and echoes that only the keyholder can make."""
+"""The smallest service that a recorder can serve: notes that are kept, and echoes that only the keyholder can
+make.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ NOTES = Table(
 
 
 class ToyService:
-    """`activate` is echoed by the keyholder; a serial that begins with "no" is denied, "boom" breaks the store."""
+    """`activate` is echoed by the keyholder; a serial that begins with "no" is denied, "boom" breaks the
+    store.
+    """
 
     origin = ORIGIN
     decoder = ItemDecoder((Activate, VoidToken, Alarm))

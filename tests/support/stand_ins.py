@@ -1,4 +1,6 @@
-"""Stand-ins for what a credentials service leans on: a CA that only tells revocations, a manager that only answers claims."""
+"""Stand-ins for what a credentials service leans on: a CA that only tells revocations, a manager that only
+answers claims.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where a secret can leave a trace: files, arguments, environments and memory of processes. Reading memory takes root."""
+"""Where a secret can leave a trace: files, arguments, environments and memory of processes. Reading memory
+takes root.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def in_memory(pid: int, needles: Iterable[bytes]) -> bool:
 
 
 def found_in_memory(pid: int, needles: Mapping[str, Iterable[bytes]]) -> set[str]:
-    """The names of which a needle is in a process's memory; pages that are a file's and can't be written are left out."""
+    """The names of which a needle is in a process's memory; pages that are a file's and can't be written are
+    left out.
+    """
     wanted = {name: list(forms) for name, forms in needles.items()}
     found: set[str] = set()
     for block in _memory(pid):

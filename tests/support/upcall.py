@@ -1,7 +1,7 @@
 """A manager for the upcall whose answers a test sets, in a layout of this process's own.
 
-The layout (`keyutils.layout`) keeps other checkouts, demos and what crashed runs left out of these tests, and these tests out
-of the machine's handler.
+The layout (`keyutils.layout`) keeps other checkouts, demos and what crashed runs left out of these tests, and
+these tests out of the machine's handler.
 """
 
 from __future__ import annotations

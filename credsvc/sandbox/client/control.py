@@ -2,8 +2,8 @@
 
 Rules:
 - One connection per front process, made at first use: after a fork, the child uses a client of its own.
-- One question at a time, under a lock, each with a deadline; a lost or late answer closes the connection, and with it
-  the zygote ends every worker that was asked for here. The next question connects again.
+- One question at a time, under a lock, each with a deadline; a lost or late answer closes the connection, and
+  with it the zygote ends every worker that was asked for here. The next question connects again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ __all__ = [
 NOBODY_KNOWS: Final = -1  # the zygote that made it is gone, or another
 NOT_YET_KNOWN: Final = -2  # the zygote is late
 _MAX_ANSWER_BYTES: Final = 64
-# The import path is given by hand: -I -S leaves out the environment, the working directory and site-packages' .pth code.
+# The import path is given by hand: -I -S leaves out the environment, the working directory and site-packages'
+# .pth code.
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from credsvc.sandbox.zygote import main; main()"
 )
@@ -56,7 +57,8 @@ class SpawnedWorker:
 
 
 def zygote_argv(control_path: Path, *, allowed_uids: Iterable[int], without: Iterable[str]) -> list[str]:
-    """Return the command that the supervisor executes, before any secret exists and with an empty environment.
+    """Return the command that the supervisor executes, before any secret exists and with an empty
+    environment.
 
     `without` names layers that the operator leaves out (`lockdown.DROPPABLE`); normally none.
     """
@@ -69,7 +71,9 @@ def zygote_argv(control_path: Path, *, allowed_uids: Iterable[int], without: Ite
 
 
 def import_path() -> list[str]:
-    """Return the directories that hold this package, `ostiary` and RestrictedPython, without importing the last."""
+    """Return the directories that hold this package, `ostiary` and RestrictedPython, without importing the
+    last.
+    """
     folders: list[str] = []
     for package in ("credsvc", "ostiary", "RestrictedPython"):
         spec = importlib.util.find_spec(package)
@@ -103,7 +107,8 @@ class ZygoteClient:
         return SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel)
 
     def kill(self, worker_id: int, *, deadline: float) -> int:
-        """End a worker and return its wait status (waitpid's), `NOBODY_KNOWS` or `NOT_YET_KNOWN`. Never raises.
+        """End a worker and return its wait status (waitpid's), `NOBODY_KNOWS` or `NOT_YET_KNOWN`. Never
+        raises.
 
         When this returns, the process is gone or the connection is closed, which makes the zygote end it.
         """

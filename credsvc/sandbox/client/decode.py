@@ -2,13 +2,14 @@
 
 Budgets are looked at before work is done on what they bound:
  1. length of the record (frames), and the number of brackets outside of texts: bounds containers and depth
- 2. strict UTF-8, no byte order mark, JSON only; no duplicate member, no float, no NaN, integers of at most 20 digits
+ 2. strict UTF-8, no byte order mark, JSON only; no duplicate member, no float, no NaN, integers of at most 20
+    digits
  3. exactly the members `formula` and `holes`, each of its exact type
  4. names are short and plain; texts are bounded and hold no lone surrogate
  5. a hole is text, an integer, or rows of text columns
 
-What texts may contain (control characters, case, duplicates in a list) is the hole's type in the manifest: this file
-knows no manifest, and whoever uses the proposal checks it against one (`credsvc.formula.holes`).
+What texts may contain (control characters, case, duplicates in a list) is the hole's type in the manifest:
+this file knows no manifest, and whoever uses the proposal checks it against one (`credsvc.formula.holes`).
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ _TEXT_IN_JSON: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class RefusedAnswer(Exception):
-    """The worker's answer is not a proposal of holes; says nothing about what it was, since that is hostile text."""
+    """The worker's answer is not a proposal of holes; says nothing about what it was, since that is hostile
+    text.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoleProposal:
-    """What a module proposes: the formula's name and values for its holes. Bounded and well formed, not yet checked."""
+    """What a module proposes: the formula's name and values for its holes. Bounded and well formed, not yet
+    checked.
+    """
 
     formula: str
     holes: dict[str, Hole]
@@ -60,7 +65,9 @@ def decode_proposal(body: bytes) -> HoleProposal:
 
 
 def _check_containers(body: bytes) -> None:
-    """Budget 1. Texts may hold brackets (a JSON payload): they are taken out only when the plain count is over."""
+    """Budget 1. Texts may hold brackets (a JSON payload): they are taken out only when the plain count is
+    over.
+    """
     if _brackets(body) > MAX_CONTAINERS and _brackets(_TEXT_IN_JSON.sub(b"", body)) > MAX_CONTAINERS:
         raise RefusedAnswer
 

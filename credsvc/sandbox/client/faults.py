@@ -2,9 +2,10 @@
 
 Rules:
 - Nothing a module says or does chooses a text: no exception, name or path of it reaches a caller.
-- Split by who must act: a module that raised refuses *this request* (the caller mends it); full, late or restarting
-  is Busy; a module that crashes its worker or answers nonsense is a fault of the installation.
-- A module that runs into the deadline is Busy, not BadInput: a loaded machine looks the same, and nothing was done.
+- Split by who must act: a module that raised refuses *this request* (the caller mends it); full, late or
+  restarting is Busy; a module that crashes its worker or answers nonsense is a fault of the installation.
+- A module that runs into the deadline is Busy, not BadInput: a loaded machine looks the same, and nothing was
+  done.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ class SandboxBroken(SandboxFault, InternalFault):
 
 
 class SourceRefused(BadInput):
-    """A module's source is not in the language; `reason` is a word of a closed set, `line` counts from 1 (0: none)."""
+    """A module's source is not in the language; `reason` is a word of a closed set, `line` counts from 1 (0:
+    none).
+    """
 
     def __init__(self, *, reason: Reason, line: int) -> None:
         place = f" at line {line}" if line else ""

@@ -2,12 +2,13 @@
 
 Rules:
 - A worker serves one module version and one call at a time; it is taken, used and given back, or ended.
-- It is ended after any violation (deadline, crash, refused or unsolicited bytes, exhaustion), after `CALLS_PER_WORKER`
-  calls or `BUSY_S_PER_WORKER` of work; the zygote's spare takes its place at once.
-- The number of workers is bounded; when all are busy a call waits, up to its deadline. Idle workers of the module
-  longest unused make room for another module.
+- It is ended after any violation (deadline, crash, refused or unsolicited bytes, exhaustion), after
+  `CALLS_PER_WORKER` calls or `BUSY_S_PER_WORKER` of work; the zygote's spare takes its place at once.
+- The number of workers is bounded; when all are busy a call waits, up to its deadline. Idle workers of the
+  module longest unused make room for another module.
 - One deadline covers waiting, making a worker, loading and running. SIGKILL enforces it, through the zygote.
-- What comes back is hostile: `frames` and `decode` read it. Errors are `faults`, one constant text for each kind.
+- What comes back is hostile: `frames` and `decode` read it. Errors are `faults`, one constant text for each
+  kind.
 
 Thread-safe; made after the front has forked (a pool must not be shared by two processes).
 """
@@ -55,7 +56,9 @@ class LoadedModule:
 
 @dataclass(slots=True)
 class _Worker:
-    """A worker checked out by one thread, or idle in the pool; `calls` and `busy_s` say when it has done enough."""
+    """A worker checked out by one thread, or idle in the pool; `calls` and `busy_s` say when it has done
+    enough.
+    """
 
     worker_id: int
     channel: socket.socket
@@ -113,7 +116,8 @@ class SandboxPool:
     def check_source(self, source: str) -> None:
         """Compile a source inside a worker of its own, and run its top level once.
 
-        Raises `SourceRefused` with a reason and a line, or `SandboxFault` (a source that never ends, or ends its worker).
+        Raises `SourceRefused` with a reason and a line, or `SandboxFault` (a source that never ends, or ends
+        its worker).
         """
         deadline = time.monotonic() + _CHECK_S
         worker = self._take(LoadedModule(digest=_CHECKED, source=source), deadline)
@@ -148,7 +152,9 @@ class SandboxPool:
         return worker
 
     def _wait_for_one(self, digest: ModuleDigest, deadline: float) -> tuple[_Worker | None, _Worker | None]:
-        """Return (idle worker, None), (None, None) for a free place, or (None, a worker to end for its place)."""
+        """Return (idle worker, None), (None, None) for a free place, or (None, a worker to end for its
+        place).
+        """
         timed_out = False
         while True:
             workers = self._idle.get(digest)
@@ -184,7 +190,9 @@ class SandboxPool:
         return worker
 
     def _exchange(self, worker: _Worker, kind: Kind, body: bytes, deadline: float) -> tuple[Outcome, bytes]:
-        """Send one request and read its answer; raises `SandboxFault`, after which the worker must be ended."""
+        """Send one request and read its answer; raises `SandboxFault`, after which the worker must
+        be ended.
+        """
         nonce = os.urandom(frames.NONCE_BYTES)
         begun = time.monotonic()
         try:

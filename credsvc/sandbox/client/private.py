@@ -22,7 +22,9 @@ _STOP_S = 5.0
 
 @contextmanager
 def private_sandbox(*, without: tuple[str, ...] = ()) -> Iterator[SandboxPool]:
-    """A pool of one worker on a zygote of our own; Misconfigured where it does not start (its log is on stderr)."""
+    """A pool of one worker on a zygote of our own; Misconfigured where it does not start (its log is on
+    stderr).
+    """
     with tempfile.TemporaryDirectory(prefix="ostiary-") as folder:
         # The workers' users must be able to pass.
         Path(folder).chmod(0o711)

@@ -1,4 +1,6 @@
-"""Alembic's environment: migrations run on the connection that `ostiary.store.migrate` opened, in its transaction."""
+"""Alembic's environment: migrations run on the connection that `ostiary.store.migrate` opened, in its
+transaction.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from alembic import context
 
 from credsvc.store.tables import METADATA
 
-# The transaction is the caller's (BEGIN IMMEDIATE on SQLite), so that a start that fails half way changes nothing.
+# The transaction is the caller's (BEGIN IMMEDIATE on SQLite), so that a start that fails half way changes
+# nothing.
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,

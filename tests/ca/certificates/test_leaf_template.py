@@ -98,7 +98,9 @@ def test_another_issuing_key_has_another_template(changes: dict[str, Any]) -> No
 
 
 def test_no_changed_octet_is_the_same_leaf() -> None:
-    """Within the key it may be one with another key, which whoever asks must know; anywhere else it is no leaf of ours."""
+    """Within the key it may be one with another key, which whoever asks must know; anywhere else it is no
+    leaf of ours.
+    """
     start = TBS.index(PLAN.spki_der)
     key = range(start, start + len(PLAN.spki_der))
     for position in range(len(TBS)):

@@ -56,7 +56,9 @@ def test_what_was_planned_passes() -> None:
 
 
 def test_what_was_planned_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading passes it, too, but costs nine times as much: a template that lost the profile would not be noticed else."""
+    """Reading passes it, too, but costs nine times as much: a template that lost the profile would not be
+    noticed else.
+    """
     monkeypatch.delattr("ca.certificates.lint.lint_by_reading")
     for plan in (PLAN, CA.plan(pending=True), CA.plan(other(endpoints=(), capabilities=frozenset()))):
         lint(build_tbs(CA.profile, plan), CA.profile, plan)
@@ -89,7 +91,9 @@ def test_a_difference_from_the_profile_is_seen(field: str) -> None:
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @given(st.integers(0, len(TBS) - 1), st.integers(1, 255))
 @example(TBS.index(PLAN.serial_number.to_bytes(20, "big")), 0x80)  # negative
-@example(TBS.index(bytes.fromhex("0403020780")) + 4, 0x01)  # an unused bit of the key usage, which readers skip
+@example(
+    TBS.index(bytes.fromhex("0403020780")) + 4, 0x01
+)  # an unused bit of the key usage, which readers skip
 @example(TBS.index(bytes.fromhex("03420004")) + 3, 0x02)  # the same point in X9.62's hybrid form
 def test_no_changed_octet_passes(position: int, change: int) -> None:
     broken = bytearray(TBS)

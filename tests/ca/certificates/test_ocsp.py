@@ -1,4 +1,6 @@
-"""OCSP: requests of pyca and openssl are read, answers are verified by them; malformed bytes are refused one way."""
+"""OCSP: requests of pyca and openssl are read, answers are verified by them; malformed bytes are refused one
+way.
+"""
 
 from __future__ import annotations
 

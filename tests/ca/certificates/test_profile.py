@@ -1,4 +1,6 @@
-"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads it as DESIGN says."""
+"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads it as DESIGN
+says.
+"""
 
 from __future__ import annotations
 

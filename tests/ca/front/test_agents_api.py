@@ -1,4 +1,6 @@
-"""A manager asks for an agent of its own node, for a spawner that may start it; the agent gets no more than is left."""
+"""A manager asks for an agent of its own node, for a spawner that may start it; the agent gets no more than
+is left.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pending certificates are proven, certificates are revoked, and what was revoked is told and refused at once."""
+"""Pending certificates are proven, certificates are revoked, and what was revoked is told and refused at
+once.
+"""
 
 from __future__ import annotations
 

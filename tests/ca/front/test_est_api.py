@@ -1,4 +1,6 @@
-"""EST: a token buys one certificate, a certificate buys the next; everything else is refused by name and recorded or counted."""
+"""EST: a token buys one certificate, a certificate buys the next; everything else is refused by name and
+recorded or counted.
+"""
 
 from __future__ import annotations
 

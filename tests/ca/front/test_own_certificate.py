@@ -1,4 +1,6 @@
-"""The front's own certificate: the CA's name on its node, no capability, replaced in time, kept while that fails."""
+"""The front's own certificate: the CA's name on its node, no capability, replaced in time, kept while that
+fails.
+"""
 
 from __future__ import annotations
 

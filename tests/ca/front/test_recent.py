@@ -1,4 +1,6 @@
-"""A row is kept for a moment and no longer; what changed meanwhile shows by then, and what is not active at once."""
+"""A row is kept for a moment and no longer; what changed meanwhile shows by then, and what is not active at
+once.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,9 @@ def rebuilt(
     digest: hashes.SHA256 | hashes.SHA384 | None = None,
     **changes: Any,
 ) -> bytes:
-    """Take a right certificate apart and put it together again with pyca's builder, changed in one respect."""
+    """Take a right certificate apart and put it together again with pyca's builder, changed in one
+    respect.
+    """
     certificate = CA.sign(tbs)
     fields: dict[str, Any] = {
         "issuer_name": certificate.issuer,
@@ -249,7 +251,9 @@ def test_it_may_not_outlive_the_issuer() -> None:
 @given(st.integers(0, len(TBS) - 1), st.integers(1, 255))
 @example(TBS.index(CA.plan().serial_number.to_bytes(20, "big")), 0x80)  # negative
 def test_a_changed_octet_is_refused_or_another_right_certificate(position: int, change: int) -> None:
-    """Never another exception; what passes is still of our profile (another serial number, another agent, ...)."""
+    """Never another exception; what passes is still of our profile (another serial number, another agent,
+    ...).
+    """
     broken = bytearray(TBS)
     broken[position] ^= change
     try:

@@ -1,7 +1,9 @@
-"""The guard's first way takes nothing that its second, which reads the bytes, refuses; and every certificate that we plan.
+"""The guard's first way takes nothing that its second, which reads the bytes, refuses; and every certificate
+that we plan.
 
-Whoever is inside the front and the recorder chooses both the bytes and what is recorded of them, so that each broken certificate comes
-with two records: that of the right one, and what pyca/cryptography reads out of the broken one itself.
+Whoever is inside the front and the recorder chooses both the bytes and what is recorded of them, so that each
+broken certificate comes with two records: that of the right one, and what pyca/cryptography reads out of the
+broken one itself.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
 
 
 def as_read(tbs: bytes, default: Prepared | None = None) -> Prepared:
-    """The record that these bytes deserve, by the library's reading; what it can't read is as in `default`."""
+    """The record that these bytes deserve, by the library's reading; what it can't read is as in
+    `default`.
+    """
     values: dict[str, Any] = {} if default is None else msgspec.structs.asdict(default)
     with suppress(*(UNREADABLE if default else ())):
         certificate = parse_tbs(tbs)
@@ -120,7 +124,9 @@ def encoded(tag: int, content: bytes, *, more_length: int = 0) -> bytes:
 
 
 def mutants(data: bytes) -> Iterator[bytes]:
-    """Each value in a sequence of TLVs, at any depth (also in OCTET STRINGs): dropped, doubled, swapped, and told otherwise."""
+    """Each value in a sequence of TLVs, at any depth (also in OCTET STRINGs): dropped, doubled, swapped, and
+    told otherwise.
+    """
     parts = [bytes(item) for _, item in der.items(data)]
     for at, part in enumerate(parts):
         before, behind = b"".join(parts[:at]), b"".join(parts[at + 1 :])

@@ -1,4 +1,6 @@
-"""Lineages: one active generation, at most one pending; proofs; clones; and no state without a way on or an end."""
+"""Lineages: one active generation, at most one pending; proofs; clones; and no state without a way on or an
+end.
+"""
 
 from __future__ import annotations
 
@@ -175,7 +177,9 @@ STEPS = st.lists(
 def test_a_lineage_has_at_most_one_active_and_one_pending_and_no_end_that_is_not_an_end(
     steps: list[str],
 ) -> None:
-    """A model of any life: whatever happens, the states stay within the table and each can still be left or is final."""
+    """A model of any life: whatever happens, the states stay within the table and each can still be left or
+    is final.
+    """
     desk = Desk()
     first = desk.enrolled()
     numbers = iter(range(2, 100))

@@ -116,7 +116,9 @@ def test_removing_a_right_never_grants_more(
     wanted: frozenset[str],
     held: frozenset[str],
 ) -> None:
-    """Whatever is authorized with fewer rights (granted, asked, or held by an ancestor) is authorized with all of them."""
+    """Whatever is authorized with fewer rights (granted, asked, or held by an ancestor) is authorized with
+    all of them.
+    """
 
     def allowed(grant: frozenset[str], asked: frozenset[str], ceiling: frozenset[str]) -> bool:
         desk = Desk()

@@ -1,4 +1,6 @@
-"""The CA's service on a real store: batches see their own changes, lists follow revocations, and a crash loses nothing."""
+"""The CA's service on a real store: batches see their own changes, lists follow revocations, and a crash
+loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ CA = AuthorityForTests()
 
 @dataclass
 class Office:
-    """A service with its store; `desk` makes the items and has the clock, `keyholder` answers when it is asked to."""
+    """A service with its store; `desk` makes the items and has the clock, `keyholder` answers when it is
+    asked to.
+    """
 
     engine: Engine
     desk: Desk = field(default_factory=Desk)

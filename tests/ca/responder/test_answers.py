@@ -1,4 +1,6 @@
-"""OCSP answers as pyca/cryptography reads them; good becomes revoked as soon as the feed moves, kept answers or not."""
+"""OCSP answers as pyca/cryptography reads them; good becomes revoked as soon as the feed moves, kept answers
+or not.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The plain HTTP instance: OCSP goes to the responder and back, lists come from the store, nothing is cached too long."""
+"""The plain HTTP instance: OCSP goes to the responder and back, lists come from the store, nothing is cached
+too long.
+"""
 
 from __future__ import annotations
 

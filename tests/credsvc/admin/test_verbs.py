@@ -1,4 +1,6 @@
-"""The operators' verbs over a store: what they show of what was recorded, and what they refuse before it is."""
+"""The operators' verbs over a store: what they show of what was recorded, and what they refuse
+before it is.
+"""
 
 from __future__ import annotations
 

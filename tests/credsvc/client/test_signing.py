@@ -1,4 +1,6 @@
-"""The client of the credentials service: one connection for each call that goes on, however many threads come and go."""
+"""The client of the credentials service: one connection for each call that goes on, however many threads come
+and go.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 # ruff: noqa: E501 - a case of the corpus is one row
-"""The approval checks against a corpus of hostile manifests, each with one thing wrong, and against the shipped ones."""
+"""The approval checks against a corpus of hostile manifests, each with one thing wrong, and against the
+shipped ones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The safe-side questions against brute force: every "never equal" and every "readable in one way" is tried out."""
+"""The safe-side questions against brute force: every "never equal" and every "readable in one way" is tried
+out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Evaluation: published SCRAM values, memoised keys, what explanations show, and that nothing secret leaves in an error."""
+"""Evaluation: published SCRAM values, memoised keys, what explanations show, and that nothing secret leaves
+in an error.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def go(manifest: Manifest, holes: dict[str, Any], *, memo: Memo | None = None, n
 
 
 def test_scram_sha_256_proof_and_server_signature() -> None:
-    """RFC 7677 §3, user "user", password "pencil": the proof comes out, and the server's signature verifies."""
+    """RFC 7677 §3, user "user", password "pencil": the proof comes out, and the server's signature
+    verifies.
+    """
     formula = """
 nonce  = 'r=' #cnonce $snonce
 auth   = 'n=' @id ',r=' #cnonce ',' nonce ',s=' b64($octets) ',i=' $count.text ',c=biws,' nonce

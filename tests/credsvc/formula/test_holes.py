@@ -1,4 +1,6 @@
-"""Holes: types, order of lists, times, ceilings, policy context; and that hostile values of any kind are refused by name."""
+"""Holes: types, order of lists, times, ceilings, policy context; and that hostile values of any kind are
+refused by name.
+"""
 
 from __future__ import annotations
 

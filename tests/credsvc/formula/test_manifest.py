@@ -1,4 +1,6 @@
-"""Manifests: what is read, and that every error names table, key and what was wanted; names and kinds in formulas."""
+"""Manifests: what is read, and that every error names table, key and what was wanted; names and kinds in
+formulas.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The shipped modules against their published vectors, and against independent signers (botocore, hashlib)."""
+"""The shipped modules against their published vectors, and against independent signers (botocore,
+hashlib).
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,9 @@ REQUESTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("case", REQUESTS, ids=lambda case: f"{case['method']} {case['url']}")
 @pytest.mark.parametrize("token", [None, "FwoGZXIvYXdzEXAMPLETOKEN=="])
 def test_botocore_signs_the_same(case: dict[str, Any], token: str | None) -> None:
-    """The same request through botocore's own signer, at the same moment, gives the same authorization header."""
+    """The same request through botocore's own signer, at the same moment, gives the same authorization
+    header.
+    """
     body = case.get("body", b"")
     headers = {str(name): str(value) for name, value in case.get("headers", {}).items()}
     signer = S3SigV4Auth if case["service"] == "s3" else SigV4Auth

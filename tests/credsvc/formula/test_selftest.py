@@ -1,4 +1,6 @@
-"""The selftest itself: a case that fails is a result that says why, and a case without an expectation fails."""
+"""The selftest itself: a case that fails is a result that says why, and a case without an
+expectation fails.
+"""
 
 from __future__ import annotations
 

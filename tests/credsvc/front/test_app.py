@@ -1,4 +1,6 @@
-"""The resources over a door, a catalog and a ledger in memory: who may read what, and what is recorded of those who may not."""
+"""The resources over a door, a catalog and a ledger in memory: who may read what, and what is recorded of
+those who may not.
+"""
 
 from __future__ import annotations
 

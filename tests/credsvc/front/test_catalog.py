@@ -17,7 +17,9 @@ from tests.support.credentials_front import AWS, LIBRARY, POLICY
 
 
 class Store:
-    """A store with one module, one credential and one policy set, and a catalog that reads it by a clock in hand."""
+    """A store with one module, one credential and one policy set, and a catalog that reads it by a clock in
+    hand.
+    """
 
     def __init__(self, path: Path) -> None:
         self.writer: Engine = open_for_writing(sqlite_url(path))

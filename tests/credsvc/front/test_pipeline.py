@@ -1,4 +1,6 @@
-"""A request's life in the front: what is recorded, what is refused by which rule, and what never happens after a refusal."""
+"""A request's life in the front: what is recorded, what is refused by which rule, and what never happens
+after a refusal.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The keyholder of a credentials service: approvals, secrets taken in, formulas evaluated; and all that it refuses."""
+"""The keyholder of a credentials service: approvals, secrets taken in, formulas evaluated; and all that it
+refuses.
+"""
 
 from __future__ import annotations
 

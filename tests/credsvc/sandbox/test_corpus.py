@@ -1,6 +1,7 @@
 """Every entry of the hostile corpus through the whole stack, and the four things that must hold after each.
 
-1 no canary in any output, error or log; 2 another module is served; 3 nothing is left behind; 4 constant error texts.
+1 no canary in any output, error or log; 2 another module is served; 3 nothing is left behind; 4 constant
+error texts.
 """
 
 from __future__ import annotations

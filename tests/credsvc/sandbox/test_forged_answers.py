@@ -1,4 +1,6 @@
-"""Code that has broken out of the language and writes records itself: none of them ever answers another request."""
+"""Code that has broken out of the language and writes records itself: none of them ever answers another
+request.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_a_forged_answer_is_refused_and_the_next_is_real(stack: Stack, body: str
 
 
 def test_a_record_left_behind_never_answers_the_next_request(stack: Stack) -> None:
-    """It answers truly, twice: the second record meets the next request, or the look before it; both end the worker."""
+    """It answers truly, twice: the second record meets the next request, or the look before it; both end the
+    worker.
+    """
     ahead = module(SOURCE.replace("BODY", f"os.write(3, nonce() + b'd' + {PROPOSAL!r})"))
     for _ in range(10):
         assert (

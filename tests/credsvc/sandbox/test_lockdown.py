@@ -168,7 +168,9 @@ def test_namespaces_refuse_without_seccomp_and_landlock() -> None:
 
 
 def test_a_worker_of_the_same_user_cannot_kill_its_process_group() -> None:
-    """Process groups cross pid namespaces: without setsid the zygote, who is the same user here, would die too."""
+    """Process groups cross pid namespaces: without setsid the zygote, who is the same user here, would die
+    too.
+    """
     user = NOBODY if os.geteuid() == 0 else None
     with running(user=user, language="unrestricted", off="seccomp", without=("landlock",)) as stack:
         _attempt(stack, "os.kill(0, 9)")

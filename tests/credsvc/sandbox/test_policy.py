@@ -1,4 +1,6 @@
-"""The narrowed language: what compiles and runs, what is refused, one respect at a time. (In process: these are harmless.)"""
+"""The narrowed language: what compiles and runs, what is refused, one respect at a time. (In process: these
+are harmless.)
+"""
 
 from __future__ import annotations
 

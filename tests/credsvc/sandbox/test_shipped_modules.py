@@ -1,4 +1,6 @@
-"""The credential modules that we ship load and run in the real sandbox, and say there what plain Python says."""
+"""The credential modules that we ship load and run in the real sandbox, and say there what plain
+Python says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a worker's language hands to each call, and its answers, in process: serve() itself is tested through the pool."""
+"""What a worker's language hands to each call, and its answers, in process: serve() itself is tested through
+the pool.
+"""
 
 from __future__ import annotations
 

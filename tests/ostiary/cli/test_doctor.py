@@ -1,4 +1,6 @@
-"""`ostiary doctor` tells this machine's row, for people and machines, and fails only where nothing replaces what is missing."""
+"""`ostiary doctor` tells this machine's row, for people and machines, and fails only where nothing replaces
+what is missing.
+"""
 
 from __future__ import annotations
 

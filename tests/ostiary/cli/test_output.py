@@ -1,4 +1,6 @@
-"""What the command line shows of texts that others wrote: no escape, markup or change of direction gets through."""
+"""What the command line shows of texts that others wrote: no escape, markup or change of direction gets
+through.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The command line as a contract: exit codes, options at every level, lazy groups, errors in text and JSON."""
+"""The command line as a contract: exit codes, options at every level, lazy groups, errors in text
+and JSON.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a hardened process no longer lets others do; each case in a process of its own, for it can't be undone."""
+"""What a hardened process no longer lets others do; each case in a process of its own, for it can't be
+undone.
+"""
 
 from __future__ import annotations
 

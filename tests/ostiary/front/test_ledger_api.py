@@ -1,4 +1,6 @@
-"""A ledger read over HTTP: tiles hash to the signed root, entries to their leaves, and nothing unsigned is served."""
+"""A ledger read over HTTP: tiles hash to the signed root, entries to their leaves, and nothing unsigned is
+served.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ ENTRIES = [canonical({"act": f"{number:064x}", "at": number}) for number in rang
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[falcon.testing.TestClient]:
-    """300 entries under a signed checkpoint, ten more that are not signed yet; `Reader: yes` may read entries."""
+    """300 entries under a signed checkpoint, ten more that are not signed yet; `Reader: yes` may read
+    entries.
+    """
     metadata, url = MetaData(), sqlite_url(tmp_path / "store.sqlite")
     tables = define_ledger_tables(metadata)
     engine = open_for_writing(url)

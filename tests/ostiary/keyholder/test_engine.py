@@ -1,4 +1,5 @@
-"""A recorder that was broken into: the keyholder does nothing that is not in its batch, and nothing other than what is recorded.
+"""A recorder that was broken into: the keyholder does nothing that is not in its batch, and nothing other
+than what is recorded.
 
 Each bad case differs from the good one in one respect.
 """

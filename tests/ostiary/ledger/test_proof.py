@@ -1,4 +1,6 @@
-"""Proofs: Certificate Transparency's published ones, then that any true proof holds and no changed one does."""
+"""Proofs: Certificate Transparency's published ones, then that any true proof holds and no changed
+one does.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The right edge: appended in any steps it is the same tree, its rows reassemble it, and it can be read back."""
+"""The right edge: appended in any steps it is the same tree, its rows reassemble it, and it can be
+read back.
+"""
 
 from __future__ import annotations
 

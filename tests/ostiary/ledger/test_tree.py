@@ -1,4 +1,6 @@
-"""The tree: Certificate Transparency's reference vectors, then the frontier against the RFC's own recursion."""
+"""The tree: Certificate Transparency's reference vectors, then the frontier against the RFC's own
+recursion.
+"""
 
 from __future__ import annotations
 

@@ -52,7 +52,9 @@ def test_a_store_that_cannot_be_read_is_busy(tmp_path: Path) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Path]:
-    """A store with one row, open in its writer: another process, because those of one process share what they may do to -shm."""
+    """A store with one row, open in its writer: another process, because those of one process share what they
+    may do to -shm.
+    """
     path = tmp_path / "store"
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, sqlite_url(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -65,7 +67,9 @@ def store(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def half_written(path: Path) -> Iterator[None]:
-    """The -shm file as its writer leaves it for a moment: the first copy of the index's header is ahead of the second (iChange)."""
+    """The -shm file as its writer leaves it for a moment: the first copy of the index's header is ahead of
+    the second (iChange).
+    """
     with Path(f"{path}-shm").open("r+b", buffering=0) as shm:
         shm.seek(8)
         whole = shm.read(1)

@@ -1,4 +1,6 @@
-"""The ledger's tables from one release to the next: what was written stays, and what is made is what the code believes."""
+"""The ledger's tables from one release to the next: what was written stays, and what is made is what the code
+believes.
+"""
 
 from __future__ import annotations
 

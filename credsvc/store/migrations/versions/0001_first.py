@@ -1,6 +1,7 @@
 """The first tables.
 
-Written out, not taken from `credsvc.store.tables`: what a release made must stay what it made. A test compares the two.
+Written out, not taken from `credsvc.store.tables`: what a release made must stay what it made. A test
+compares the two.
 """
 
 from __future__ import annotations
