@@ -34,7 +34,8 @@ def _run(tmp_path: Path, source: str, *, ci: bool) -> str:
     tests = tmp_path / "tests"
     tests.mkdir()
     shutil.copy(ROOT / "tests" / "conftest.py", tests)
-    shutil.copy(ROOT / "tests" / "need.py", tests)
+    (tests / "support").mkdir()
+    shutil.copy(ROOT / "tests" / "support" / "need.py", tests / "support")
     (tests / "test_wanting.py").write_text(source)
     env = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": "true"} if ci else {})
     argv = [

@@ -8,17 +8,17 @@ clock agrees with them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from credsvc.client import SigningClient
 from credsvc.formula.selftest import Vector, VectorFile, parse_vectors
 from tests.support.credential_service import LIBRARY, Service, made
+from tests.support.repository import ROOT
 
 pytestmark = pytest.mark.slow
 
-CLOCK = Path(__file__).parent / "clock"
+CLOCK = ROOT / "tests" / "support" / "clock"
 # In order of their moments, because a ledger's time does not go back.
 FILES = [
     ("gogrid", "jclouds.json"),

@@ -1,7 +1,7 @@
 """A program of a test's: does what it is told on standard input, one JSON line after the other, and answers
 in kind.
 
-python actor.py SOCKET [UID]
+python claiming_program.py SOCKET [UID]
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from credsvc.sandbox.client.decode import HoleProposal
+from tests.support.repository import ROOT
 
 ENTRY = "adapted_entry"
 NEED_BUILDERS = frozenset({"control_bearer", "control_ed25519", "control_sigv4"})
@@ -58,7 +58,7 @@ class Entry:
 
 def entries(mode: str) -> list[Entry]:
     """All entries of a mode that formulas leave a meaning."""
-    path = Path(__file__).parent / "corpus" / "hostile.json"
+    path = ROOT / "tests" / "credsvc" / "sandbox" / "corpus" / "hostile.json"
     found = [
         _entry(each) for each in json.loads(path.read_text("utf-8")) if each["name"] not in NEED_BUILDERS
     ]

@@ -1,4 +1,4 @@
-"""Start a zygote for tests with single layers off. Run as a script: launch.py IMPORT_PATH LANGUAGE USER OFF
+"""Start a zygote for tests with single layers off. Run as a script: sandbox_launch.py IMPORT_PATH LANGUAGE USER OFF
 ARGUMENTS...
 
 LANGUAGE is `restricted` or `unrestricted` (plain exec, all builtins); USER a numeric user to become first, or

@@ -20,7 +20,7 @@ from typing import Any
 from credsvc.sandbox.client.control import import_path, zygote_argv
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest, SandboxPool
 
-LAUNCH = Path(__file__).with_name("launch.py")
+LAUNCH = Path(__file__).with_name("sandbox_launch.py")
 NOBODY = 65534
 
 REQUEST: dict[str, Any] = {
