@@ -9,7 +9,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.certificates.enrollment import Ask, wanted_by_spawn
+from ca.front.enrollment import Ask, wanted_by_spawn
 from ca.front.parts import FrontParts
 from ca.front.peer import Caller
 from ca.items import Spawn

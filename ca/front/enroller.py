@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ca.certificates.accept import AcceptedCSR, CSRBytes, accept
-from ca.certificates.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
 from ca.certificates.profile import Profile
+from ca.front.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare
 from ca.items import Prepared
 from ca.store.reader import StoreReader
 from ostiary.edge.clock import Clock

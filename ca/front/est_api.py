@@ -12,7 +12,6 @@ import falcon
 from cryptography import x509
 
 from ca.certificates.accept import MAX_CSR_BYTES
-from ca.certificates.enrollment import wanted_by_renewal, wanted_by_token
 from ca.certificates.est import (
     CERTS_ONLY_TYPE,
     CSR_TYPE,
@@ -21,6 +20,7 @@ from ca.certificates.est import (
     csr_attributes,
     parse_authorization,
 )
+from ca.front.enrollment import wanted_by_renewal, wanted_by_token
 from ca.front.parts import FrontParts
 from ca.front.peer import RENEWERS
 from ca.items import Redeem, Renew

@@ -22,8 +22,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.certificates.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
 from ca.certificates.profile import Profile
+from ca.front.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
 from ca.items import FrontCertificate
 from ca.store.reader import StoreReader
 from ostiary.capabilities import NO_CAPABILITIES

@@ -22,7 +22,6 @@ from credsvc.config import Config
 from credsvc.formula.approvable import check_approvable
 from credsvc.formula.holes import check_ceiling_names
 from credsvc.formula.manifest import Manifest, parse_manifest
-from credsvc.front.requests import parse_credential
 from credsvc.items import (
     ApproveModule,
     DeleteCredential,
@@ -31,6 +30,7 @@ from credsvc.items import (
     PutCredential,
     SetPolicy,
 )
+from credsvc.names import parse_credential
 from credsvc.policy.cedar import PolicySet
 from credsvc.policy.schema import build_schema
 from credsvc.store.tables import ACTIVES, CREDENTIALS, LEDGER, MODULES, POLICIES

@@ -2,32 +2,27 @@
 (`check_request`).
 
 Rules:
-- A credential's name is `[a-z0-9][a-z0-9._-]*`, at most 100 characters; an operation's as in a manifest.
+- The names in the path are those of `credsvc.names`.
 - The provider's request is the module's to judge; here it is only bounded: depth, and no number that JSON
   elsewhere would lose.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NewType
+from typing import Any, Final
 
 import msgspec
 
+from credsvc.names import CredentialName, OperationName, parse_credential, parse_operation
 from credsvc.policy.cedar import AgentEntity
 from ostiary.errors import BadInput
 from ostiary.work.item import Peer
 
-CredentialName = NewType("CredentialName", str)
-OperationName = NewType("OperationName", str)
-
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """Headers and query of the largest request that fits a work item, several times over."""
 MAX_DEPTH: Final = 16
-_CREDENTIAL: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_OPERATION: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MAX_INT: Final = 2**53 - 1
 
 
@@ -48,26 +43,6 @@ class SignRequest:
     credential: CredentialName
     operation: OperationName
     request: Mapping[str, Any] = field(repr=False)
-
-
-def parse_credential(text: str) -> CredentialName:
-    """A credential's name; BadInput names `credential`."""
-    if not _CREDENTIAL.fullmatch(text):
-        raise BadInput(
-            f"credential: {text[:128]!r} is not lower-case letters, digits, '.', '_', '-', at most 100",
-            field="credential",
-        )
-    return CredentialName(text)
-
-
-def parse_operation(text: str) -> OperationName:
-    """An operation's name; BadInput names `operation`."""
-    if not _OPERATION.fullmatch(text):
-        raise BadInput(
-            f"operation: {text[:128]!r} is not lower-case letters, digits and '_', at most 63",
-            field="operation",
-        )
-    return OperationName(text)
 
 
 def check_request(

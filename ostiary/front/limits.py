@@ -1,4 +1,4 @@
-"""How often somebody may ask: token buckets in memory, one table per worker. Pure: time is an argument.
+"""How often somebody may ask: token buckets in memory, one table per worker. Time is an argument.
 
 Rules:
 - A bucket holds `burst` tokens and gains `rate_per_s`; who finds it empty is told how long to wait.

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ca import items
-from ca.certificates.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
 from ca.certificates.shards import ShardNumber
+from ca.front.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
 from ca.home import CAHome
 from ostiary.capabilities import parse_capabilities
 from ostiary.certificate import assemble, parse_tbs, spki_der

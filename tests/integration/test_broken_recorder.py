@@ -17,8 +17,8 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from ca.certificates.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
 from ca.certificates.shards import ShardNumber
+from ca.front.enrollment import RANDOM_BYTES, Wanted, prepare_for_key
 from ca.home import CAHome
 from ca.items import Prepared, Redeem
 from ostiary.admin.client import AdminClient

@@ -16,9 +16,10 @@ from credsvc.formula.selftest import build_plain_runner
 from credsvc.front.catalog import ActiveModule, KnownCredential, Subject
 from credsvc.front.pipeline import Pipeline
 from credsvc.front.refuser import Refuser
-from credsvc.front.requests import CredentialName, OperationName, SignRequest
+from credsvc.front.requests import SignRequest
 from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.items import Use
+from credsvc.names import CredentialName, OperationName
 from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
 from credsvc.policy.judge import Judge
 from credsvc.policy.schema import build_schema

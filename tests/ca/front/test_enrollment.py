@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ca.certificates import enrollment
 from ca.certificates.accept import AcceptedCSR, CSRBytes, accept
-from ca.certificates.enrollment import (
+from ca.certificates.lint import LintError
+from ca.certificates.profile import LeafPlan, Profile, build_tbs
+from ca.certificates.shards import ShardNumber
+from ca.front import enrollment
+from ca.front.enrollment import (
     RANDOM_BYTES,
     Ask,
     Wanted,
@@ -22,9 +25,6 @@ from ca.certificates.enrollment import (
     wanted_by_spawn,
     wanted_by_token,
 )
-from ca.certificates.lint import LintError
-from ca.certificates.profile import LeafPlan, Profile, build_tbs
-from ca.certificates.shards import ShardNumber
 from ca.items import Prepared
 from ca.recorder.issuing import first_certificate
 from ca.store.rows import CertificateRow, TokenRow
