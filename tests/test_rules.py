@@ -18,7 +18,9 @@ from credsvc.policy.schema import GUARDS
 from tests.support.repository import ROOT
 
 PAGE = (ROOT / "docs" / "rules.md").read_text("utf-8")
-ROW = re.compile(r"^\| `([^`]+)` \| (.+?) \|(?: (.+?) \|)?$", re.MULTILINE)
+ITEM = re.compile(
+    r"^- `([^`]+)`: (.+?)\.(?:\n  \*What to do:\* (.+?)\.)?(?=\n- |\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
 NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 
 CREDENTIALS = (
@@ -40,7 +42,7 @@ MANAGER = (
 def rows(heading: str) -> dict[str, tuple[str, str]]:
     """Rule -> meaning and what to do, of one section."""
     (section,) = re.findall(rf"^## {heading}$(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
-    found = ROW.findall(section)
+    found = [[" ".join(text.split()) for text in item] for item in ITEM.findall(section.rstrip())]
     assert len(found) == len({name for name, *_ in found}) > 0, "a rule is there twice, or none"
     return {name: (meaning, advice) for name, meaning, advice in found}
 
