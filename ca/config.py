@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from ca.certificates.profile import MAX_LIFETIME, MIN_LIFETIME, ProfileConfig
+from ostiary.address import Address, parse_address
 from ostiary.capabilities import Capabilities, parse_capabilities
 from ostiary.edge.config import load
 from ostiary.errors import BadInput, Misconfigured
@@ -84,17 +85,6 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where to listen."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Checked settings of one CA; `url` is where clients reach its front, without a slash at the end."""
 
@@ -134,7 +124,7 @@ class Config:
 
     def listening_at(self, listen: str) -> Config:
         """The same with another place for the front; its URL follows unless the file names one."""
-        address = parse_listen(listen)
+        address = parse_address(listen, field="listen")
         followed = self.url == _url(self.listen, self.node)
         return replace(self, listen=address, url=_url(address, self.node) if followed else self.url)
 
@@ -154,7 +144,7 @@ def check_config(raw: ConfigFile, *, database: Path) -> Config:
     domains = tuple(parse_node(domain) for domain in raw.node_domains)
     if not any(is_within(node, domain) for domain in (application, *domains)):
         raise BadInput(f"node: '{node}' is neither in '{application}' nor in a node domain", field="node")
-    listen = parse_listen(raw.listen)
+    listen = parse_address(raw.listen, field="listen")
     for name in ("status_url", "url", "credentials_url"):
         if getattr(raw, name).endswith("/"):
             raise BadInput(f"{name}: ends with a slash", field=name)
@@ -166,7 +156,7 @@ def check_config(raw: ConfigFile, *, database: Path) -> Config:
         node=node,
         node_domains=domains,
         listen=listen,
-        status_listen=parse_listen(raw.status_listen),
+        status_listen=parse_address(raw.status_listen, field="status_listen"),
         url=raw.url or _url(listen, node),
         status_url=raw.status_url,
         credentials_url=raw.credentials_url,
@@ -181,14 +171,6 @@ def check_config(raw: ConfigFile, *, database: Path) -> Config:
         node_lifetime_s=raw.lifetimes.node_s,
         grants={parse_subsystem(name): parse_capabilities(names) for name, names in raw.grants.items()},
     )
-
-
-def parse_listen(text: str) -> Address:
-    """`HOST:PORT` or `[HOST]:PORT`; BadInput names `listen`."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or not 1 <= int(port) <= 65535:
-        raise BadInput(f"listen: {text[:128]!r} is not HOST:PORT", field="listen")
-    return Address(host=host.strip("[]"), port=int(port))
 
 
 def _url(listen: Address, node: NodeName) -> str:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ca.config import parse_listen
 from ca.home import LISTEN_VARIABLE, CAHome
+from ostiary.address import parse_address
 from ostiary.edge.home import Place
 from ostiary.edge.users import RoleName, tell_roles
 from ostiary.roles import choose_users, supervise
@@ -32,6 +32,6 @@ def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STA
     users = choose_users(config.role_uid_base, PROGRAM, home_path)
     tell_roles(users)
     if listen is not None:
-        os.environ[LISTEN_VARIABLE] = str(parse_listen(listen))
+        os.environ[LISTEN_VARIABLE] = str(parse_address(listen, field="listen"))
     place = Place(home=home.places, users=users, database_url=config.database_url)
     supervise(place, PROGRAM, roles, own_argv={}, inherited={})

@@ -41,6 +41,7 @@ from certmgr.vault import Vault
 from certmgr.watch import ScopeWatch
 from keyutils import install
 from keyutils.install import InstallRefused
+from ostiary.address import Address
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.hygiene import harden_process
 from ostiary.errors import Misconfigured
@@ -60,11 +61,11 @@ class Serving:
 
     bootstrap: Bootstrap
     socket_path: Path
-    listen: tuple[str, int]
+    listen: Address
     upcall_lacks: str | None
 
 
-def serve(bootstrap: Bootstrap, *, socket_path: Path, listen: tuple[str, int]) -> None:
+def serve(bootstrap: Bootstrap, *, socket_path: Path, listen: Address) -> None:
     """Be the certificate manager of this node until SIGTERM."""
     _check_alone(socket_path)
     sock = listen_unix(socket_path, mode=0o666)
@@ -183,14 +184,14 @@ class Manager:
             return shown_identity(record) if record else None
 
         return ProofListener(
-            listen_tcp(*self._serving.listen),
+            listen_tcp(self._serving.listen.host, self._serving.listen.port),
             identity_of=identity_of,
         )
 
     def _own_status(self) -> dict[str, Any]:
         return {
             "socket": os.fspath(self._serving.socket_path),
-            "listen": f"{self._serving.listen[0]}:{self._serving.listen[1]}",
+            "listen": str(self._serving.listen),
             "upcall": self._serving.upcall_lacks is None,
             "upcall_lacks": self._serving.upcall_lacks,
         }

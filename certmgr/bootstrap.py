@@ -19,12 +19,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ostiary.address import Address, parse_address
 from ostiary.edge.files import read_limited
 from ostiary.edge.strict_json import decode_json
 from ostiary.errors import BadInput
@@ -42,14 +42,6 @@ from ostiary.subsystems import CERTIFICATE_MANAGER, NODE_CONTROLLER
 from ostiary.token import Token, parse_token
 
 MAX_DOCUMENT_BYTES: Final = 256 << 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a service of ours listens."""
-
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,16 +161,18 @@ def parse_bootstrap(content: bytes) -> Bootstrap:
 
 def parse_url(url: str, *, field: str) -> Address:
     """Parse `https://HOST:PORT`, nothing behind it."""
+    scheme, _, rest = url.partition("://")
     try:
-        parts = urlsplit(url)
-        address = (parts.hostname, parts.port)
-    except ValueError:
-        address = (None, None)
-        parts = urlsplit("")
-    host, port = address
-    if parts.scheme != "https" or not host or not port or parts.path not in {"", "/"} or parts.query:
-        raise BadInput(f"{field}: {url[:256]!r} is not https://HOST:PORT", field=field)
-    return Address(host=host, port=port)
+        address = parse_address(rest.removesuffix("/"), field=field)
+    except BadInput as exc:
+        raise _no_url(url, field) from exc
+    if scheme != "https":
+        raise _no_url(url, field)
+    return address
+
+
+def _no_url(url: str, field: str) -> BadInput:
+    return BadInput(f"{field}: {url[:256]!r} is not https://HOST:PORT", field=field)
 
 
 def _introduction(subsystem: SubSystem, given: _TokenFor) -> Introduction:

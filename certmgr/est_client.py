@@ -27,8 +27,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
-from certmgr.bootstrap import Address
 from certmgr.issued import Issued, Wanted, check_issued
+from ostiary.address import Address
 from ostiary.edge.client import Connector, HTTPClient
 from ostiary.edge.clock import Clock
 from ostiary.edge.tls import client_context
@@ -203,8 +203,7 @@ class ESTClient:
         client = self._kept_connection(identity) if keep and identity else None
         if client is None:
             connect = self._connector(identity, timeout_s or self._timeout_s)
-            host = f"{self._address.host}:{self._address.port}"
-            client = HTTPClient(connect, host=host, limit_bytes=_MAX_ANSWER_BYTES)
+            client = HTTPClient(connect, host=str(self._address), limit_bytes=_MAX_ANSWER_BYTES)
         try:
             yield client
         except BaseException:

@@ -9,6 +9,7 @@ from typing import Final
 from credsvc.config import Config
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, place_of
 from credsvc.sandbox.client.control import zygote_argv
+from ostiary.address import parse_address
 from ostiary.edge import config as config_file
 from ostiary.edge.home import Place, ServiceHome
 from ostiary.edge.users import RoleName, tell_roles
@@ -33,7 +34,7 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
     users = choose_users(config.role_uid_base, PROGRAM, home_path)
     place = place_of(config, home, users)
     tell_roles(users)
-    os.environ[LISTEN_VARIABLE] = listen
+    os.environ[LISTEN_VARIABLE] = str(parse_address(listen, field="listen"))
     os.environ[CLAIM_VARIABLE] = str(claim_fd)
     supervise(
         place,

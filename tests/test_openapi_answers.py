@@ -24,6 +24,7 @@ from credsvc.front.peers import Gate
 from credsvc.front.refuser import Refuser
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
+from ostiary.address import Address
 from ostiary.edge.channel import PeerCredentials
 from ostiary.edge.metrics import Metrics
 from ostiary.front.refusals import RefusalCounter
@@ -241,7 +242,10 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> falcon.testing.TestClient:
     root = PeerCredentials(pid=os.getpid(), uid=0, gid=0)
     monkeypatch.setattr(manager_api, "peer_credentials", lambda _environ: root)
     serving = Serving(
-        bootstrap=cast("Any", None), socket_path=Path("/m.sock"), listen=("::", 1), upcall_lacks=None
+        bootstrap=cast("Any", None),
+        socket_path=Path("/m.sock"),
+        listen=Address(host="::", port=1),
+        upcall_lacks=None,
     )
     app = manager_api.build_api(
         site.agents,

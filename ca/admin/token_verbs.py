@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine, select
 
 from ca.certificates.accept import CSRBytes, accept
-from ca.certificates.addresses import parse_address, parse_dial_back, split_dial_back
+from ca.certificates.addresses import parse_dial_back, parse_node_address
 from ca.home import CAHome
 from ca.items import MintToken, VoidToken
 from ca.store.rows import TokenRow
 from ca.store.tables import LEDGER, TOKENS
+from ostiary.address import parse_address
 from ostiary.admin.server import Verb, arguments_of
 from ostiary.capabilities import Capabilities, parse_capabilities
 from ostiary.errors import BadInput
@@ -114,7 +115,7 @@ class _TokenVerbs:
             agent=agent,
             endpoints=endpoints,
             capabilities=parse_capabilities(asked.capabilities),
-            address=parse_address(asked.address) if asked.address else "",
+            address=parse_node_address(asked.address) if asked.address else "",
             spki_digest=bytes.fromhex(accept(CSRBytes(asked.csr)).spki_digest) if asked.csr else b"",
             ttl_s=asked.ttl_s,
             bootstrap=False,
@@ -193,7 +194,7 @@ class _TokenVerbs:
         controller.
         """
         agent = AgentID(str(uuid.uuid4()))
-        port = split_dial_back(address)[1] if address else self._config.manager_port
+        port = parse_address(address, field="address").port if address else self._config.manager_port
         listens = subsystem == CERTIFICATE_MANAGER
         return Bought(
             subsystem=subsystem,

@@ -10,13 +10,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
+from ostiary.address import Address, parse_address
 from ostiary.errors import BadInput
 
 METADATA_SERVICES: Final = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
 """Where clouds answer whoever asks: never a node (link-local ones are refused anyway)."""
 
 
-def parse_address(text: str) -> str:
+def parse_node_address(text: str) -> str:
     """An IP address in its one spelling; BadInput names `address`, also for addresses that are no node's."""
     try:
         parsed = ipaddress.ip_address(text.strip("[]"))
@@ -38,24 +39,17 @@ def parse_dial_back(text: str, *, default_port: int) -> str:
     """`ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT` as `ADDRESS:PORT` in one spelling; BadInput names
     `address`.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
-        host, port = text, str(default_port)
-    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise BadInput(f"address: {port[:16]!r} is not a port", field="address")
-    address = parse_address(host)
-    return f"[{address}]:{int(port)}" if ":" in address else f"{address}:{int(port)}"
-
-
-def split_dial_back(dial_back: str) -> tuple[str, int]:
-    """Host and port of what `parse_dial_back` wrote."""
-    host, _, port = dial_back.rpartition(":")
-    return host.strip("[]"), int(port)
+    given = parse_address(text, field="address") if _has_port(text) else Address(host=text, port=default_port)
+    return str(Address(host=parse_node_address(given.host), port=given.port))
 
 
 def is_same_host(bound: str, peer: str) -> bool:
-    """Whether a peer's address (as `parse_address` writes it) is the one that a token is bound to; "" is
+    """Whether a peer's address (as `parse_node_address` writes it) is the one that a token is bound to; "" is
     bound to none.
     """
-    has_port = bound.startswith("[") or bound.count(":") == 1
-    return bound in {"", peer} or (has_port and split_dial_back(bound)[0] == peer)
+    return bound in {"", peer} or (_has_port(bound) and parse_address(bound, field="address").host == peer)
+
+
+def _has_port(text: str) -> bool:
+    # More than one colon outside brackets is an IPv6 address; one colon divides a host from its port.
+    return text.count(":") == 1 or (text.startswith("[") and not text.endswith("]"))

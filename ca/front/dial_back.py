@@ -23,7 +23,8 @@ import threading
 import time
 from typing import Final
 
-from ca.certificates.addresses import parse_address, split_dial_back
+from ca.certificates.addresses import parse_node_address
+from ostiary.address import parse_address
 from ostiary.errors import Busy, Forbidden
 
 DIAL_S: Final = 3.0
@@ -54,8 +55,8 @@ def prove_by_dial(address_text: str, *, host: str, expected_der: bytes) -> None:
     """
     if not address_text:
         raise Forbidden("dial-back: no address was fixed in the token; confirm the node by hand", rule=RULE)
-    host_text, port = split_dial_back(address_text)
-    address = parse_address(host_text)
+    dialled = parse_address(address_text, field="address")
+    address, port = parse_node_address(dialled.host), dialled.port
     where = f"'{address}' port {port}"
     try:
         shown = _shown_certificate(address, port, host)

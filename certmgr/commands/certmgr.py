@@ -10,7 +10,6 @@ import click
 from certmgr.commands.manager_errors import told
 from ostiary.cli import output
 from ostiary.cli.manager_socket import manager_socket, socket_option
-from ostiary.errors import BadInput
 
 _COLUMNS = ("agent", "subsystem", "state", "generation", "not_after", "scope")
 
@@ -39,21 +38,17 @@ def serve(bootstrap: str, socket_path: Path | None, listen: str) -> None:
     """Be the manager until SIGTERM; agents outlive it in the kernel and are there when it comes back."""
     from certmgr.app import serve as run
     from certmgr.bootstrap import load_bootstrap
+    from ostiary.address import parse_address
     from ostiary.edge import log
 
     document = load_bootstrap(bootstrap)
-    address = _parse_listen(listen)
+    # `:PORT` is every address of this host: the authority dials back from outside.
+    listen = f"0.0.0.0{listen}" if listen.startswith(":") else listen  # noqa: S104
+    address = parse_address(listen, field="listen")
     path = manager_socket(socket_path)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     log.configure("certmgr")
     run(document, socket_path=path, listen=address)
-
-
-def _parse_listen(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise BadInput(f"listen: {text[:128]!r} is not HOST:PORT", field="listen")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - the authority dials back from outside
 
 
 @certmgr.command()

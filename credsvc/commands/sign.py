@@ -47,12 +47,12 @@ def sign(
     import msgspec
 
     from credsvc.client import SigningClient
-    from credsvc.front.role import parse_address
+    from ostiary.address import parse_address
 
     context = _context(**identity)
     request = _read_request()
-    at = parse_address(address, what="--address") if address else None
-    client = SigningClient(url, context, address=at)
+    at = parse_address(address, field="address") if address else None
+    client = SigningClient(url, context, address=(at.host, at.port) if at else None)
     try:
         call = client.explain if explain else client.use
         output.emit(msgspec.to_builtins(call(credential, operation, request)))

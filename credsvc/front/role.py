@@ -29,6 +29,7 @@ from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
 from credsvc.sandbox.client.pool import SandboxPool
 from credsvc.store.tables import LEDGER
+from ostiary.address import Address, parse_address
 from ostiary.edge.client import HTTPClient, tls_connector
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
@@ -51,7 +52,7 @@ def run(home_path: Path) -> None:
     """Be the front until told to stop."""
     config, place = load_place(home_path)
     claim_fd = int(os.environ[CLAIM_VARIABLE])
-    host, port = parse_address(os.environ[LISTEN_VARIABLE], what="--listen")
+    listen = parse_address(os.environ[LISTEN_VARIABLE], field="listen")
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
     # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of
     # all workers.
@@ -59,7 +60,7 @@ def run(home_path: Path) -> None:
     worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
     run_front(
         Front(
-            listeners=[listen_tcp(host, port)],
+            listeners=[listen_tcp(listen.host, listen.port)],
             make_app=worker.make_app,
             tls=worker.tls,
             workers=config.front_workers,
@@ -68,18 +69,6 @@ def run(home_path: Path) -> None:
             on_worker_exit=worker.stop,
         )
     )
-
-
-def parse_address(text: str, *, what: str) -> tuple[str, int]:
-    """HOST:PORT (an IPv6 host in brackets); Misconfigured names the option."""
-    parts = urlsplit(f"//{text}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or port is None or parts.path or parts.username is not None:
-        raise Misconfigured(f"{what} '{text}': wanted HOST:PORT")
-    return host, port
 
 
 @dataclass(slots=True, kw_only=True)
@@ -184,11 +173,14 @@ def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
     url = urlsplit(config.ca_url)
     if url.scheme != "https" or not url.hostname:
         raise Misconfigured(f"ca_url '{config.ca_url}': wanted https://HOST:PORT")
-    address = (url.hostname, url.port or _DEFAULT_PORT)
+    address = Address(host=url.hostname, port=url.port or _DEFAULT_PORT)
     if config.ca_address:
-        address = parse_address(config.ca_address, what="ca_address")
+        address = parse_address(config.ca_address, field="ca_address")
     connect = tls_connector(
-        address, server_name=url.hostname, context=identity.client, timeout_s=2.0 * WAIT_S
+        (address.host, address.port),
+        server_name=url.hostname,
+        context=identity.client,
+        timeout_s=2.0 * WAIT_S,
     )
     client = HTTPClient(connect, host=url.hostname)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ca.certificates.addresses import is_same_host, parse_address, parse_dial_back, split_dial_back
+from ca.certificates.addresses import is_same_host, parse_dial_back, parse_node_address
 from ostiary.errors import BadInput
 
 
@@ -19,7 +19,7 @@ from ostiary.errors import BadInput
     ],
 )
 def test_an_address_has_one_spelling(text: str, address: str) -> None:
-    assert parse_address(text) == address
+    assert parse_node_address(text) == address
 
 
 @pytest.mark.parametrize(
@@ -39,22 +39,22 @@ def test_an_address_has_one_spelling(text: str, address: str) -> None:
 )
 def test_what_is_no_nodes_address_is_refused(text: str) -> None:
     with pytest.raises(BadInput) as refused:
-        parse_address(text)
+        parse_node_address(text)
     assert refused.value.field == "address"
 
 
 @pytest.mark.parametrize(
-    ("text", "dial_back", "parts"),
+    ("text", "dial_back"),
     [
-        ("192.0.2.1", "192.0.2.1:7443", ("192.0.2.1", 7443)),
-        ("192.0.2.1:8000", "192.0.2.1:8000", ("192.0.2.1", 8000)),
-        ("2001:db8::1", "[2001:db8::1]:7443", ("2001:db8::1", 7443)),
-        ("[2001:db8::1]:8000", "[2001:db8::1]:8000", ("2001:db8::1", 8000)),
+        ("192.0.2.1", "192.0.2.1:7443"),
+        ("192.0.2.1:8000", "192.0.2.1:8000"),
+        ("2001:db8::1", "[2001:db8::1]:7443"),
+        ("[2001:db8::1]:8000", "[2001:db8::1]:8000"),
     ],
 )
-def test_a_dial_back_has_a_port(text: str, dial_back: str, parts: tuple[str, int]) -> None:
+def test_a_dial_back_has_a_port(text: str, dial_back: str) -> None:
     assert parse_dial_back(text, default_port=7443) == dial_back
-    assert split_dial_back(dial_back) == parts
+    assert parse_dial_back(dial_back, default_port=1) == dial_back
 
 
 @pytest.mark.parametrize(
