@@ -24,8 +24,8 @@ from ostiary.errors import BadInput
 from ostiary.secret import Secret
 
 if TYPE_CHECKING:
-    from credsvc.formula.approve import Approval
     from credsvc.formula.manifest import Manifest
+    from credsvc.formula.report import MachineReport
     from credsvc.formula.selftest import ModuleRunner, SelftestResult
 
 _MAX_FILE_BYTES: Final = 1 << 20
@@ -93,12 +93,12 @@ def approve(name: str, key: Path, passphrase: Secret | None) -> None:
     from credsvc.commands.module_approval import read_proposed, sign_approval
 
     proposed = read_proposed(call("module.show", name=name))
-    output.note(_told(proposed.manifest, proposed.approval))
+    output.note(_told(proposed.manifest, proposed.report))
     secret = passphrase or prompt_secret("passphrase of the approver key")
     signed = sign_approval(proposed, key.read_bytes(), secret.reveal().decode(), approved_at=int(time.time()))
     done = call("module.approve", **signed)
     output.emit(
-        {**done, "guessable": sorted(proposed.approval.guessable)},
+        {**done, "guessable": sorted(proposed.report.guessable)},
         human=f"{name}: active, recorded as entry {done['entry']}",
     )
 
@@ -110,14 +110,14 @@ def approve(name: str, key: Path, passphrase: Secret | None) -> None:
 @click.pass_context
 def selftest(context: click.Context, folder: Path, is_traced: bool, without: Sequence[str]) -> None:
     """Check the manifest as approval would, and run the vectors through the real sandbox."""
-    from credsvc.formula.approve import check_manifest
     from credsvc.formula.manifest import parse_manifest
+    from credsvc.formula.report import report_manifest
     from credsvc.formula.selftest import parse_vectors, run
     from credsvc.sandbox.client.private import private_sandbox
 
     manifest_bytes, source = _read(folder)
     manifest = parse_manifest(manifest_bytes)
-    approval = check_manifest(manifest)
+    report = report_manifest(manifest)
     vectors = [parse_vectors(path.read_bytes()) for path in sorted((folder / "vectors").glob("*.json"))]
     with private_sandbox(without=tuple(without)) as pool:
         pool.check_source(source.decode())
@@ -126,17 +126,17 @@ def selftest(context: click.Context, folder: Path, is_traced: bool, without: Seq
     output.emit(
         {
             "module": manifest.name,
-            "approvable": not approval.refusals,
-            "findings": [_finding(each) for each in approval.findings],
+            "approvable": not report.refusals,
+            "findings": [_finding(each) for each in report.findings],
             "vectors": len(results),
             "failed": failed,
             "cases": [_case(result) for result in results],
         },
-        human="\n".join([_told(manifest, approval), *(_line(result) for result in results)]),
+        human="\n".join([_told(manifest, report), *(_line(result) for result in results)]),
     )
     if not results:
         output.note("there are no vectors: publish some, or nobody can tell that it is right")
-    context.exit(1 if failed or approval.refusals or not results else 0)
+    context.exit(1 if failed or report.refusals or not results else 0)
 
 
 def _runner(pool: Any, source: bytes) -> ModuleRunner:
@@ -169,7 +169,7 @@ def _read(folder: Path) -> tuple[bytes, bytes]:
     return manifest, source
 
 
-def _told(manifest: Manifest, approval: Approval) -> str:
+def _told(manifest: Manifest, report: MachineReport) -> str:
     """What an approver reads: each formula with its holes, what it may be guessed from, what the machine
     found.
     """
@@ -179,7 +179,7 @@ def _told(manifest: Manifest, approval: Approval) -> str:
     for operation in manifest.operations.values():
         mark = (
             "  GUESSABLE: whoever sees the result can try passwords"
-            if operation.name in approval.guessable
+            if operation.name in report.guessable
             else ""
         )
         lines.append(f"\noperation {operation.name}: {operation.summary}{mark}")
@@ -190,7 +190,7 @@ def _told(manifest: Manifest, approval: Approval) -> str:
             lines.append(f"    holes: {', '.join(formula.holes)}")
     lines += [
         f"{each.severity} [{each.rule}] {each.formula} line {each.line}: {each.message}"
-        for each in approval.findings
+        for each in report.findings
     ]
     return "\n".join(lines)
 

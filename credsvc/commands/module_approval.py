@@ -12,8 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from credsvc.formula.approvable import check_approvable
-from credsvc.formula.approve import Approval
 from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.report import MachineReport, report_manifest
 from credsvc.init import APPROVER_SERVICE
 from credsvc.items import ApproveModule, approval_statement
 from ostiary.edge.passphrase import unwrap, wrapped_for
@@ -25,16 +25,17 @@ class Proposed:
     """A proposed version as its bytes say it is."""
 
     manifest: Manifest
-    approval: Approval
+    report: MachineReport
     module_digest: str
 
 
 def read_proposed(shown: Mapping[str, Any]) -> Proposed:
     """Read what `module.show` answered; Forbidden where the machine's checks refuse it."""
     manifest = parse_manifest(shown["manifest"].encode())
+    check_approvable(manifest)
     return Proposed(
         manifest=manifest,
-        approval=check_approvable(manifest),
+        report=report_manifest(manifest),
         module_digest=hashlib.sha256(shown["source"].encode()).hexdigest(),
     )
 

@@ -4,24 +4,21 @@ that takes it in.
 
 from __future__ import annotations
 
-from credsvc.formula.approve import Approval, check_manifest
+from credsvc.formula.approve import find_refusals
 from credsvc.formula.manifest import Manifest
 from ostiary.errors import Forbidden
 
 _MAX_TOLD = 3
 
 
-def check_approvable(manifest: Manifest) -> Approval:
-    """The machine's word on a manifest; Forbidden(rule="approval-<check>") tells the first refusals, each
-    with its formula and line.
-    """
-    approval = check_manifest(manifest)
-    if approval.refusals:
-        told = "; ".join(f"{f.formula} line {f.line}: {f.message}" for f in approval.refusals[:_MAX_TOLD])
-        more = len(approval.refusals) - _MAX_TOLD
+def check_approvable(manifest: Manifest) -> None:
+    """Forbidden(rule="approval-<check>") tells the first refusals, each with its formula and line."""
+    refusals = find_refusals(manifest)
+    if refusals:
+        told = "; ".join(f"{f.formula} line {f.line}: {f.message}" for f in refusals[:_MAX_TOLD])
+        more = len(refusals) - _MAX_TOLD
         raise Forbidden(
             f"module '{manifest.name}' is not approvable: {told}"
             + (f"; and {more} more" if more > 0 else ""),
-            rule=f"approval-{approval.refusals[0].rule}",
+            rule=f"approval-{refusals[0].rule}",
         )
-    return approval

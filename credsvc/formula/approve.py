@@ -17,8 +17,6 @@ The plan, `rule` by `rule`; all of it over expanded expressions, with holes as f
  9 iterations    pbkdf2 has a floor and a ceiling of iterations, 16 to 64 octets
 10 line-end      a header or query value that is released has no line end
 11 context       what policy decides on is part of what is signed
-12 guessable     (a note) a human's password is behind what is released: whoever sees it can try passwords
-13 no-secret     (a note) a formula that uses no secret at all
 
 One-way functions are taken as such (no collisions, no preimages; MD5 and SHA-1 included: a provider that
 still wants them gets what it asks for). Not checked: that the formula is what the provider wants (the
@@ -46,7 +44,7 @@ from credsvc.formula.notation import (
 from credsvc.formula.pattern import LINE_ENDS
 from credsvc.formula.secrecy import Value, WayOut, inner_values, revealed, secrets_in, share_secret, ways_out
 from credsvc.formula.shape import DIGESTS, ENCODINGS, ONE_WAY, Atom
-from credsvc.formula.types import FieldType, IntHole, Strength
+from credsvc.formula.types import FieldType, IntHole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,20 +73,8 @@ class Finding:
     severity: Severity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    """The machine's word on a manifest, shown to the approver; `guessable` names operations."""
-
-    findings: tuple[Finding, ...]
-    guessable: frozenset[str]
-
-    @property
-    def refusals(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if finding.severity == "refused")
-
-
-def check_manifest(manifest: Manifest) -> Approval:
-    """All findings of the plan above, in its order. A manifest with refusals is never approved."""
+def find_refusals(manifest: Manifest) -> tuple[Finding, ...]:
+    """All refusals of the plan above, in its order. A manifest that has one is never approved."""
     lines = [line for formula in manifest.formulas.values() for line in ways_out(manifest, formula)]
     findings = [
         *_unsupported(lines),
@@ -107,29 +93,28 @@ def check_manifest(manifest: Manifest) -> Approval:
             *_separable(released),
             *_free_tails(released),
             *_context(manifest, released),
-            *_guessable(manifest, released),
-            *_no_secret(manifest, lines),
         ]
-    guessable = {
-        manifest.formulas[found.formula].operation for found in findings if found.rule == "guessable"
-    }
-    return Approval(findings=tuple(findings), guessable=frozenset(guessable))
+    return tuple(findings)
 
 
-def _finding(rule: str, line: WayOut | Value, message: str, severity: Severity = "refused") -> Finding:
+def finding_at(rule: str, line: WayOut | Value, message: str, *, severity: Severity) -> Finding:
     number = line.output.line if isinstance(line, WayOut) else line.line
     return Finding(rule=rule, formula=line.formula.name, line=number, message=message, severity=severity)
+
+
+def _refusal(rule: str, line: WayOut | Value, message: str) -> Finding:
+    return finding_at(rule, line, message, severity="refused")
 
 
 def _unsupported(lines: list[WayOut]) -> Iterator[Finding]:
     for line in lines:
         if line.output.kind in {"send", "disclose"}:
-            yield _finding("unsupported", line, f"{line.output.kind} is not yet supported")
+            yield _refusal("unsupported", line, f"{line.output.kind} is not yet supported")
         for node in walk(line.expression):
             if isinstance(node, State):
-                yield _finding("unsupported", line, f"#{node.name}: conversations are not yet supported")
+                yield _refusal("unsupported", line, f"#{node.name}: conversations are not yet supported")
             if isinstance(node, Call) and node.function == "sign":
-                yield _finding("unsupported", line, "sign is not yet supported")
+                yield _refusal("unsupported", line, "sign is not yet supported")
 
 
 def _unused(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
@@ -145,7 +130,7 @@ def _unused(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
                 and manifest.shareable[node.name].optional
                 and node is not line.expression
             ):
-                yield _finding("unused", line, f"@{node.name} is optional: it can only be released alone")
+                yield _refusal("unused", line, f"@{node.name} is optional: it can only be released alone")
 
 
 def _one_way(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
@@ -153,10 +138,10 @@ def _one_way(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
         for name, path in _paths(line.expression, ()):
             problem = _misuse(manifest.confidential[name], path)
             if problem:
-                yield _finding("one-way", line, f"!{name} {problem}")
+                yield _refusal("one-way", line, f"!{name} {problem}")
         for node in walk(line.expression):
             if isinstance(node, Call) and node.function == "xor" and not all(map(_is_whole, node.arguments)):
-                yield _finding(
+                yield _refusal(
                     "one-way", line, "a secret side of an xor must be the value of a one-way function"
                 )
 
@@ -211,12 +196,12 @@ def _iterations(lines: list[WayOut]) -> Iterator[Finding]:
                 continue
             lo, hi = _bounds(node.arguments[2], line.formula)
             if lo < MIN_ITERATIONS or hi > MAX_ITERATIONS:
-                yield _finding(
+                yield _refusal(
                     "iterations", line, f"pbkdf2 wants {MIN_ITERATIONS} to {MAX_ITERATIONS} iterations"
                 )
             lo, hi = _bounds(node.arguments[3], line.formula)
             if lo != hi or not MIN_OCTETS <= lo <= MAX_OCTETS:
-                yield _finding(
+                yield _refusal(
                     "iterations", line, f"pbkdf2 wants a fixed length of {MIN_OCTETS} to {MAX_OCTETS} octets"
                 )
 
@@ -234,7 +219,7 @@ def _line_ends(lines: list[WayOut]) -> Iterator[Finding]:
     for line in lines:
         is_field = line.output.sink.startswith(("header.", "query"))
         if is_field and any(atom.alphabet & LINE_ENDS for atom in line.shapes.atoms(line.expression)):
-            yield _finding("line-end", line, f"{line.output.sink} could contain a line end")
+            yield _refusal("line-end", line, f"{line.output.sink} could contain a line end")
 
 
 def _inner_values(released: list[Value], inner: list[Value]) -> Iterator[Finding]:
@@ -248,7 +233,7 @@ def _inner_values(released: list[Value], inner: list[Value]) -> Iterator[Finding
                 message = (
                     f"what leaves here can equal an inner value of formula {other.formula.name!r}: {shown}"
                 )
-                yield _finding("inner-value", value, message)
+                yield _refusal("inner-value", value, message)
 
 
 def _message_starts(released: list[Value]) -> Iterator[Finding]:
@@ -256,7 +241,7 @@ def _message_starts(released: list[Value]) -> Iterator[Finding]:
         if isinstance(value.expression, Call) and value.expression.function == "hmac":
             message = value.atoms[0].arguments[1]
             if not message or not _is_narrow(message[0]):
-                yield _finding(
+                yield _refusal(
                     "message-start",
                     value,
                     "a released MAC's message must begin with a literal or a narrow hole",
@@ -286,7 +271,7 @@ def _distinct(released: list[Value]) -> Iterator[Finding]:
                 message = (
                     f"it can release the same value as formula {other.formula.name!r} of another operation"
                 )
-                yield _finding("distinct", value, message)
+                yield _refusal("distinct", value, message)
 
 
 def _separable(released: list[Value]) -> Iterator[Finding]:
@@ -294,7 +279,7 @@ def _separable(released: list[Value]) -> Iterator[Finding]:
         for message in _messages(value.atoms):
             if not is_separable(message):
                 shown = " ".join(print_expression(atom.expression) for atom in message)
-                yield _finding("separable", value, f"holes run into each other in {shown}")
+                yield _refusal("separable", value, f"holes run into each other in {shown}")
 
 
 def _messages(atoms: tuple[Atom, ...]) -> Iterator[tuple[Atom, ...]]:
@@ -313,7 +298,7 @@ def _free_tails(released: list[Value]) -> Iterator[Finding]:
             behind = [index for index, atom in enumerate(atoms) if isinstance(atom.expression, Confidential)]
             tail = atoms[behind[-1] + 1 :] if behind else ()
             if any(not (atom.is_typed or atom.is_settled) for atom in tail):
-                yield _finding(
+                yield _refusal(
                     "free-tail", value, "a free hole follows the secret in a digest: it can be extended"
                 )
 
@@ -328,20 +313,3 @@ def _context(manifest: Manifest, released: list[Value]) -> Iterator[Finding]:
                 yield Finding(
                     rule="context", formula=formula.name, line=0, message=message, severity="refused"
                 )
-
-
-def _guessable(manifest: Manifest, released: list[Value]) -> Iterator[Finding]:
-    for value in released:
-        for name in sorted(secrets_in(value.expression)):
-            if manifest.confidential[name].strength is Strength.PASSWORD:
-                message = f"!{name} is a human's: whoever sees this release can try passwords"
-                yield _finding("guessable", value, message, "note")
-
-
-def _no_secret(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
-    with_secret = {line.formula.name for line in lines if secrets_in(line.expression)}
-    for name in manifest.formulas:
-        if name not in with_secret:
-            yield Finding(
-                rule="no-secret", formula=name, line=0, message="it uses no secret", severity="note"
-            )

@@ -6,7 +6,7 @@ Rules:
   is caught when the policy is loaded.
 - The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate
   there is no use.
-- An operation that lets passwords be tried (`credsvc.formula.approve`, guessable) is allowed only by a rule
+- An operation that lets passwords be tried (`credsvc.formula.report`, guessable) is allowed only by a rule
   that names its action.
 """
 
@@ -16,8 +16,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from credsvc.formula.approve import check_manifest
 from credsvc.formula.manifest import Manifest
+from credsvc.formula.report import report_manifest
 
 _ENTITIES = """\
 entity SubSystem, Node, Label, Module, Ledger;
@@ -61,7 +61,7 @@ def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
     guessable: set[str] = set()
     for manifest in sorted(manifests, key=lambda m: m.name):
         lines += [_action(manifest, operation) for operation in sorted(manifest.operations)]
-        guessable |= {action_name(manifest.name, each) for each in check_manifest(manifest).guessable}
+        guessable |= {action_name(manifest.name, each) for each in report_manifest(manifest).guessable}
     return PolicySchema(text="".join(lines), guessable=frozenset(guessable))
 
 

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - a case of the corpus is one row
-"""The approval checks against a corpus of hostile manifests, each with one thing wrong, and against the
+"""The report checks against a corpus of hostile manifests, each with one thing wrong, and against the
 shipped ones.
 """
 
@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from credsvc.formula.approve import check_manifest
 from credsvc.formula.manifest import parse_manifest
+from credsvc.formula.report import report_manifest
 from ostiary.errors import BadInput
 from tests.support.manifests import BEARER, KEY, PASSWORD, SECRET, build, operation
 from tests.support.repository import ROOT
@@ -96,7 +96,7 @@ HOSTILE: list[tuple[str, str, str, list[str]]] = [
 @pytest.mark.parametrize(("title", "rule", "fields", "formulas"), HOSTILE, ids=[case[0] for case in HOSTILE])
 def test_hostile_manifests_are_refused(title: str, rule: str, fields: str, formulas: list[str]) -> None:
     operations = [operation(f"op{chr(97 + index)}", formula) for index, formula in enumerate(formulas)]
-    refusals = check_manifest(build(*operations, fields=fields)).refusals
+    refusals = report_manifest(build(*operations, fields=fields)).refusals
     assert rule in {finding.rule for finding in refusals}
     assert all(finding.message for finding in refusals)
 
@@ -121,14 +121,14 @@ HARMLESS: list[tuple[str, str, list[str]]] = [
 @pytest.mark.parametrize(("title", "fields", "formulas"), HARMLESS, ids=[case[0] for case in HARMLESS])
 def test_harmless_manifests_are_not(title: str, fields: str, formulas: list[str]) -> None:
     operations = [operation(f"op{chr(97 + index)}", formula) for index, formula in enumerate(formulas)]
-    assert check_manifest(build(*operations, fields=fields)).refusals == ()
+    assert report_manifest(build(*operations, fields=fields)).refusals == ()
 
 
 @pytest.mark.parametrize(("name", "guessable"), [("aws-sigv4", set[str]()), ("gogrid", {"sign"})])
 def test_shipped_manifests_pass(name: str, guessable: set[str]) -> None:
-    approval = check_manifest(parse_manifest((MODULES / name / "manifest.toml").read_bytes()))
-    assert approval.refusals == ()
-    assert approval.guessable == guessable
+    report = report_manifest(parse_manifest((MODULES / name / "manifest.toml").read_bytes()))
+    assert report.refusals == ()
+    assert report.guessable == guessable
 
 
 SIGV4 = (MODULES / "aws-sigv4" / "manifest.toml").read_text()
@@ -152,31 +152,31 @@ def test_sigv4_with_one_thing_changed(title: str, old: str, new: str, rule: str 
     if title == "a chunk that signs anything":
         text = text.replace("head  = ", "release head = ")
         text = text.replace('payload = { type = "regex", pattern = "[0-9a-f]{64}" }', 'payload = { type = "regex", pattern = "[\\\\n -~]*" }')  # fmt: skip
-    found = {finding.rule for finding in check_manifest(parse_manifest(text.encode())).refusals}
+    found = {finding.rule for finding in report_manifest(parse_manifest(text.encode())).refusals}
     assert (rule in found) if rule else not found
 
 
 def test_a_context_that_is_not_signed_is_refused() -> None:
     formula = GOOD + "\nrelease y = $other"
-    refusals = check_manifest(build(operation("op", formula, context='["other"]'))).refusals
+    refusals = report_manifest(build(operation("op", formula, context='["other"]'))).refusals
     assert [finding.rule for finding in refusals] == ["context"]
 
 
 def test_alternatives_of_one_operation_may_release_the_same() -> None:
-    assert check_manifest(build(operation("op", GOOD, GOOD))).refusals == ()
+    assert report_manifest(build(operation("op", GOOD, GOOD))).refusals == ()
 
 
 def test_a_password_is_noted_and_so_is_a_formula_without_secret() -> None:
     proof = SCRAM + "release p = b64(xor(ckey, hmac(sha256, sha256(ckey), 'a' $word)))"
-    approval = check_manifest(
+    report = report_manifest(
         build(operation("op", proof), operation("id", "release x = @id"), fields=PASSWORD)
     )
-    assert approval.guessable == {"op"}
-    assert {(finding.rule, finding.severity) for finding in approval.findings} == {("guessable", "note"), ("no-secret", "note")}  # fmt: skip
+    assert report.guessable == {"op"}
+    assert {(finding.rule, finding.severity) for finding in report.findings} == {("guessable", "note"), ("no-secret", "note")}  # fmt: skip
 
 
 def test_findings_name_formula_and_line() -> None:
-    (finding,) = check_manifest(
+    (finding,) = report_manifest(
         build(operation("op", "a = 'x'\nrelease y = a\nrelease x = hex(!key)"))
     ).findings
     assert (finding.formula, finding.line, finding.severity) == ("op", 3, "refused")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from credsvc.formula.approve import check_manifest
 from credsvc.formula.injected import INJECTED
 from credsvc.formula.manifest import parse_manifest
 from credsvc.formula.notation import FUNCTIONS
+from credsvc.formula.report import report_manifest
 from credsvc.formula.types import TIME_FORMATS, FieldType, Strength
 from tests.support.repository import ROOT
 
@@ -32,6 +32,6 @@ def test_every_function_format_and_type_is_named() -> None:
 
 def test_the_example_manifest_is_approvable() -> None:
     example = TEXT.partition("```toml\n")[2].partition("```")[0]
-    approval = check_manifest(parse_manifest(example.encode()))
-    assert approval.refusals == ()
-    assert approval.guessable == {"sign"}
+    report = report_manifest(parse_manifest(example.encode()))
+    assert report.refusals == ()
+    assert report.guessable == {"sign"}
