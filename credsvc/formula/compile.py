@@ -122,11 +122,19 @@ class CompiledOutput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A compiled formula; `bindings` are (name, depends on a secret, closure) for explanations, in order."""
+    """A compiled formula, and how many slots its bindings take."""
 
     outputs: tuple[CompiledOutput, ...]
-    bindings: tuple[tuple[str, bool, Callable[[Environment], Any]], ...]
     slots: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledBinding:
+    """One named value, for explanations."""
+
+    name: str
+    compute: Callable[[Environment], Any]
+    is_secret: bool
 
 
 @lru_cache(maxsize=256)
@@ -136,11 +144,13 @@ def compile_formula(manifest: Manifest, name: str) -> Program:
     """
     formula = manifest.formula(name, operation=None)
     compiler = _Compiler(manifest, formula)
-    return Program(
-        outputs=tuple(compiler.outputs()),
-        bindings=tuple(compiler.bindings()),
-        slots=len(compiler.slots),
-    )
+    return Program(outputs=tuple(compiler.outputs()), slots=len(compiler.slots))
+
+
+@lru_cache(maxsize=256)
+def compile_bindings(manifest: Manifest, name: str) -> tuple[CompiledBinding, ...]:
+    """The bindings of a formula in order; they run in an Environment of its program."""
+    return tuple(_Compiler(manifest, manifest.formula(name, operation=None)).bindings())
 
 
 class _Compiler:
@@ -159,6 +169,8 @@ class _Compiler:
         }
         self._slot_closures: dict[str, Callable[[Environment], Any]] = {}
         self._memo_count = 0
+        # Of the join that is being compiled; joins do not nest (`kinds.py`, check 2).
+        self._columns: list[str] = []
 
     def outputs(self) -> Iterator[CompiledOutput]:
         for line in self._formula.statements:
@@ -177,9 +189,11 @@ class _Compiler:
                 is_secret=self._secret(line.expression),
             )
 
-    def bindings(self) -> Iterator[tuple[str, bool, Callable[[Environment], Any]]]:
+    def bindings(self) -> Iterator[CompiledBinding]:
         for name, expression in self._bound.items():
-            yield name, self._secret(expression), self._compile(expression, memo=False)
+            yield CompiledBinding(
+                name=name, compute=self._compile(expression, memo=False), is_secret=self._secret(expression)
+            )
 
     def _leaves(self, expression: Expression) -> Iterator[Expression]:
         for node in walk(expression):
@@ -206,7 +220,8 @@ class _Compiler:
             case Call():
                 return self._call(expression, memo=memo)
             case Column(name=name):
-                raise AssertionError(f"column {name!r} outside a join passed the check of kinds")
+                index = self._columns.index(name)
+                return lambda env: env.row[index]
             case _:
                 return _field(expression)
 
@@ -270,7 +285,8 @@ class _Compiler:
         rows = self._formula.holes[source.name]
         if not isinstance(rows, ListHole):
             raise AssertionError("a join over no list passed the check of kinds")
-        inner = self._template(template, rows)
+        self._columns = [name for name, _ in rows.columns]
+        inner = self._compile(template, memo=False)
         glue, name = separator.text.encode(), source.name
 
         def joined(env: Environment) -> bytes:
@@ -281,20 +297,6 @@ class _Compiler:
             return glue.join(parts)
 
         return joined
-
-    def _template(self, template: Expression, rows: ListHole) -> Callable[[Environment], Any]:
-        match template:
-            case Column(name=name):
-                index = rows.index(name)
-                if index is None:
-                    raise AssertionError("an unknown column passed the check of kinds")
-                return lambda env: env.row[index]
-            case Concatenation(terms=terms):
-                return _concatenation([self._template(term, rows) for term in terms])
-            case Call(arguments=arguments):
-                return _apply(template, [self._template(argument, rows) for argument in arguments])
-            case _:
-                return self._compile(template, memo=False)
 
 
 def _constant(value: bytes | int) -> Callable[[Environment], bytes | int]:

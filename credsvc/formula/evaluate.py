@@ -4,7 +4,6 @@ Rules:
 - Pure: no clock, no randomness, no I/O. Secrets are bytes inside one call and in a `Memo`, nowhere else.
 - No exception that leaves carries a value: what fails inside becomes InternalFault with a constant text and
   no cause.
-- `explain` shows what does not depend on a secret; `trace` shows all and is for published test keys only.
 
 Leaves to others: approval (`approve.py`) - nothing here asks whether a formula is safe; the caller has.
 """
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from credsvc.formula.manifest import Manifest
 
-__all__ = ["Memo", "Released", "evaluate", "evaluate_filled", "explain", "trace"]
+__all__ = ["Memo", "Released", "build_environment", "evaluate", "evaluate_filled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +72,7 @@ def evaluate_filled(
         if name not in confidential:
             raise BadInput(f"the credential has no field {name!r}", field=f"confidential.{name}")
     program = compile_formula(manifest, filled.formula.name)
-    env = _environment(program, filled, shareable, confidential, state or {}, memo)
+    env = build_environment(program, filled, shareable, confidential, state or {}, memo)
     try:
         return _run(program, filled.formula.name, env)
     except BadInput:
@@ -82,34 +81,7 @@ def evaluate_filled(
         raise InternalFault("the formula could not be evaluated") from None
 
 
-def explain(manifest: Manifest, filled: FilledHoles, *, shareable: Mapping[str, str]) -> dict[str, str]:
-    """Every binding and release that does not depend on a secret, by name, in order; octets as hex."""
-    program = compile_formula(manifest, filled.formula.name)
-    env = _environment(program, filled, shareable, {}, {}, None)
-    shown = {name: _show(compute(env)) for name, is_secret, compute in program.bindings if not is_secret}
-    for output in program.outputs:
-        if not output.is_secret and output.optional not in _absent(program, env):
-            shown[output.sink] = _show(output.compute(env))
-    return shown
-
-
-def trace(
-    manifest: Manifest,
-    filled: FilledHoles,
-    *,
-    shareable: Mapping[str, str],
-    confidential: Mapping[str, bytes],
-    state: Mapping[str, bytes] | None = None,
-) -> dict[str, str]:
-    """Every binding by name, in order, secrets and derived keys too: for a vector's published key, never for
-    a credential.
-    """
-    program = compile_formula(manifest, filled.formula.name)
-    env = _environment(program, filled, shareable, confidential, state or {}, None)
-    return {name: _show(compute(env)) for name, _, compute in program.bindings}
-
-
-def _environment(
+def build_environment(
     program: Program,
     filled: FilledHoles,
     shareable: Mapping[str, str],
@@ -136,19 +108,3 @@ def _run(program: Program, formula: str, env: Environment) -> Released:
         elif output.optional is None or output.optional in env.shareable:
             outputs[output.sink] = output.compute(env).decode()
     return Released(formula=formula, outputs=outputs, verified=verified)
-
-
-def _absent(program: Program, env: Environment) -> set[str]:
-    return {
-        output.optional
-        for output in program.outputs
-        if output.optional and output.optional not in env.shareable
-    }
-
-
-def _show(value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return value.hex()
-    return text if all(character.isprintable() or character == "\n" for character in text) else value.hex()

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from credsvc.formula.evaluate import evaluate_filled, trace
+from credsvc.formula.evaluate import evaluate_filled
+from credsvc.formula.explain import trace
 from credsvc.formula.holes import check_holes
 from credsvc.formula.injected import INJECTED, build_clock
 from ostiary.errors import BadInput, OstiaryError

@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, Protocol
 
 import msgspec
 
-from credsvc.formula.evaluate import explain
+from credsvc.formula.explain import explain
 from credsvc.formula.holes import FilledHoles, check_holes
 from credsvc.formula.injected import build_clock
 from credsvc.front.catalog import Subject

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from credsvc.formula.compile import MEMO_ENTRIES
-from credsvc.formula.evaluate import Memo, Released, evaluate, evaluate_filled, explain, trace
+from credsvc.formula.evaluate import Memo, Released, evaluate, evaluate_filled
+from credsvc.formula.explain import explain, trace
 from credsvc.formula.holes import FilledHoles, check_holes
 from credsvc.formula.manifest import Manifest
 from ostiary.errors import BadInput, InternalFault
