@@ -28,7 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from credsvc.formula.compare import is_separable, may_equal
+from credsvc.formula.compare import find_unbounded, may_equal
 from credsvc.formula.notation import (
     Call,
     Confidential,
@@ -38,7 +38,6 @@ from credsvc.formula.notation import (
     Shareable,
     State,
     children,
-    print_expression,
     walk,
 )
 from credsvc.formula.pattern import LINE_ENDS
@@ -226,13 +225,11 @@ def _inner_values(released: list[Value], inner: list[Value]) -> Iterator[Finding
     seen: set[tuple[str, int, str]] = set()
     for value in released:
         for other in inner:
-            place = (value.formula.name, value.line, other.formula.name)
-            if place not in seen and share_secret(value, other) and may_equal(value.atoms, other.atoms):
-                seen.add(place)
-                shown = print_expression(other.expression)
-                message = (
-                    f"what leaves here can equal an inner value of formula {other.formula.name!r}: {shown}"
-                )
+            pair = (value.formula.name, value.line, other.formula.name)
+            if pair not in seen and share_secret(value, other) and may_equal(value.atoms, other.atoms):
+                seen.add(pair)
+                place = f"formula {other.formula.name!r} at {other.expression.at}"
+                message = f"what leaves here can equal an inner value of {place}"
                 yield _refusal("inner-value", value, message)
 
 
@@ -277,9 +274,10 @@ def _distinct(released: list[Value]) -> Iterator[Finding]:
 def _separable(released: list[Value]) -> Iterator[Finding]:
     for value in released:
         for message in _messages(value.atoms):
-            if not is_separable(message):
-                shown = " ".join(print_expression(atom.expression) for atom in message)
-                yield _refusal("separable", value, f"holes run into each other in {shown}")
+            unbounded = find_unbounded(message)
+            if unbounded is not None:
+                at = unbounded.expression.at
+                yield _refusal("separable", value, f"what stands at {at} can run into what follows it")
 
 
 def _messages(atoms: tuple[Atom, ...]) -> Iterator[tuple[Atom, ...]]:

@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 
 
 def is_separable(atoms: Sequence[Atom]) -> bool:
-    """Whether the pieces can be read back in one way: after each blank comes a character outside it, or known
-    widths only.
+    """Whether the pieces can be read back in one way."""
+    return find_unbounded(atoms) is None
+
+
+def find_unbounded(atoms: Sequence[Atom]) -> Atom | None:
+    """The first piece whose end a reader could not tell; a blank ends at a character outside it, or where
+    only known widths follow.
     """
     for index, atom in enumerate(atoms):
         rest = atoms[index + 1 :]
         if atom.source == "rows":
             if not _are_rows_separable(atom, first_of(rest)):
-                return False
+                return atom
         elif not atom.is_settled and not all(other.is_settled for other in rest) and not _ends_at(atom, rest):
-            return False
-    return True
+            return atom
+    return None
 
 
 def _ends_at(atom: Atom, rest: Sequence[Atom]) -> bool:

@@ -68,10 +68,6 @@ class _Scope:
     confidential: Collection[str]
     bound: dict[str, Kind] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    line: int = 0
-
-    def fail(self, expression: Expression, what: str) -> NoReturn:
-        raise BadInput(f"line {self.line}, column {expression.column}: {what}")
 
 
 def check_kinds(
@@ -84,24 +80,27 @@ def check_kinds(
     """That the formula passes the checks above; BadInput names line and column."""
     scope = _Scope(holes=holes, shareable=shareable, confidential=confidential)
     for statement in statements:
-        scope.line = statement.line
         kind = _kind(statement.expression, scope, None)
         if isinstance(statement, Bind):
             if kind not in _PRINTABLE:
-                scope.fail(statement.expression, "only text and octets can be bound to a name")
+                _fail(statement.expression, "only text and octets can be bound to a name")
             scope.bound[statement.name] = kind
         else:
-            _check_output(statement, kind, scope)
+            _check_output(statement, kind)
     _check_size(statements)
     _check_used(statements, scope)
 
 
-def _check_output(output: Output, kind: Kind, scope: _Scope) -> None:
+def _fail(expression: Expression, what: str) -> NoReturn:
+    raise BadInput(f"{expression.at}: {what}")
+
+
+def _check_output(output: Output, kind: Kind) -> None:
     if output.kind == "verify":
         if kind != "truth":
-            scope.fail(output.expression, "a verify must be one equal(a, b)")
+            _fail(output.expression, "a verify must be one equal(a, b)")
     elif kind != "text":
-        scope.fail(output.expression, f"a {output.kind} must be text; encode octets with hex, b64 or b64url")
+        _fail(output.expression, f"a {output.kind} must be text; encode octets with hex, b64 or b64url")
 
 
 def _check_size(statements: tuple[Statement, ...]) -> None:
@@ -155,13 +154,13 @@ def _check_leaf(
     match leaf:
         case Column(name=name):
             if rows is None or rows.index(name) is None:
-                scope.fail(leaf, f"no list around it has a column {name!r}")
+                _fail(leaf, f"no list around it has a column {name!r}")
         case Shareable(name=name):
             if name not in scope.shareable:
-                scope.fail(leaf, f"there is no public field {name!r}")
+                _fail(leaf, f"there is no public field {name!r}")
         case Confidential(name=name):
             if name not in scope.confidential:
-                scope.fail(leaf, f"there is no confidential field {name!r}")
+                _fail(leaf, f"there is no confidential field {name!r}")
         case _:
             return
 
@@ -169,12 +168,12 @@ def _check_leaf(
 def _hole_kind(hole: Hole, scope: _Scope) -> Kind:
     kind = scope.holes.get(hole.name)
     if kind is None:
-        scope.fail(hole, f"there is no hole {hole.name!r}")
+        _fail(hole, f"there is no hole {hole.name!r}")
     scope.used.add("$" + hole.name)
     found = _FORMATS.get((type(kind), hole.format))
     if found is None:
         offered = ", ".join(f".{form}" if form else "none" for known, form in _FORMATS if known is type(kind))
-        scope.fail(hole, f"a hole of this type takes one of these formats: {offered}")
+        _fail(hole, f"a hole of this type takes one of these formats: {offered}")
     return found
 
 
@@ -182,7 +181,7 @@ def _printable(expression: Expression, scope: _Scope, rows: ListHole | None) -> 
     kind = _kind(expression, scope, rows)
     if kind not in _PRINTABLE:
         hint = " (an int needs .text here)" if kind == "count" else ""
-        scope.fail(expression, f"wanted text or octets, not a {kind}{hint}")
+        _fail(expression, f"wanted text or octets, not a {kind}{hint}")
     return kind
 
 
@@ -193,9 +192,9 @@ def _call_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     for index, argument in enumerate(call.arguments):
         if index in counts:
             if _kind(argument, scope, rows) != "count":
-                scope.fail(argument, "wanted a number or an int hole")
+                _fail(argument, "wanted a number or an int hole")
         elif _printable(argument, scope, rows) != "text" and call.function in _TEXT_ONLY:
-            scope.fail(argument, f"{call.function} takes text")
+            _fail(argument, f"{call.function} takes text")
     if call.function == "equal":
         return "truth"
     return "text" if call.function in (*_ENCODINGS, *_TEXT_ONLY) else "octets"
@@ -204,10 +203,10 @@ def _call_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
 def _join_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     separator, source, template = call.arguments
     if rows is not None:
-        scope.fail(call, "a join inside a join: there is one loop")
+        _fail(call, "a join inside a join: there is one loop")
     if not isinstance(separator, Text):
-        scope.fail(separator, "the separator of a join is a literal")
+        _fail(separator, "the separator of a join is a literal")
     kind = scope.holes.get(source.name) if isinstance(source, Hole) else None
     if not isinstance(kind, ListHole) or _kind(source, scope, None) != "list":
-        scope.fail(source, "a join runs over a list hole")
+        _fail(source, "a join runs over a list hole")
     return _printable(template, scope, kind)

@@ -6,7 +6,7 @@ r"""The notation of formulas: text to a frozen tree and back.
 
 Rules:
 - Literals are ASCII; escapes are `\n \r \t \\ \' \xHH` (up to 7f). Numbers stand only where a count is wanted (pbkdf2).
-- `parse_formula(print_formula(s)) == s`: positions (line and column from 1) do not take part in equality.
+- Places do not take part in equality.
 - A name is defined before it is used and once; which holes, fields and columns exist is `manifest.py`'s to check, what a
   secret may flow into is `approve.py`'s.
 - Bounds: 64 lines, 2,000 characters a line, 24 levels. A new function needs an ADR (docs/adr/0003-formula-notation.md).
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NoReturn, assert_never, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, cast
 from typing import Literal as OneOf
 
 from ostiary.errors import BadInput
@@ -58,12 +58,26 @@ ALGORITHMS: Final = {
 }
 
 
+class At(NamedTuple):
+    """A place in a formula's text, counted from 1."""
+
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"line {self.line}, column {self.column}"
+
+
+NOWHERE: Final = At(0, 0)
+"""The place of an expression that no text was read for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
     """A literal."""
 
     text: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +85,7 @@ class Number:
     """A count: iterations or octets of pbkdf2."""
 
     value: int
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +94,7 @@ class Hole:
 
     name: str
     format: str | None = None
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +102,7 @@ class Shareable:
     """`@name`: a public field of the credential."""
 
     name: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +110,7 @@ class Confidential:
     """`!name`: a secret field of the credential."""
 
     name: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +118,7 @@ class State:
     """`#name`: what an earlier step of a conversation left."""
 
     name: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +126,7 @@ class Column:
     """`.name`: a column of the list that the enclosing join runs over."""
 
     name: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +134,7 @@ class Binding:
     """A name bound on an earlier line."""
 
     name: str
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +144,7 @@ class Call:
     function: str
     algorithm: str | None = None
     arguments: tuple[Expression, ...]
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +152,7 @@ class Concatenation:
     """Two or more terms, one after the other."""
 
     terms: tuple[Expression, ...]
-    column: int = field(default=0, compare=False)
+    at: At = field(default=NOWHERE, compare=False)
 
 
 Expression = Text | Number | Hole | Shareable | Confidential | State | Column | Binding | Call | Concatenation
@@ -180,7 +194,6 @@ _FIELDS: Final[dict[str, type[Shareable | Confidential | State | Column]]] = {
 }
 _ESCAPE = re.compile(r"\\(?:x(..)|(.))")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'"}
-_UNESCAPED: Final = {character: "\\" + letter for letter, character in _ESCAPED.items()}
 
 
 def parse_formula(text: str) -> tuple[Statement, ...]:
@@ -202,33 +215,6 @@ def parse_formula(text: str) -> tuple[Statement, ...]:
     return tuple(statements)
 
 
-def print_formula(statements: tuple[Statement, ...]) -> str:
-    """The statements as text, one a line."""
-    return "\n".join(_print_statement(statement) for statement in statements)
-
-
-def print_expression(expression: Expression) -> str:
-    """One expression as it would stand in a formula."""
-    match expression:
-        case Text(text=text):
-            return "'" + "".join(_print_character(character) for character in text) + "'"
-        case Number(value=value):
-            return str(value)
-        case Hole(name=name, format=None):
-            return "$" + name
-        case Hole(name=name, format=form):
-            return f"${name}.{form}"
-        case Binding(name=name):
-            return name
-        case Call(function=function, algorithm=algorithm, arguments=arguments):
-            shown = [*([algorithm] if algorithm else []), *map(print_expression, arguments)]
-            return f"{function}({', '.join(shown)})"
-        case Concatenation(terms=terms):
-            return " ".join(map(print_expression, terms))
-        case _:
-            return _print_field(expression)
-
-
 def children(expression: Expression) -> tuple[Expression, ...]:
     """The expressions directly below this one."""
     match expression:
@@ -245,30 +231,6 @@ def walk(expression: Expression) -> Iterator[Expression]:
     yield expression
     for child in children(expression):
         yield from walk(child)
-
-
-def _print_statement(statement: Statement) -> str:
-    head = statement.name if isinstance(statement, Bind) else f"{statement.kind} {statement.sink}"
-    return f"{head} = {print_expression(statement.expression)}"
-
-
-def _print_field(expression: Shareable | Confidential | State | Column) -> str:
-    match expression:
-        case Shareable(name=name):
-            return "@" + name
-        case Confidential(name=name):
-            return "!" + name
-        case State(name=name):
-            return "#" + name
-        case Column(name=name):
-            return "." + name
-        case _:
-            assert_never(expression)
-
-
-def _print_character(character: str) -> str:
-    known = _UNESCAPED.get(character)
-    return known or (character if " " <= character <= "~" else f"\\x{ord(character):02x}")
 
 
 def _parse_line(line: str, number: int, bound: set[str]) -> Statement:
@@ -297,92 +259,93 @@ class _Line:
         self._line = line
         self._bound = bound
         self._tokens = list(self._tokenize(text, offset))
-        self._end = offset + len(text) + 1
-        self._at = 0
+        self._end = At(line, offset + len(text) + 1)
+        self._next = 0
 
     def parse(self) -> Expression:
         expression = self._expression(0)
-        if self._at < len(self._tokens):
-            self._fail(f"{self._tokens[self._at][1]!r} does not belong here")
+        if self._next < len(self._tokens):
+            self._fail(f"{self._tokens[self._next][1]!r} does not belong here")
         return expression
 
-    def _tokenize(self, text: str, offset: int) -> Iterator[tuple[str, str, int]]:
-        at = 0
-        while at < len(text):
-            match = _TOKEN.match(text, at)
+    def _tokenize(self, text: str, offset: int) -> Iterator[tuple[str, str, At]]:
+        index = 0
+        while index < len(text):
+            match = _TOKEN.match(text, index)
+            at = At(self._line, offset + index + 1)
             if match is None:
-                raise BadInput(f"line {self._line}, column {offset + at + 1}: can't read what begins here")
+                raise BadInput(f"{at}: can't read what begins here")
             if match.lastgroup != "space":
-                yield cast("str", match.lastgroup), match[0], offset + at + 1
-            at = match.end()
+                yield cast("str", match.lastgroup), match[0], at
+            index = match.end()
 
     def _fail(self, what: str) -> NoReturn:
-        column = self._tokens[self._at][2] if self._at < len(self._tokens) else self._end
-        raise BadInput(f"line {self._line}, column {column}: {what}")
+        at = self._tokens[self._next][2] if self._next < len(self._tokens) else self._end
+        raise BadInput(f"{at}: {what}")
 
     def _next_is(self, mark: str) -> bool:
-        return self._at < len(self._tokens) and self._tokens[self._at][1] == mark
+        return self._next < len(self._tokens) and self._tokens[self._next][1] == mark
 
     def _take_mark(self, mark: str) -> None:
         if not self._next_is(mark):
             self._fail(f"wanted {mark!r}")
-        self._at += 1
+        self._next += 1
 
     def _expression(self, depth: int) -> Expression:
         if depth > MAX_DEPTH:
             self._fail(f"nested deeper than {MAX_DEPTH}")
         terms: list[Expression] = []
-        while self._at < len(self._tokens) and self._tokens[self._at][1] not in {",", ")"}:
+        while self._next < len(self._tokens) and self._tokens[self._next][1] not in {",", ")"}:
             terms.append(self._term(depth))
         if not terms:
             self._fail("wanted a term")
         if len(terms) == 1:
             return terms[0]
-        return Concatenation(terms=tuple(terms), column=terms[0].column)
+        return Concatenation(terms=tuple(terms), at=terms[0].at)
 
     def _term(self, depth: int) -> Expression:
-        group, text, column = self._tokens[self._at]
+        group, text, at = self._tokens[self._next]
         if group == "name":
-            return self._named(text, column, depth)
+            return self._named(text, at, depth)
         if group == "mark":
             self._fail(f"{text!r} does not belong here")
-        self._at += 1
+        self._next += 1
         if group == "text":
-            return Text(text=_unescape(text[1:-1]), column=column)
+            return Text(text=_unescape(text[1:-1]), at=at)
         if group == "number":
-            return Number(value=int(text), column=column)
+            return Number(value=int(text), at=at)
         if group == "hole":
             name, _, form = text[1:].partition(".")
-            return Hole(name=name, format=form or None, column=column)
-        return _FIELDS[text[0]](name=text[1:], column=column)
+            return Hole(name=name, format=form or None, at=at)
+        return _FIELDS[text[0]](name=text[1:], at=at)
 
-    def _named(self, name: str, column: int, depth: int) -> Expression:
+    def _named(self, name: str, at: At, depth: int) -> Expression:
         if name in FUNCTIONS:
-            self._at += 1
-            return self._call(name, column, depth)
+            self._next += 1
+            return self._call(name, at, depth)
         if name not in self._bound:
             self._fail(f"the name {name!r} is not bound on an earlier line and is no function")
-        self._at += 1
-        return Binding(name=name, column=column)
+        self._next += 1
+        return Binding(name=name, at=at)
 
-    def _call(self, function: str, column: int, depth: int) -> Expression:
+    def _call(self, function: str, at: At, depth: int) -> Expression:
         self._take_mark("(")
         algorithm = self._algorithm(function) if function in ALGORITHMS else None
         arguments = [self._expression(depth + 1)]
         while self._next_is(","):
-            self._at += 1
+            self._next += 1
             arguments.append(self._expression(depth + 1))
         self._take_mark(")")
         if len(arguments) != FUNCTIONS[function]:
             self._fail(f"{function} takes {FUNCTIONS[function]} arguments, not {len(arguments)}")
-        return Call(function=function, algorithm=algorithm, arguments=tuple(arguments), column=column)
+        return Call(function=function, algorithm=algorithm, arguments=tuple(arguments), at=at)
 
     def _algorithm(self, function: str) -> str:
         wanted = ALGORITHMS[function]
-        if self._at >= len(self._tokens) or self._tokens[self._at][1] not in wanted:
+        if self._next >= len(self._tokens) or self._tokens[self._next][1] not in wanted:
             self._fail(f"{function} wants an algorithm first: {', '.join(wanted)}")
-        algorithm = self._tokens[self._at][1]
-        self._at += 1
+        algorithm = self._tokens[self._next][1]
+        self._next += 1
         self._take_mark(",")
         return algorithm
 

@@ -26,10 +26,9 @@ from credsvc.formula.notation import (
     Statement,
     Text,
     parse_formula,
-    print_expression,
-    print_formula,
 )
 from ostiary.errors import BadInput
+from tests.support.formula_printing import print_expression, print_formula
 
 
 def test_gogrid_is_one_line() -> None:
