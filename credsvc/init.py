@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from credsvc.config import SERVICE, Config, print_config
 from credsvc.home import MIGRATIONS
-from credsvc.intake import publish_intake
+from credsvc.intake_document import publish_intake
 from credsvc.keyholder.keys import CredentialKeys
 from ostiary.edge.files import write_atomic
 from ostiary.edge.home import ServiceHome

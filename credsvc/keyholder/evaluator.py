@@ -22,12 +22,12 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from credsvc.evaluated_items import ApproveModule, PutCredential, Use, approval_statement
 from credsvc.formula.approvable import check_approvable
 from credsvc.formula.evaluate import Memo, evaluate
 from credsvc.formula.holes import check_ceiling_names
 from credsvc.formula.manifest import Manifest, parse_manifest
 from credsvc.intake import Place, open_envelope
-from credsvc.items import ApproveModule, PutCredential, Use, approval_statement
 from credsvc.keyholder.keys import CredentialKeys, load_intake_key
 from credsvc.keyholder.sealed_credential import Description, open_credential, seal_credential
 from ostiary.errors import Forbidden

@@ -1,0 +1,138 @@
+"""The acts of a credentials service that its keyholder evaluates: a use, a put, an approval.
+
+Rules:
+- `Use` names what was decided on: the policy rule and the digests of policy, module and manifest; the holes
+  are in clear in the item and only as a salted digest in the ledger.
+- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never
+  renamed.
+- A secret enters once, in `PutCredential`, encrypted by the client to the intake key (HPKE, RFC 9180); nobody
+  but the keyholder opens it.
+
+Digests are lower-case hex of SHA-256 where they name a document, raw bytes where they are only compared. The
+acts that end in the recorder are in `items.py`, so that the keyholder's process does not load them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+from ostiary.ledger.canonical import canonical
+from ostiary.work.item import Facts, Item, Operator, Peer
+
+if TYPE_CHECKING:
+    from ostiary.ledger.canonical import JSON
+
+HoleValue = str | int | list[dict[str, str]]
+"""What a module may put into a hole; bytes travel as lower-case hex, times as epoch seconds."""
+
+
+def salted_holes_digest(salt: bytes, holes: Mapping[str, HoleValue]) -> str:
+    """SHA-256 (hex) over salt || canonical JSON of the holes; what an entry says of them."""
+    return hashlib.sha256(salt + canonical(cast("JSON", holes))).hexdigest()
+
+
+class Use(Item, frozen=True, kw_only=True):
+    """Apply an operation of a credential: evaluate one approved formula with these holes."""
+
+    peer: Peer
+    credential: str
+    version: int
+    operation: str
+    module: str
+    module_digest: str
+    manifest_digest: str
+    formula: str
+    holes: dict[str, HoleValue]
+    salt: bytes
+    rule: str
+    policy_digest: str
+
+    def facts(self) -> Facts:
+        """What was decided on; of the holes only a salted digest, which deleting the salt redacts."""
+        return {
+            "by": self.peer.facts(),
+            "credential": self.credential,
+            "formula": self.formula,
+            "holes": salted_holes_digest(self.salt, self.holes),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "module_digest": self.module_digest,
+            "operation": self.operation,
+            "policy": self.policy_digest,
+            "rule": self.rule,
+            "version": self.version,
+        }
+
+
+class PutCredential(Item, frozen=True, kw_only=True):
+    """Create a credential or its next version; `sealed_fields` are HPKE envelopes (enc || ciphertext) by
+    field name.
+    """
+
+    operator: Operator
+    credential: str
+    version: int
+    module: str
+    manifest_digest: str
+    owner: str
+    labels: tuple[str, ...]
+    shareable: dict[str, str]
+    ceiling: dict[str, tuple[str, ...]]
+    envelopes: dict[str, bytes]
+
+    def facts(self) -> Facts:
+        """All that is public of the credential, and the names of its confidential fields."""
+        return {
+            "by": self.operator.facts(),
+            "ceiling": {name: list(patterns) for name, patterns in self.ceiling.items()},
+            "credential": self.credential,
+            "fields": sorted(self.envelopes),
+            "labels": list(self.labels),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "owner": self.owner,
+            "shareable": dict(self.shareable),
+            "version": self.version,
+        }
+
+
+class ApproveModule(Item, frozen=True, kw_only=True):
+    """Activate a proposed module: an Ed25519 signature by the approver key over (module digest, manifest
+    digest, time).
+    """
+
+    operator: Operator
+    module: str
+    module_digest: str
+    manifest_digest: str
+    approved_at: int
+    signature: bytes
+
+    def facts(self) -> Facts:
+        """The module by its digests, and the signature that anybody can verify with the approver's public
+        key.
+        """
+        return {
+            "approved_at": self.approved_at,
+            "by": self.operator.facts(),
+            "manifest": self.manifest_digest,
+            "module": self.module,
+            "module_digest": self.module_digest,
+            "signature": self.signature.hex(),
+        }
+
+
+def approval_statement(item: ApproveModule) -> bytes:
+    """What the approver key signs: canonical JSON of module name, both digests and the time (epoch
+    seconds).
+    """
+    statement: Facts = {
+        "approved_at": item.approved_at,
+        "manifest": item.manifest_digest,
+        "module": item.module,
+        "module_digest": item.module_digest,
+        "statement": "ostiary-module-approval-v1",
+    }
+    return canonical(statement)
