@@ -21,7 +21,8 @@ from sqlalchemy import Engine, select
 from credsvc.config import Config
 from credsvc.formula.approvable import check_approvable
 from credsvc.formula.holes import check_ceiling_names
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.items import (
     ApproveModule,
     DeleteCredential,

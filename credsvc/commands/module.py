@@ -110,7 +110,7 @@ def approve(name: str, key: Path, passphrase: Secret | None) -> None:
 @click.pass_context
 def selftest(context: click.Context, folder: Path, is_traced: bool, without: Sequence[str]) -> None:
     """Check the manifest as approval would, and run the vectors through the real sandbox."""
-    from credsvc.formula.manifest import parse_manifest
+    from credsvc.formula.manifest_toml import parse_manifest
     from credsvc.formula.report import report_manifest
     from credsvc.formula.selftest import parse_vectors, run
     from credsvc.sandbox.client.private import private_sandbox

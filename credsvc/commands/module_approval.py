@@ -12,7 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from credsvc.formula.approvable import check_approvable
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.report import MachineReport, report_manifest
 from credsvc.init import APPROVER_SERVICE
 from credsvc.items import ApproveModule, approval_statement

@@ -68,15 +68,15 @@ def explain(
     **asked: Any,
 ) -> None:
     """Say which rule allows or refuses a use; exit code 1 where it is refused."""
-    from credsvc.formula.manifest import parse_manifest
+    from credsvc.formula.manifest_toml import parse_manifest
     from credsvc.formula.types import Strength
     from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
     from credsvc.policy.decision import Grant
-    from credsvc.policy.schema import PolicySchema, action_name
+    from credsvc.policy.schema import PolicySchema, action_name, policy_context
 
     shown, found = call("policy.show"), call("credential.show", name=credential)
     manifest = parse_manifest(call("module.show", name=found["module"])["manifest"].encode())
-    kinds = dict(manifest.context(operation))
+    kinds = dict(policy_context(manifest, operation))
     entity = CredentialEntity(
         name=credential,
         module=found["module"],

@@ -211,7 +211,7 @@ def _bounds(count: Expression, formula: Formula) -> tuple[int, int]:
     kind = formula.holes[count.name] if isinstance(count, Hole) else None
     if not isinstance(kind, IntHole):
         raise AssertionError("a count that is none passed the check of kinds")
-    return kind.lo, kind.hi
+    return kind.range
 
 
 def _line_ends(lines: list[WayOut]) -> Iterator[Finding]:

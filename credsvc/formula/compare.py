@@ -174,11 +174,11 @@ def _lacks_key(rows: Atom, text: str) -> bool:
     if rows.rows is None or len(template) < 2 or template[1].source != "literal":
         return False
     key_column, mark = template[0], template[1].text[0]
-    is_key = isinstance(key_column.expression, Column) and rows.rows.index(key_column.expression.name) == 0
+    is_key = isinstance(key_column.expression, Column) and rows.rows.key == key_column.expression.name
     if not is_key or mark not in text or key_column.alphabet & mask_of(mark):
         return False
     key = text.partition(mark)[0]
-    return key.lower() in rows.rows.without or not rows.rows.columns[0][1].matches(key)
+    return key.lower() in rows.rows.without or not rows.rows.columns[rows.rows.key].matches(key)
 
 
 def _may_values_equal(one: Atom, two: Atom) -> bool:

@@ -285,7 +285,7 @@ class _Compiler:
         rows = self._formula.holes[source.name]
         if not isinstance(rows, ListHole):
             raise AssertionError("a join over no list passed the check of kinds")
-        self._columns = [name for name, _ in rows.columns]
+        self._columns = list(rows.columns)
         inner = self._compile(template, memo=False)
         glue, name = separator.text.encode(), source.name
 

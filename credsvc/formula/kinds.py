@@ -153,7 +153,7 @@ def _check_leaf(
 ) -> None:
     match leaf:
         case Column(name=name):
-            if rows is None or rows.index(name) is None:
+            if rows is None or name not in rows.columns:
                 _fail(leaf, f"no list around it has a column {name!r}")
         case Shareable(name=name):
             if name not in scope.shareable:

@@ -1,13 +1,21 @@
-r"""Regular expressions small enough to reason about: matched in linear time, with an alphabet that a check can ask for.
+r"""Regular expressions small enough to reason about: matched in linear time, with an alphabet that a check can
+ask for.
 
 Rules:
-- A pattern always means the whole text. There are no anchors, flags, back references, look-around or lazy quantifiers.
-- Syntax: literals, `[classes]`, `.` (all but line ends), `( )`, `|`, `* + ? {n} {n,m} {n,}`, escapes `\d \n \r \t \xHH` and of
-  punctuation. A line end matches only where the pattern names it.
-- Linear by construction: after a variable repeat the next character must lie outside it, repeats do not nest, and inside
-  a group alternatives begin with different characters; so a match never has two ways to go on (one-unambiguous
-  expressions, Brüggemann-Klein and Wood 1998).
+- A pattern describes the whole text. There are no anchors, flags, back references, look-around or lazy
+  quantifiers.
+- Syntax: literals, `[classes]`, `.` (all but line ends), `( )`, `|`, `* + ? {n} {n,m} {n,}`, escapes
+  `\d \n \r \t \xHH` and of punctuation. A line end matches only where the pattern names it.
+- Linear by construction: no match ever has two ways to go on. The plan, checked while a pattern is read:
+  1. what is repeated is never empty;
+  2. repeats do not nest: what is repeated more than once holds no repeat of a variable count;
+  3. alternatives inside a group begin with different characters;
+  4. what follows a repeat, or an optional part, begins with a character outside it.
 - What runs is printed from what was analysed, never the text as it came.
+
+The plan makes an expression one-unambiguous (Brüggemann-Klein and Wood, "One-Unambiguous Regular Languages",
+Information and Computation 140, 1998): its Glushkov automaton is deterministic. Python's `re` backtracks, and
+on such expressions has nothing to go back to.
 
 Leaves to others: limits on the length of the matched text (`types.py`).
 """
@@ -17,52 +25,34 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from ostiary.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_PATTERN_CHARS = 512
-MAX_REPEAT = 65_536
-_MAX_DEPTH = 6
-_ASCII = 128
+# One pattern is read by a person who approves it: half a kilobyte is more than the longest that any provider
+# needed (the payload of S3's streaming uploads, 160 characters).
+MAX_PATTERN_CHARS: Final = 512
+# Python's `re` refuses counts from 2**32 on; no hole takes more than types.MAX_LIST_CHARS characters anyway.
+MAX_REPEAT: Final = 65_536
+# The reader recurses once a group; far below Python's limit of 1,000 frames.
+_MAX_DEPTH: Final = 6
+_ASCII: Final = 128
 
-NON_ASCII = 1 << _ASCII
-ANY = (1 << (_ASCII + 1)) - 1
-LINE_ENDS = (1 << ord("\n")) | (1 << ord("\r"))
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
-_DIGITS = sum(1 << ord(digit) for digit in "0123456789")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Class:
-    mask: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Repeat:
-    item: _Node
-    lo: int
-    hi: int | None
+# A set of characters is an int: bit n for the character n of ASCII, bit 128 for all others together. Union,
+# intersection and complement are then `|`, `&` and `~`, and a set is as cheap to keep as a number.
+NON_ASCII: Final = 1 << _ASCII
+ANY: Final = (1 << (_ASCII + 1)) - 1
+LINE_ENDS: Final = (1 << ord("\n")) | (1 << ord("\r"))
+_ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t"}
+_DIGITS: Final = sum(1 << ord(digit) for digit in "0123456789")
+_QUANTIFIERS: Final = frozenset("*+?{")
+_COUNTS: Final = re.compile(r"([0-9]{1,5})(,([0-9]{1,5})?)?\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Concat:
-    items: tuple[_Node, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Branch:
-    options: tuple[_Node, ...]
-
-
-_Node = _Class | _Repeat | _Concat | _Branch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SafePattern:
     """A checked pattern: `alphabet` and `first` are sets of characters as bits (bit 128 = every non-ASCII
     one).
@@ -70,12 +60,19 @@ class SafePattern:
     Widths count characters; `max_width` None means unbounded.
     """
 
-    text: str
-    alphabet: int
-    first: int
-    min_width: int
-    max_width: int | None
-    compiled: re.Pattern[str] = field(compare=False, repr=False)
+    __slots__ = ("alphabet", "compiled", "first", "max_width", "min_width", "text")
+
+    def __init__(self, text: str) -> None:
+        """Read `text`; BadInput says what is not allowed, and why."""
+        if not 0 < len(text) <= MAX_PATTERN_CHARS:
+            raise BadInput(f"a pattern must have 1 to {MAX_PATTERN_CHARS} characters")
+        node = _Parser(text).parse()
+        self.text = text
+        self.alphabet = node.alphabet
+        self.first = node.first
+        self.min_width = node.lo
+        self.max_width = node.hi
+        self.compiled = re.compile(node.source)
 
     def matches(self, value: str) -> bool:
         """Whether the pattern describes the whole of `value`."""
@@ -83,26 +80,8 @@ class SafePattern:
 
     @property
     def fixed_width(self) -> bool:
+        """Whether all texts that match have one length."""
         return self.min_width == self.max_width
-
-
-def parse_pattern(text: str) -> SafePattern:
-    """`text` as a checked pattern; BadInput says what is not allowed, and why."""
-    if not 0 < len(text) <= MAX_PATTERN_CHARS:
-        raise BadInput(f"a pattern must have 1 to {MAX_PATTERN_CHARS} characters")
-    node = _Parser(text).parse()
-    # Alternatives at the top are tried once each; only inside a group could they multiply.
-    for option in node.options if isinstance(node, _Branch) else (node,):
-        _check(option, 0, text)
-    lo, hi = _widths(node)
-    return SafePattern(
-        text=text,
-        alphabet=_alphabet(node),
-        first=_first(node),
-        min_width=lo,
-        max_width=hi,
-        compiled=re.compile(_print(node)),
-    )
 
 
 def mask_of(characters: str) -> int:
@@ -111,6 +90,47 @@ def mask_of(characters: str) -> int:
     for character in characters:
         mask |= 1 << min(ord(character), _ASCII)
     return mask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Node:
+    """A part of a pattern with what the plan asks of it: Glushkov's sets, by characters instead of positions.
+
+    `first` is what a match begins with, `clash` what may not come next, because the part itself could still
+    take it. Every attribute follows from those of the parts below.
+    """
+
+    source: str
+    alphabet: int
+    first: int
+    clash: int
+    lo: int
+    hi: int | None
+    # Whether it holds a repeat of a variable count.
+    varies: bool
+    # Whether it is a choice of alternatives that begin alike.
+    overlaps: bool = False
+
+
+_EMPTY: Final = _Node(source="", alphabet=0, first=0, clash=0, lo=0, hi=0, varies=False)
+
+
+def _one_of(mask: int) -> _Node:
+    return _Node(source=_class_source(mask), alphabet=mask, first=mask, clash=0, lo=1, hi=1, varies=False)
+
+
+def _class_source(mask: int) -> str:
+    negated = bool(mask & NON_ASCII)
+    bits = ~mask if negated else mask
+    # Hex throughout: no character needs a thought about what it means inside a class.
+    members = "".join(f"\\x{code:02x}" for code in range(_ASCII) if bits >> code & 1)
+    if negated and not members:
+        return r"[\x00-\U0010ffff]"
+    return f"[{'^' if negated else ''}{members}]"
+
+
+def _union(masks: Iterable[int]) -> int:
+    return functools.reduce(operator.or_, masks, 0)
 
 
 class _Parser:
@@ -146,53 +166,121 @@ class _Parser:
         while self._peek() == "|":
             self._at += 1
             options.append(self._concat(depth))
-        return options[0] if len(options) == 1 else _Branch(options=tuple(options))
+        return options[0] if len(options) == 1 else self._either(options)
+
+    def _either(self, options: list[_Node]) -> _Node:
+        self._check_parts(*options)
+        first, overlaps = 0, False
+        for option in options:
+            overlaps = overlaps or bool(first & option.first)
+            first |= option.first
+        highs = [option.hi for option in options]
+        return _Node(
+            source="|".join(option.source for option in options),
+            alphabet=_union(option.alphabet for option in options),
+            first=first,
+            # 4. If one of them can be empty, all stand between what came and what follows.
+            clash=_union(option.clash for option in options)
+            | (first if any(option.lo == 0 for option in options) else 0),
+            lo=min(option.lo for option in options),
+            hi=None if None in highs else max(hi for hi in highs if hi is not None),
+            varies=any(option.varies for option in options),
+            overlaps=overlaps,
+        )
+
+    def _check_parts(self, *parts: _Node) -> None:
+        # 3. At the top the alternatives may overlap: they are tried once each, and cost no more than their
+        # number; as a part of something, the tries would multiply.
+        if any(part.overlaps for part in parts):
+            raise self._error("alternatives inside a group must begin with different characters")
 
     def _concat(self, depth: int) -> _Node:
-        items: list[_Node] = []
+        node: _Node | None = None
         while self._peek() not in {"", "|", ")"}:
-            items.append(self._quantified(self._atom(depth)))
-        return items[0] if len(items) == 1 else _Concat(items=tuple(items))
+            item = self._quantified(self._atom(depth))
+            node = item if node is None else self._then(node, item)
+        return node or _EMPTY
+
+    def _then(self, one: _Node, two: _Node) -> _Node:
+        self._check_parts(one, two)
+        # 4.
+        if one.clash & two.first:
+            raise self._error(
+                "what follows a repeat or an optional part must begin with a character outside it"
+            )
+        return _Node(
+            source=one.source + two.source,
+            alphabet=one.alphabet | two.alphabet,
+            first=one.first | (0 if one.lo else two.first),
+            clash=two.clash | (0 if two.lo else one.clash),
+            lo=one.lo + two.lo,
+            hi=None if one.hi is None or two.hi is None else one.hi + two.hi,
+            varies=one.varies or two.varies,
+        )
 
     def _atom(self, depth: int) -> _Node:
         character = self._take()
         if character == "(":
-            if self._peek() == "?":
-                raise self._error("groups with '(?' (look-around, flags, names) are not offered")
-            node = self._branch(depth + 1)
-            if self._take() != ")":
-                raise self._error("a group is not closed")
-            return node
+            return self._group(depth)
         if character == "[":
-            return _Class(mask=self._class())
+            return _one_of(self._class())
         if character == ".":
-            return _Class(mask=ANY & ~LINE_ENDS)
+            return _one_of(ANY & ~LINE_ENDS)
         if character == "\\":
-            return _Class(mask=self._escape())
+            return _one_of(self._escape())
         if character in "*+?{}]^$":
             raise self._error(
                 f"a bare {character!r} (write '\\{character}' for the character; patterns are anchored anyway)"
             )
-        return _Class(mask=self._literal(character))
+        return _one_of(self._literal(character))
+
+    def _group(self, depth: int) -> _Node:
+        if self._peek() == "?":
+            raise self._error("groups with '(?' (look-around, flags, names) are not offered")
+        node = self._branch(depth + 1)
+        if self._take() != ")":
+            raise self._error("a group is not closed")
+        return replace(node, source=f"(?:{node.source})")
 
     def _quantified(self, item: _Node) -> _Node:
         character = self._peek()
-        if character not in {"*", "+", "?", "{"}:
+        if character not in _QUANTIFIERS:
             return item
         self._at += 1
         lo, hi = {"*": (0, None), "+": (1, None), "?": (0, 1)}.get(character) or self._counts()
-        if self._peek() in {"*", "+", "?", "{"}:
+        if self._peek() in _QUANTIFIERS:
             raise self._error("two quantifiers in a row")
-        return _Repeat(item=item, lo=lo, hi=hi)
+        return self._repeat(item, lo, hi)
+
+    def _repeat(self, item: _Node, lo: int, hi: int | None) -> _Node:
+        self._check_parts(item)
+        # 1.
+        if item.lo == 0:
+            raise self._error("what is repeated may not be empty")
+        # 2.
+        if hi != 1 and item.varies:
+            raise self._error("quantifiers may not nest (list the characters in one class instead)")
+        # 4, between one turn and the next.
+        if hi != 1 and item.clash & item.first:
+            raise self._error("what is repeated must begin with a character outside its own end")
+        return _Node(
+            source=f"(?:{item.source}){{{lo},{'' if hi is None else hi}}}",
+            alphabet=item.alphabet,
+            first=item.first,
+            clash=item.clash | (item.first if lo != hi else 0),
+            lo=item.lo * lo,
+            hi=None if hi is None or item.hi is None else item.hi * hi,
+            varies=lo != hi or item.varies,
+        )
 
     def _counts(self) -> tuple[int, int | None]:
-        match = re.compile(r"([0-9]{1,5})(,([0-9]{1,5})?)?\}").match(self._text, self._at)
+        match = _COUNTS.match(self._text, self._at)
         if match is None:
             raise self._error("a count must be {n}, {n,m} or {n,}")
         self._at = match.end()
         lo = int(match[1])
         hi = (int(match[3]) if match[3] else None) if match[2] else lo
-        if lo > MAX_REPEAT or (hi is not None and not 1 <= hi <= MAX_REPEAT) or (hi is not None and hi < lo):
+        if lo > MAX_REPEAT or (hi is not None and not max(lo, 1) <= hi <= MAX_REPEAT):
             raise self._error("a count is out of order or range")
         return lo, hi
 
@@ -210,11 +298,13 @@ class _Parser:
         self._at += 1
         if not mask:
             raise self._error("an empty class")
+        # `[^ ]` must not let a line end in by not naming it: header values are written so.
         return ANY & ~LINE_ENDS & ~mask if negated else mask
 
     def _range(self, low: int, high: int) -> int:
         if low.bit_count() != 1 or high.bit_count() != 1 or low > high:
             raise self._error("a range out of order")
+        # All bits from low's to high's: 2**(h+1) - 2**l.
         return (high << 1) - low
 
     def _class_character(self) -> int:
@@ -226,6 +316,7 @@ class _Parser:
     def _escape(self) -> int:
         character = self._take()
         if character == "d":
+            # ASCII only; `\d` of Python's `re` takes every digit of Unicode.
             return _DIGITS
         if character == "x":
             code = self._text[self._at : self._at + 2]
@@ -241,132 +332,3 @@ class _Parser:
         if ord(character) >= _ASCII:
             raise self._error("a character outside ASCII (use a negated class to allow such)")
         return 1 << ord(character)
-
-
-def _check(node: _Node, follow: int, text: str) -> None:
-    """That matching `node`, with `follow` the characters that may come after it, never has a choice."""
-    match node:
-        case _Class():
-            return
-        case _Concat(items=items):
-            for item in reversed(items):
-                _check(item, follow, text)
-                follow = _first(item) | (follow if _nullable(item) else 0)
-        case _Branch(options=options):
-            _check_options(options, follow, text)
-        case _Repeat():
-            _check_repeat(node, follow, text)
-
-
-def _check_options(options: tuple[_Node, ...], follow: int, text: str) -> None:
-    seen = follow if any(_nullable(option) for option in options) else 0
-    for option in options:
-        if seen & _first(option):
-            raise BadInput(
-                f"pattern {text!r}: alternatives inside a group must begin with different characters"
-            )
-        seen |= _first(option)
-        _check(option, follow, text)
-
-
-def _check_repeat(node: _Repeat, follow: int, text: str) -> None:
-    if _nullable(node.item):
-        raise BadInput(f"pattern {text!r}: what is repeated may not be empty")
-    if node.hi != 1 and _has_variable(node.item):
-        raise BadInput(
-            f"pattern {text!r}: quantifiers may not nest (list the characters in one class instead)"
-        )
-    first = _first(node.item)
-    if node.lo != node.hi and first & follow:
-        raise BadInput(f"pattern {text!r}: what follows a repeat must begin with a character outside it")
-    _check(node.item, follow | (first if node.hi != 1 else 0), text)
-
-
-def _has_variable(node: _Node) -> bool:
-    match node:
-        case _Class():
-            return False
-        case _Concat(items=items) | _Branch(options=items):
-            return any(_has_variable(item) for item in items)
-        case _Repeat(item=item, lo=lo, hi=hi):
-            return lo != hi or _has_variable(item)
-
-
-def _nullable(node: _Node) -> bool:
-    return _widths(node)[0] == 0
-
-
-def _first(node: _Node) -> int:
-    match node:
-        case _Class(mask=mask):
-            return mask
-        case _Repeat(item=item):
-            return _first(item)
-        case _Branch(options=options):
-            return _union(_first(option) for option in options)
-        case _Concat(items=items):
-            mask = 0
-            for item in items:
-                mask |= _first(item)
-                if not _nullable(item):
-                    break
-            return mask
-
-
-def _alphabet(node: _Node) -> int:
-    match node:
-        case _Class(mask=mask):
-            return mask
-        case _Repeat(item=item):
-            return _alphabet(item)
-        case _Concat(items=items) | _Branch(options=items):
-            return _union(_alphabet(item) for item in items)
-
-
-def _union(masks: Iterable[int]) -> int:
-    return functools.reduce(operator.or_, masks, 0)
-
-
-def _widths(node: _Node) -> tuple[int, int | None]:
-    match node:
-        case _Class():
-            return 1, 1
-        case _Repeat(item=item, lo=lo, hi=hi):
-            low, high = _widths(item)
-            return low * lo, None if hi is None or high is None else high * hi
-        case _Concat(items=items):
-            pairs = [_widths(item) for item in items]
-            return sum(low for low, _ in pairs), _sum_or_none([high for _, high in pairs])
-        case _Branch(options=options):
-            pairs = [_widths(option) for option in options]
-            highs = [high for _, high in pairs]
-            return min(low for low, _ in pairs), None if None in highs else max(
-                high for high in highs if high is not None
-            )
-
-
-def _sum_or_none(values: list[int | None]) -> int | None:
-    return None if None in values else sum(value for value in values if value is not None)
-
-
-def _print(node: _Node) -> str:
-    match node:
-        case _Class(mask=mask):
-            return _print_class(mask)
-        case _Repeat(item=item, lo=lo, hi=hi):
-            return f"(?:{_print(item)}){{{lo},{'' if hi is None else hi}}}"
-        case _Concat(items=items):
-            return "".join(
-                f"(?:{_print(item)})" if isinstance(item, _Branch) else _print(item) for item in items
-            )
-        case _Branch(options=options):
-            return "|".join(_print(option) for option in options)
-
-
-def _print_class(mask: int) -> str:
-    negated = bool(mask & NON_ASCII)
-    bits = ~mask if negated else mask
-    members = "".join(f"\\x{code:02x}" for code in range(_ASCII) if bits >> code & 1)
-    if negated and not members:
-        return r"[\x00-\U0010ffff]"
-    return f"[{'^' if negated else ''}{members}]"

@@ -159,10 +159,21 @@ def _propose(
     confidential: Mapping[str, bytes],
 ) -> FilledHoles:
     manifest.check_shareable(shareable)
-    manifest.check_confidential(confidential)
+    _check_confidential(manifest, confidential)
     formula, holes = module(case.operation, case.request, dict(shareable), build_clock(case.now))
     now = datetime.fromtimestamp(case.now, tz=UTC)
     return check_holes(manifest, formula, holes, operation=case.operation, now=now, ceiling={})
+
+
+def _check_confidential(manifest: Manifest, values: Mapping[str, bytes]) -> None:
+    for name in sorted(values.keys() - manifest.confidential.keys()):
+        raise BadInput(
+            f"module {manifest.name!r} has no confidential field {name!r}", field=f"confidential.{name}"
+        )
+    for name in manifest.confidential:
+        if name not in values:
+            raise BadInput(f"field {name!r}: it is missing", field=f"confidential.{name}")
+        manifest.check_secret(name, values[name])
 
 
 def _compare(expect: Expectation, outputs: Mapping[str, str], bindings: Mapping[str, str]) -> str:

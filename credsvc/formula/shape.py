@@ -157,7 +157,7 @@ class Shapes:
                 return _patterned("constant", expression, self._manifest.shareable[name].pattern)
             case Confidential(name=name):
                 secret = self._manifest.confidential[name]
-                lo, hi, mask = secret.min_chars, secret.max_chars, secret.alphabet.alphabet
+                (lo, hi), mask = secret.length, secret.alphabet.alphabet
                 return Atom(source="constant", expression=expression, alphabet=mask, first=mask, lo=lo, hi=hi)
             case _:
                 return Atom(source="constant", expression=expression, alphabet=ANY, first=ANY, lo=0, hi=None)
@@ -267,15 +267,15 @@ def _patterned(source: Source, expression: Expression, pattern: SafePattern) -> 
 def _column_pattern(rows: ListHole | None, name: str) -> SafePattern:
     if rows is None:
         raise AssertionError("a column outside its list passed the check of kinds")
-    return dict(rows.columns)[name]
+    return rows.columns[name]
 
 
 def _blank_shape(kind: TimeHole | IntHole | BytesHole, form: str) -> tuple[int, int, int]:
     if isinstance(kind, TimeHole):
         return mask_of(_TIME_ALPHABETS[form]), *_TIME_WIDTHS[form]
     if isinstance(kind, IntHole):
-        return mask_of("0123456789"), len(str(kind.lo)), len(str(kind.hi))
-    return ANY, kind.min_bytes, kind.max_bytes
+        return mask_of("0123456789"), len(str(kind.range[0])), len(str(kind.range[1]))
+    return ANY, *kind.length
 
 
 def _encoded(function: str, lo: int, hi: int | None) -> tuple[int, int | None]:

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import enum
 import time
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
+from msgspec import Meta
+
+from credsvc.formula.pattern import SafePattern
 from ostiary.errors import BadInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-
-    from credsvc.formula.pattern import SafePattern
 
 MAX_VALUE_CHARS: Final = 8192
 MAX_LIST_CHARS: Final = 65_536
@@ -35,6 +36,11 @@ MAX_INT: Final = 2**53 - 1
 DEFAULT_SKEW_S: Final = 300
 MAX_SKEW_S: Final = 3600
 _LATEST_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+MAX_ENTRIES: Final = 64
+
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
+Key = Annotated[str, Meta(pattern=r"^[!-~]{1,64}\Z")]
 
 Row = tuple[bytes, ...]
 Filled = bytes | int | tuple[Row, ...]
@@ -57,55 +63,63 @@ class Strength(enum.Enum):
     PASSWORD = "password"  # noqa: S105
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegexHole:
+def check_span(key: str, span: tuple[int, int]) -> None:
+    """That a span is in order; ValueError, which the reader of manifests turns into its own error."""
+    if span[0] > span[1]:
+        raise ValueError(f"field `{key}`: wanted two whole numbers in order")
+
+
+class RegexHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="regex"):
     """Text that the pattern describes."""
 
     pattern: SafePattern
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeHole:
+class TimeHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="time"):
     """A moment within `skew_s` seconds of the keyholder's clock."""
 
-    skew_s: int
+    skew_s: Annotated[int, Meta(ge=1, le=MAX_SKEW_S)] = DEFAULT_SKEW_S
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BytesHole:
-    """Octets; hex on the wire."""
+class BytesHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="bytes"):
+    """Octets; hex on the wire. `length` has both ends included."""
 
-    min_bytes: int
-    max_bytes: int
+    length: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(le=MAX_BYTES)]]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntHole:
-    """A whole number, both ends included."""
-
-    lo: int
-    hi: int
+    def __post_init__(self) -> None:
+        check_span("length", self.length)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListHole:
+class IntHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="int"):
+    """A whole number; `range` has both ends included."""
+
+    range: tuple[Annotated[int, Meta(ge=0)], Annotated[int, Meta(le=MAX_INT)]]
+
+    def __post_init__(self) -> None:
+        check_span("range", self.range)
+
+
+class ListHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="list"):
     """Rows of text columns; the first column is the key.
 
     `sorted` orders rows by all columns; `unique` is about the key; `must` are keys that have to be there,
-    `without` (lower case, compared without case) keys that may not.
+    `without` keys that may not, compared without case.
     """
 
-    columns: tuple[tuple[str, SafePattern], ...]
-    sorted: bool
-    unique: bool
-    max_rows: int
-    must: tuple[str, ...]
-    without: frozenset[str]
+    columns: Annotated[dict[Name, SafePattern], Meta(min_length=1, max_length=MAX_ENTRIES)]
+    sorted: bool = False
+    unique: bool = False
+    max_rows: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = msgspec.field(name="max")
+    must: Annotated[tuple[Key, ...], Meta(max_length=MAX_ENTRIES)] = ()
+    without: Annotated[frozenset[Key], Meta(max_length=MAX_ENTRIES)] = frozenset()
 
-    def index(self, column: str) -> int | None:
-        """The position of a column, None when there is none of that name."""
-        names = [name for name, _ in self.columns]
-        return names.index(column) if column in names else None
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "without", frozenset(map(str.lower, self.without)))
+
+    @property
+    def key(self) -> str:
+        """The column whose values name the rows."""
+        return next(iter(self.columns))
 
 
 HoleType = RegexHole | TimeHole | BytesHole | IntHole | ListHole
@@ -135,12 +149,12 @@ def fill(hole: str, kind: HoleType, value: object, now: datetime | None) -> Fill
             return _fill_list(hole, kind, value)
         case TimeHole(skew_s=skew_s):
             return _fill_time(hole, skew_s, value, now)
-        case IntHole(lo=lo, hi=hi):
+        case IntHole(range=(lo, hi)):
             if type(value) is not int or not lo <= value <= hi:
                 raise refusal(hole, f"wanted a whole number from {lo} to {hi}")
             return value
-        case BytesHole():
-            return _fill_bytes(hole, kind, value)
+        case BytesHole(length=(lo, hi)):
+            return _fill_bytes(hole, lo, hi, value)
 
 
 def refusal(hole: str, wanted: str) -> BadInput:
@@ -171,16 +185,16 @@ def _fill_time(hole: str, skew_s: int, value: object, now: datetime | None) -> i
     return value
 
 
-def _fill_bytes(hole: str, kind: BytesHole, value: object) -> bytes:
-    wanted = f"wanted {kind.min_bytes} to {kind.max_bytes} bytes as lower-case hex"
-    if type(value) is not str or len(value) > 2 * kind.max_bytes:
+def _fill_bytes(hole: str, lo: int, hi: int, value: object) -> bytes:
+    wanted = f"wanted {lo} to {hi} bytes as lower-case hex"
+    if type(value) is not str or len(value) > 2 * hi:
         raise refusal(hole, wanted)
     try:
         octets = bytes.fromhex(value)
     except ValueError:
         raise refusal(hole, wanted) from None
     # fromhex takes spaces and capitals; one value, one text.
-    if octets.hex() != value or len(octets) < kind.min_bytes:
+    if octets.hex() != value or len(octets) < lo:
         raise refusal(hole, wanted)
     return octets
 
@@ -197,11 +211,9 @@ def _fill_list(hole: str, kind: ListHole, value: object) -> tuple[Row, ...]:
 
 def _row(hole: str, kind: ListHole, row: object) -> tuple[str, ...]:
     if type(row) is not dict or len(row) != len(kind.columns):
-        raise refusal(
-            hole, "wanted rows with exactly the columns " + ", ".join(name for name, _ in kind.columns)
-        )
+        raise refusal(hole, "wanted rows with exactly the columns " + ", ".join(kind.columns))
     texts: list[str] = []
-    for name, pattern in kind.columns:
+    for name, pattern in kind.columns.items():
         text = row.get(name)
         if type(text) is not str or len(text) > MAX_VALUE_CHARS or pattern.compiled.fullmatch(text) is None:
             raise refusal(hole, f"wanted text in column {name!r} that matches {pattern.text}")
@@ -215,7 +227,7 @@ def _check_order(hole: str, kind: ListHole, rows: list[tuple[str, ...]]) -> None
     if kind.sorted and rows != sorted(rows):
         raise refusal(hole, "wanted sorted rows")
     if kind.unique and len(present) != len(keys):
-        raise refusal(hole, f"wanted each {kind.columns[0][0]!r} once")
+        raise refusal(hole, f"wanted each {kind.key!r} once")
     for key in kind.must:
         if key not in present:
             raise refusal(hole, f"wanted a row for {key!r}")

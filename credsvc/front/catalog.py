@@ -23,7 +23,8 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select
 
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.types import Strength
 from credsvc.policy.cedar import CredentialEntity, PolicySet
 from credsvc.policy.judge import Judge

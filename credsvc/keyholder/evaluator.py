@@ -26,7 +26,8 @@ from credsvc.evaluated_items import ApproveModule, PutCredential, Use, approval_
 from credsvc.formula.approvable import check_approvable
 from credsvc.formula.evaluate import Memo, evaluate
 from credsvc.formula.holes import check_ceiling_names
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.intake import Place, open_envelope
 from credsvc.keyholder.keys import CredentialKeys, load_intake_key
 from credsvc.keyholder.sealed_credential import Description, open_credential, seal_credential
@@ -138,7 +139,7 @@ class CredentialEvaluator:
             application=self._application, credential=item.credential, module=item.module, field=field
         )
         secret = open_envelope(item.envelopes[field], place, self._intake).reveal()
-        manifest.confidential[field].check(secret)
+        manifest.check_secret(field, secret)
         return secret
 
     def _approve(self, item: ApproveModule, manifest_bytes: bytes) -> None:

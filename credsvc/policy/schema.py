@@ -16,8 +16,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest import CedarType, Manifest, cedar_type
 from credsvc.formula.report import report_manifest
+from ostiary.errors import BadInput
 
 _ENTITIES = """\
 entity SubSystem, Node, Label, Module, Ledger;
@@ -55,6 +56,14 @@ def action_name(module: str, operation: str) -> str:
     return f"{module}/{operation}"
 
 
+def policy_context(manifest: Manifest, operation: str) -> tuple[tuple[str, CedarType], ...]:
+    """The context of an operation as (name, Cedar type), in the manifest's order."""
+    found = manifest.operations.get(operation)
+    if found is None:
+        raise BadInput(f"module {manifest.name!r} has no operation {operation!r}", field="operation")
+    return tuple((source.name, cedar_type(found.formulas[0], source)) for source in found.context)
+
+
 def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
     """The schema of these manifests; the same text for the same set of them."""
     lines = [_ENTITIES]
@@ -66,6 +75,6 @@ def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
 
 
 def _action(manifest: Manifest, operation: str) -> str:
-    members = ", ".join(f"{json.dumps(name)}: {kind}" for name, kind in manifest.context(operation))
+    members = ", ".join(f"{json.dumps(name)}: {kind}" for name, kind in policy_context(manifest, operation))
     name = json.dumps(action_name(manifest.name, operation))
     return f"action {name} in [use] appliesTo {{ principal: Agent, resource: Credential, context: {{ {members} }} }};\n"

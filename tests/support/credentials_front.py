@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from credsvc.formula.manifest import parse_manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.selftest import build_plain_runner
 from credsvc.front.catalog import ActiveModule, KnownCredential, Subject
 from credsvc.front.pipeline import Pipeline

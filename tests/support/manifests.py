@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 
 KEY = """
 [confidential.key]

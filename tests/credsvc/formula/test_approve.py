@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from credsvc.formula.manifest import parse_manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.report import report_manifest
 from ostiary.errors import BadInput
 from tests.support.manifests import BEARER, KEY, PASSWORD, SECRET, build, operation

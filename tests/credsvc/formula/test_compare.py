@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from credsvc.formula.compare import is_separable, may_equal
 from credsvc.formula.evaluate import evaluate_filled
 from credsvc.formula.holes import check_holes
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.secrecy import ways_out
 from credsvc.formula.shape import Atom
 from tests.support.manifests import build_text

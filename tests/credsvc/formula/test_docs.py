@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from credsvc.formula.injected import INJECTED
-from credsvc.formula.manifest import parse_manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.notation import FUNCTIONS
 from credsvc.formula.report import report_manifest
 from credsvc.formula.types import TIME_FORMATS, FieldType, Strength

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from credsvc.formula.holes import check_ceiling_names, check_holes, is_match
+from credsvc.policy.schema import policy_context
 from ostiary.errors import BadInput, Forbidden
 from tests.support.manifests import build, operation
 
@@ -50,7 +51,7 @@ def test_good_holes_give_values_and_context() -> None:
         ("host", "String"),
         ("formula", "String"),
     )
-    assert MANIFEST.context("op") == types
+    assert policy_context(MANIFEST, "op") == types
 
 
 BAD: list[tuple[str, Any]] = [

@@ -15,7 +15,8 @@ from botocore.credentials import Credentials
 from freezegun import freeze_time
 
 from credsvc.formula.evaluate import Memo, evaluate
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.selftest import Vector, VectorFile, build_plain_runner, parse_vectors, run
 from ostiary.errors import BadInput
 from tests.support.repository import ROOT
