@@ -24,6 +24,7 @@ from ostiary.errors import BadInput
 from ostiary.secret import Secret
 
 if TYPE_CHECKING:
+    from credsvc.formula.approve import Finding
     from credsvc.formula.manifest import Manifest
     from credsvc.formula.report import MachineReport
     from credsvc.formula.selftest import ModuleRunner, SelftestResult
@@ -188,15 +189,19 @@ def _told(manifest: Manifest, report: MachineReport) -> str:
             lines.append(f"  formula {formula.name}: {formula.summary}")
             lines += [f"    {line}" for line in formula.text.strip().splitlines()]
             lines.append(f"    holes: {', '.join(formula.holes)}")
-    lines += [
-        f"{each.severity} [{each.rule}] {each.formula} line {each.line}: {each.message}"
-        for each in report.findings
-    ]
+    lines += [f"{each.severity} [{each.rule}] {each.place}: {each.message}" for each in report.findings]
     return "\n".join(lines)
 
 
-def _finding(finding: Any) -> dict[str, Any]:
-    return {name: getattr(finding, name) for name in ("rule", "formula", "line", "message", "severity")}
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        # The JSON output is a contract from before there was None: "" is the manifest, 0 no single line.
+        "formula": finding.formula or "",
+        "line": finding.line or 0,
+        "message": finding.message,
+        "severity": finding.severity,
+    }
 
 
 def _case(result: SelftestResult) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-r"""Regular expressions small enough to reason about: matched in linear time, with an alphabet that a check can
-ask for.
+r"""Regular expressions that are small enough to reason about: matched in linear time, with an alphabet that
+a check can ask for.
 
 Rules:
 - A pattern describes the whole text. There are no anchors, flags, back references, look-around or lazy
@@ -106,9 +106,9 @@ class _Node:
     clash: int
     lo: int
     hi: int | None
-    # Whether it holds a repeat of a variable count.
+    # Whether it holds a repeat of a variable count (plan, 2).
     varies: bool
-    # Whether it is a choice of alternatives that begin alike.
+    # Whether it is a choice of alternatives that begin alike (plan, 3).
     overlaps: bool = False
 
 
@@ -230,7 +230,7 @@ class _Parser:
             return _one_of(self._escape())
         if character in "*+?{}]^$":
             raise self._error(
-                f"a bare {character!r} (write '\\{character}' for the character; patterns are anchored anyway)"
+                f"a bare {character!r} (write '\\{character}' for the character; no anchor is needed)"
             )
         return _one_of(self._literal(character))
 

@@ -44,6 +44,7 @@ class WayOut:
 
 
 def ways_out(manifest: Manifest, formula: Formula) -> Iterator[WayOut]:
+    """Every release, send, verify and disclose of a formula."""
     known = bindings_of(formula)
     shapes = Shapes(manifest, formula)
     for statement in formula.statements:
@@ -53,6 +54,7 @@ def ways_out(manifest: Manifest, formula: Formula) -> Iterator[WayOut]:
 
 
 def revealed(line: WayOut) -> Iterator[Value]:
+    """The secret-bearing values that leave with a line."""
     for expression in _cores(line.expression):
         yield Value(
             formula=line.formula,
@@ -63,22 +65,22 @@ def revealed(line: WayOut) -> Iterator[Value]:
 
 
 def _cores(expression: Expression) -> Iterator[Expression]:
-    """The secret-bearing values that whoever sees the expression's value knows: encodings and concatenations
-    hide nothing.
-    """
+    """The secret-bearing values that anybody who sees the expression's value knows."""
     if not secrets_in(expression):
         return
     if isinstance(expression, Call) and expression.function in ONE_WAY:
         yield expression
     elif isinstance(expression, Call) and expression.function == "xor":
         left, right = expression.arguments
+        # SCRAM's proof: ClientKey xor ClientSignature (RFC 5802 section 3). It tells neither of them while
+        # neither is known from elsewhere, and rule 6 of approve.py keeps both in.
         if secrets_in(left) and secrets_in(right):
             yield expression
         else:
             yield from _cores(left)
             yield from _cores(right)
     elif isinstance(expression, Call) and expression.function == "equal":
-        # Yes or no about a value that the caller brings is not the value.
+        # One bit about a value that the caller brings: a MAC is not found by trying.
         return
     else:
         for child in children(expression):
@@ -86,7 +88,7 @@ def _cores(expression: Expression) -> Iterator[Expression]:
 
 
 def inner_values(line: WayOut) -> Iterator[Value]:
-    """Secret-bearing one-way values that are used further, by another one-way function or an xor."""
+    """The secret-bearing one-way values that another one-way function or an xor uses: derived keys."""
     for node in walk(line.expression):
         if isinstance(node, Call) and (node.function in ONE_WAY or node.function == "xor"):
             for argument in node.arguments:
@@ -102,8 +104,10 @@ def _one_way_parts(expression: Expression) -> Iterator[Call]:
 
 
 def share_secret(one: Value, two: Value) -> bool:
+    """Whether two values depend on one field. Fields are taken as independent of each other."""
     return not secrets_in(one.expression).isdisjoint(secrets_in(two.expression))
 
 
 def secrets_in(expression: Expression) -> set[str]:
+    """The names of the confidential fields in an expression whose bindings are in place."""
     return {node.name for node in walk(expression) if isinstance(node, Confidential)}

@@ -1,12 +1,19 @@
-"""The shape of what a formula computes: a message as atoms with alphabets and widths, and what follows from
-those.
+"""The shape of what a formula computes: a message as a row of atoms, each with an alphabet and a width.
 
 Rules:
 - `expand` puts bindings in place, so that an expression stands alone.
 - An atom is a literal, a blank (a hole or a column), the rows of a join, a constant of the credential, or the
   value of a function. Alphabets are sets of characters as bits (`pattern.py`); a value of octets has the
   whole alphabet.
-- Widths count characters of ASCII text and octets of anything else, and never promise too much.
+- Widths count characters of ASCII text and octets of anything else, and never promise too much: `lo` is never
+  too large, `hi` never too small. Every answer of `compare.py` that is a proof rests on that.
+
+The plan for one term, by what it is:
+1. a literal is itself;
+2. a hole has the alphabet and widths of its type, a column those of its pattern;
+3. a field of the credential has those that the manifest declares;
+4. a join has the alphabet of its rows and their glue, and no upper width;
+5. a function has the alphabet of its output, and a width where that follows from the widths of its arguments.
 
 Leaves to others: what follows from shapes (`compare.py`), which of it matters (`approve.py`).
 """
@@ -39,12 +46,14 @@ if TYPE_CHECKING:
 
 Source = Literal["literal", "blank", "rows", "constant", "value"]
 
+# Octets of output: RFC 1321; FIPS 180-4 section 1, figure 1.
 DIGESTS: Final = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 ONE_WAY: Final = frozenset({*DIGESTS, "hmac", "pbkdf2", "sign"})
 ENCODINGS: Final = frozenset({"hex", "b64", "b64url", "pct", "json"})
 
 _HEX: Final = mask_of("0123456789abcdef")
 _LETTERS: Final = mask_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
+# RFC 4648 sections 4, 5 and 8; RFC 3986 section 2.3 for what `pct` leaves as it is.
 _ALPHABETS: Final = {
     "hex": _HEX,
     "b64": _LETTERS | mask_of("+/="),
@@ -58,35 +67,41 @@ _TIME_ALPHABETS: Final = {
     "iso": "0123456789-T:Z",
     "epoch": "0123456789",
 }
+# `types.TIME_FORMATS` from year 1000 to 9999; 9999-12-31 is 253402300799 as an epoch, 12 digits.
 _TIME_WIDTHS: Final = {"date": (8, 8), "stamp": (16, 16), "iso": (20, 20), "epoch": (1, 12)}
-# More characters than base64 and a few: text in which anything can be said.
+# More characters than base64 has (66 with `=`, and a few marks): text in which anything can be said.
 _FREE_CHARACTERS: Final = 72
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atom:
-    """A piece of a message. `lo` and `hi` are its width in characters (octets for a value), `hi` None
-    unbounded.
-    """
+    """A piece of a message; `lo` and `hi` are its least and greatest width, `hi` None where it is unbounded."""
 
     source: Source
     expression: Expression
     alphabet: int
+    # The characters that it can begin with.
     first: int
     lo: int
     hi: int | None
+    # Of a literal.
     text: str = ""
+    # Of a blank or constant that a pattern describes.
     pattern: SafePattern | None = None
+    # Whether it can say anything at all, so that it does not tell one message's purpose from another's.
     is_free: bool = False
+    # Whether its type leaves no room to continue a message: a time, a number, a fixed width.
     is_typed: bool = False
+    # Of the rows of a join.
     rows: ListHole | None = None
     glue: str = ""
     template: tuple[Atom, ...] = ()
+    # Of a function, each argument as a message of its own.
     arguments: tuple[tuple[Atom, ...], ...] = ()
 
     @property
     def is_settled(self) -> bool:
-        """Whether a reader knows its width: fixed, or not in the caller's hands."""
+        """Whether a reader knows its width: it is fixed, or the credential's and not the caller's."""
         return self.lo == self.hi or self.source == "constant"
 
 
@@ -136,12 +151,15 @@ class Shapes:
 
     def _atom(self, expression: Expression, rows: ListHole | None) -> Atom:
         match expression:
+            # 2.
             case Hole():
                 return self._blank(expression)
             case Column(name=name):
                 return _patterned("blank", expression, _column_pattern(rows, name))
+            # 4.
             case Call(function="join"):
                 return self._rows(expression)
+            # 5.
             case Call():
                 return self._value(expression, rows)
             case _:
@@ -149,16 +167,19 @@ class Shapes:
 
     def _constant(self, expression: Expression) -> Atom:
         match expression:
+            # 1.
             case Text(text=text):
                 return literal(text)
             case Number(value=value):
                 return literal(str(value))
+            # 3.
             case Shareable(name=name):
                 return _patterned("constant", expression, self._manifest.shareable[name].pattern)
             case Confidential(name=name):
                 secret = self._manifest.confidential[name]
                 (lo, hi), mask = secret.length, secret.alphabet.alphabet
                 return Atom(source="constant", expression=expression, alphabet=mask, first=mask, lo=lo, hi=hi)
+            # State is nothing that a manifest declares: it may be anything.
             case _:
                 return Atom(source="constant", expression=expression, alphabet=ANY, first=ANY, lo=0, hi=None)
 
@@ -169,6 +190,7 @@ class Shapes:
         if isinstance(kind, ListHole):
             raise AssertionError("a list outside a join passed the check of kinds")
         mask, lo, hi = _blank_shape(kind, hole.format or "")
+        # A time and a number have few texts; octets of a free length are what length extension appends.
         is_typed = not isinstance(kind, BytesHole) or lo == hi
         return Atom(
             source="blank", expression=hole, alphabet=mask, first=mask, lo=lo, hi=hi, is_typed=is_typed
@@ -188,6 +210,7 @@ class Shapes:
             expression=call,
             alphabet=mask,
             first=first_of(atoms) or mask_of(glue.text),
+            # A list that must have no key may be empty.
             lo=sum(atom.lo for atom in atoms) if kind.must else 0,
             hi=None,
             is_free=any(atom.is_free for atom in atoms[:1]),
@@ -199,6 +222,7 @@ class Shapes:
     def _value(self, call: Call, rows: ListHole | None) -> Atom:
         mask = _ALPHABETS.get(call.function, ANY)
         lo, hi = self._width(call, rows)
+        # RFC 8259 section 7: a string begins with a quotation mark.
         first = mask_of('"') if call.function == "json" else mask
         arguments = tuple(self.atoms(argument, rows) for argument in call.arguments)
         return Atom(
@@ -237,6 +261,7 @@ def total_width(atoms: Sequence[Atom]) -> tuple[int, int | None]:
 
 
 def literal(text: str) -> Atom:
+    """The atom of a text that the formula itself has."""
     return Atom(
         source="literal",
         expression=Text(text=text),
@@ -283,4 +308,5 @@ def _encoded(function: str, lo: int, hi: int | None) -> tuple[int, int | None]:
 
 
 def _scaled(function: str, size: int) -> int:
+    # RFC 4648 sections 4 and 8: base64 writes four characters for three octets begun, hex two for one.
     return {"xor": size, "hex": 2 * size, "b64": (size + 2) // 3 * 4}[function]
