@@ -1,3 +1,1 @@
-"""Formulas: the approved expressions by which the keyholder uses a secret (notation, checks, evaluation; all
-pure).
-"""
+"""Formulas: the approved expressions by which the keyholder uses a secret. All of it is pure."""

@@ -24,8 +24,8 @@ Both are questions about regular languages: `may_equal` asks whether an intersec
 whether a product of an automaton with itself has a string of two readings (Hopcroft and Ullman, "Introduction
 to Automata Theory, Languages, and Computation", 1979, sections 3.2 and 3.3; Brzozowski, "Derivatives of
 Regular Expressions", Journal of the ACM 11(4), 1964). The walk builds no automata, so that a keyholder can
-afford it: it decides less, and what it does not decide is refused. Its answers are tested against all fillings
-over small alphabets (tests/credsvc/formula/test_compare.py).
+afford it: it decides less, and what it does not decide is refused. Its answers are tested against all
+fillings over small alphabets (tests/credsvc/formula/test_compare.py).
 """
 
 from __future__ import annotations

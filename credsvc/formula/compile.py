@@ -1,16 +1,16 @@
-"""A formula's tree compiled to closures over an `Environment`: what evaluation costs is the cryptography, not
-the tree.
+"""A formula's tree compiled to closures over an `Environment`, so that what an evaluation costs is the
+cryptography and not the tree.
 
 Rules:
-- A binding used once is compiled in place; one used more often gets a slot and is computed once for an
+- A binding used once is compiled in place; one used more often gets a slot, and is computed once in an
   evaluation.
 - Where the key of a MAC is itself derived from a confidential field, it is looked up in the `Memo` under the
-  public values it depends on; inside such a key nothing else is kept.
+  public values that it depends on; nothing inside such a key is kept apart from it.
 - Values are bytes, except counts (int) and the answer of `equal` (bool).
 
-Leaves to others: whether names and kinds are right (`kinds.py` was run before), what may be released
-(`approve.py`). Standards: HMAC RFC 2104, PBKDF2 RFC 8018 §5.2, base64 and base64url (unpadded) RFC 4648,
-percent-encoding RFC 3986 §2.1.
+Leaves to others: whether names and kinds are right (`kinds.py` ran before), what may be released
+(`approve.py`). Standards: HMAC RFC 2104, PBKDF2 RFC 8018 section 5.2, base64 and base64url (unpadded) RFC
+4648, percent-encoding RFC 3986 section 2.1.
 """
 
 from __future__ import annotations
@@ -51,14 +51,15 @@ if TYPE_CHECKING:
     from credsvc.formula.manifest import Formula, Manifest
     from credsvc.formula.types import Filled, Row
 
+# SigV4 derives one key for each day, region and service: an agent of a component uses a handful at a time.
 MEMO_ENTRIES: Final = 32
 
 
 class Memo:
-    """Derived keys of one version of one credential, at most `MEMO_ENTRIES`, the oldest dropped first.
+    """Derived keys of one version of one credential, at most `MEMO_ENTRIES`; the oldest is dropped first.
 
-    Owned by the keyholder beside the unsealed fields; dropped with them. It can be neither printed nor
-    pickled.
+    The keyholder owns it, and drops it with the credential. It can be neither printed nor pickled. It has no
+    lock: the keyholder evaluates on one thread.
     """
 
     __slots__ = ("_keys",)
@@ -70,6 +71,7 @@ class Memo:
         return self._keys.get(inputs)
 
     def put(self, inputs: tuple[object, ...], key: bytes) -> None:
+        # A dict keeps the order of insertion (Python's language reference, since 3.7).
         while len(self._keys) >= MEMO_ENTRIES:
             del self._keys[next(iter(self._keys))]
         self._keys[inputs] = key
@@ -99,12 +101,13 @@ class Environment:
         memo: Memo | None,
         slots: int,
     ) -> None:
-        # Any: kinds.py has settled which names are octets, counts and lists.
+        # Any: `kinds.py` has settled which names are octets, counts and lists.
         self.holes: Mapping[str, Any] = holes
         self.shareable = shareable
         self.confidential = confidential
         self.state = state
         self.memo = memo
+        # The row that the join at work stands at; joins do not nest.
         self.row: Row = ()
         self.slots: list[bytes | None] = [None] * slots
 
@@ -137,6 +140,7 @@ class CompiledBinding:
     is_secret: bool
 
 
+# By manifest (its digest) and formula: more than all formulas of all modules that a service has active.
 @lru_cache(maxsize=256)
 def compile_formula(manifest: Manifest, name: str) -> Program:
     """The program of a formula; BadInput for what is parsed but not offered yet (`sign`, `send`,
@@ -176,8 +180,11 @@ class _Compiler:
         for line in self._formula.statements:
             if not isinstance(line, Output):
                 continue
+            # Approval refuses these as well; a vector may meet them before any approval.
             if line.kind in {"send", "disclose"}:
                 raise BadInput(f"line {line.line}: {line.kind} is not yet supported")
+            # `kinds.py` and rule 2 of `approve.py` keep optional fields out of everything but a release
+            # alone.
             whole = line.expression.name if isinstance(line.expression, Shareable) else None
             optional = whole if whole is not None and self._manifest.shareable[whole].optional else None
             compute = self._compile(line.expression, memo=True)
@@ -252,6 +259,8 @@ class _Compiler:
             return _hmac(call.algorithm or "", key, self._compile(call.arguments[1], memo=True))
         return _apply(call, [self._compile(argument, memo=memo) for argument in call.arguments])
 
+    # A MAC's key that is a call over a secret, as SigV4's signing key; the bare secret is nothing to
+    # remember.
     def _is_derived(self, key: Expression) -> bool:
         while isinstance(key, Binding):
             key = self._bound[key.name]
@@ -259,10 +268,13 @@ class _Compiler:
 
     def _memoised(self, key: Expression) -> Callable[[Environment], bytes]:
         compute = self._compile(key, memo=False)
+        # Each once, in order. Confidential fields are left out: a memo belongs to one version of a
+        # credential, whose secrets do not change.
         leaves = dict.fromkeys(
             node for node in self._leaves(key) if isinstance(node, Hole | Shareable | State)
         )
         inputs = tuple(self._compile(leaf, memo=False) for leaf in leaves)
+        # Two keys of one formula may depend on the same values: the count tells them apart.
         place = (self._manifest.digest, self._formula.name, self._memo_count)
         self._memo_count += 1
 
@@ -303,6 +315,7 @@ def _constant(value: bytes | int) -> Callable[[Environment], bytes | int]:
     return lambda _: value
 
 
+# Each closure below is the whole cost of its node in an evaluation, so none looks at the tree again.
 def _field(expression: Expression) -> Callable[[Environment], bytes]:
     match expression:
         case Shareable(name=name):
@@ -332,6 +345,7 @@ def _concatenation(parts: list[Callable[[Environment], Any]]) -> Callable[[Envir
 def _hmac(
     algorithm: str, key: Callable[[Environment], Any], message: Callable[[Environment], Any]
 ) -> Callable[[Environment], bytes]:
+    # One call into OpenSSL: no object of `hmac` holds the key between calls.
     digest = hmac.digest
     return lambda env: digest(key(env), message(env), algorithm)
 
@@ -362,6 +376,7 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 _BINARY: Final[dict[str, Callable[[bytes, bytes], bytes | bool]]] = {
     "xor": _xor,
+    # In a time that does not depend on where the two differ.
     "equal": hmac.compare_digest,
 }
 _UNARY: Final[dict[str, Callable[[bytes], bytes]]] = {
@@ -370,6 +385,7 @@ _UNARY: Final[dict[str, Callable[[bytes], bytes]]] = {
     "b64url": lambda value: urlsafe_b64encode(value).rstrip(b"="),
     "pct": lambda value: quote(value, safe="").encode(),
     "json": lambda value: json.dumps(value.decode(), ensure_ascii=False).encode(),
+    # Providers want MD5 and SHA-1; a FIPS build of OpenSSL would refuse them for security's use.
     "md5": lambda value: hashlib.md5(value, usedforsecurity=False).digest(),
     "sha1": lambda value: hashlib.sha1(value, usedforsecurity=False).digest(),
     "sha256": lambda value: hashlib.sha256(value).digest(),

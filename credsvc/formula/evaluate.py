@@ -1,11 +1,11 @@
-"""Evaluation: an approved formula, checked holes and a credential's fields, to what the formula releases.
+"""Evaluation: an approved formula, checked holes and a credential's fields give what the formula releases.
 
 Rules:
 - Pure: no clock, no randomness, no I/O. Secrets are bytes inside one call and in a `Memo`, nowhere else.
-- No exception that leaves carries a value: what fails inside becomes InternalFault with a constant text and
-  no cause.
+- No exception that leaves carries a value: a failure inside becomes InternalFault with a constant text and no
+  cause.
 
-Leaves to others: approval (`approve.py`) - nothing here asks whether a formula is safe; the caller has.
+Leaves to others: approval (`approve.py`). Nothing here asks whether a formula is safe; the caller has.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ __all__ = ["Memo", "Released", "build_environment", "evaluate", "evaluate_filled
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What a formula gives its caller: text for each sink, and the answer of its verify (None
-    without one).
-    """
+    """What a formula gives its caller: text for each sink; `verified` is None where it has no verify."""
 
     formula: str
     outputs: Mapping[str, str]
@@ -75,6 +73,7 @@ def evaluate_filled(
     env = build_environment(program, filled, shareable, confidential, state or {}, memo)
     try:
         return _run(program, filled.formula.name, env)
+    # BadInput is raised here with constant texts only: the sides of an xor differ in length.
     except BadInput:
         raise
     except Exception:  # noqa: BLE001 - a foreign exception may quote a value

@@ -1,9 +1,10 @@
 """What a formula computes, shown by name: to a caller before anything is signed, to an author with published
 keys.
 
-Rules:
-- `explain` shows what does not depend on a secret; `trace` shows all and is for published test keys only.
-- No keyholder loads this file.
+- `explain` shows what does not depend on a secret, and needs none.
+- `trace` shows everything, and is for the published keys of vectors only.
+
+No keyholder loads this file.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def _absent(program: Program, env: Environment) -> set[str]:
 
 
 def _show(value: bytes) -> str:
+    # A canonical request has line ends and is read as text; anything else that does not print is octets.
     try:
         text = value.decode()
     except UnicodeDecodeError:

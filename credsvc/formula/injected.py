@@ -1,14 +1,14 @@
 """The functions that a credential module finds in its globals: public text in, public text out.
 
 Rules:
-- No function here ever meets a secret, the network, a file, the clock or randomness; each is pure and bounded
-  by its input.
-- Results are exact `str`, `int`, `list`, `tuple` and `dict`, because the sandbox guards access by exact type.
-- A wrong input is a ValueError with a constant text: what a module may learn of an error is what its author
+- No function here ever meets a secret, the network, a file, the clock or randomness; each is pure, and
+  bounded by its input.
+- Results are exactly `str`, `int`, `list`, `tuple` and `dict`: the sandbox guards access by exact type.
+- A wrong input is a ValueError with a constant text: a module learns no more of an error than its author
   wrote.
-- `INJECTED` is the whole list; the sandbox injects exactly these names and a module's test runner the same.
+- `INJECTED` is the whole list; the sandbox injects exactly these names, and a module's test runner the same.
 
-Follows RFC 3986 (escapes, dot segments) and RFC 9110 §5 (header fields).
+Follows RFC 3986 (escapes, dot segments) and RFC 9110 section 5 (header fields).
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import calendar
 import hashlib
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_TEXT_CHARS = 65_536
-MAX_PAIRS = 512
+# The longest text that a list hole takes in all (`types.MAX_LIST_CHARS`).
+MAX_TEXT_CHARS: Final = 65_536
+# Twice the rows that a list hole takes (`types.MAX_ROWS`): some are folded into one.
+MAX_PAIRS: Final = 512
 _PAIR = 2
 
 _STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
@@ -35,14 +37,14 @@ Pairs = list[tuple[str, str]]
 
 
 def uri_encode(text: str, safe: str = "") -> str:
-    """The UTF-8 bytes of `text` with all but unreserved characters (RFC 3986 §2.3) and `safe` as upper-case
-    `%XX`.
+    """The UTF-8 bytes of `text`, with all but unreserved characters (RFC 3986 section 2.3) and `safe` as
+    upper-case `%XX`.
     """
     return quote(_text(text), safe=_text(safe))
 
 
 def uri_decode(text: str) -> str:
-    """`%XX` undone once; bytes that are not UTF-8 are refused. A `+` stays a `+`."""
+    """`text` with `%XX` undone once; bytes that are not UTF-8 are refused. A `+` stays a `+`."""
     try:
         return unquote_to_bytes(_text(text)).decode()
     except UnicodeDecodeError:
@@ -78,7 +80,9 @@ def parse_url(text: str) -> dict[str, str]:
 
 
 def normalize_path(path: str) -> str:
-    """`path` without empty, `.` and `..` segments (RFC 3986 §5.2.4, and `//` as `/`); a final slash stays."""
+    """`path` without empty, `.` and `..` segments (RFC 3986 section 5.2.4, and `//` as `/`); a final slash
+    stays.
+    """
     kept: list[str] = []
     for segment in _text(path).split("/"):
         if segment == "..":
@@ -94,7 +98,8 @@ def fold_headers(headers: object) -> Pairs:
 
     Values are trimmed, runs of white space become one space, repeated fields are joined by a comma.
 
-    Takes a dict, or a list of [name, value] where fields may repeat (their order is kept, RFC 9110 §5.3).
+    Takes a dict, or a list of [name, value] where fields may repeat; their order is kept (RFC 9110 section
+    5.3).
     """
     rows = list(headers.items()) if isinstance(headers, dict) else headers
     if not isinstance(rows, list) or len(rows) > MAX_PAIRS:
@@ -121,6 +126,7 @@ def sha256_hex(text: str) -> str:
 
 def format_stamp(epoch_s: int) -> str:
     """Seconds since 1970 as `YYYYMMDDTHHMMSSZ`."""
+    # Exact: a bool is an int as well. 2**37 s are in the year 6325, where a year still has four digits.
     if type(epoch_s) is not int or not 0 <= epoch_s < 1 << 37:
         raise ValueError("not a time")
     return time.strftime(_STAMP_FORMAT, time.gmtime(epoch_s))
@@ -128,6 +134,7 @@ def format_stamp(epoch_s: int) -> str:
 
 def parse_stamp(text: str) -> int:
     """`YYYYMMDDTHHMMSSZ` as seconds since 1970."""
+    # strptime() alone takes spaces and single digits.
     if _STAMP.fullmatch(_text(text)) is None:
         raise ValueError("not a time stamp")
     try:
@@ -137,6 +144,7 @@ def parse_stamp(text: str) -> int:
 
 
 def _text(value: object) -> str:
+    # A subclass of str could answer later calls as it likes.
     if type(value) is not str:
         raise ValueError("not text")
     if len(value) > MAX_TEXT_CHARS:

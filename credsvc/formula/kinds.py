@@ -1,13 +1,13 @@
 """Names and kinds: that every name in a formula exists and every value stands where its kind fits.
 
-The numbered checks of `check_kinds`:
-1. every hole, format, field and column exists; a column stands inside the template of a join over its list;
-2. joins do not nest (one loop);
-3. counts stand only in pbkdf2, lists only in join, and neither in text;
-4. `pct` and `json` take text; `hex b64 b64url`, digests, MACs and `xor` take text or octets;
-5. what leaves is text (octets are encoded first); `verify` is an `equal`, and `equal` stands nowhere else;
-6. with its bindings in place a formula has at most MAX_TERMS terms (a chain of doublings is short to write);
-7. sinks are named once; at most one `verify`; every binding and hole is used.
+The plan of `check_kinds`:
+1. Every hole, format, field and column exists; a column stands inside the template of a join over its list.
+2. Joins do not nest: there is one loop.
+3. Counts stand only in pbkdf2, lists only in join, and neither in text.
+4. `pct` and `json` take text; `hex b64 b64url`, digests, MACs and `xor` take text or octets.
+5. What leaves is text: octets are encoded first. `verify` is an `equal`, and `equal` stands nowhere else.
+6. With its bindings in place a formula has at most MAX_TERMS terms.
+7. Sinks are named once; at most one `verify`; every binding and hole is used.
 
 Leaves to others: what a secret may flow into (`approve.py`).
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
 from credsvc.formula.notation import (
     Bind,
@@ -41,12 +41,15 @@ from ostiary.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-MAX_TERMS = 2000
+# Forty lines that each double the one before are short to write and have 2**40 terms. SigV4's largest
+# formula has 98; the machine's check compares pairs of messages, so its work grows with the square.
+MAX_TERMS: Final = 2000
 
 Kind = Literal["text", "octets", "count", "list", "truth"]
 _PRINTABLE: tuple[Kind, Kind] = ("text", "octets")
 _ENCODINGS = ("hex", "b64", "b64url")
 _TEXT_ONLY = ("pct", "json")
+# Function to the positions of its counts: iterations and octets.
 _COUNTS = {"pbkdf2": (2, 3)}
 
 _FORMATS: dict[tuple[type[HoleType], str | None], Kind] = {
@@ -87,14 +90,15 @@ def check_kinds(
             scope.bound[statement.name] = kind
         else:
             _check_output(statement, kind)
-    _check_size(statements)
-    _check_used(statements, scope)
+    _check_size(statements)  # 6
+    _check_used(statements, scope)  # 7
 
 
 def _fail(expression: Expression, what: str) -> NoReturn:
     raise BadInput(f"{expression.at}: {what}")
 
 
+# 5.
 def _check_output(output: Output, kind: Kind) -> None:
     if output.kind == "verify":
         if kind != "truth":
@@ -104,6 +108,7 @@ def _check_output(output: Output, kind: Kind) -> None:
 
 
 def _check_size(statements: tuple[Statement, ...]) -> None:
+    # Counted without expanding: a binding counts as what it stands for.
     sizes: dict[str, int] = {}
     for statement in statements:
         nodes = list(walk(statement.expression))
@@ -121,6 +126,7 @@ def _check_used(statements: tuple[Statement, ...], scope: _Scope) -> None:
             raise BadInput(f"the sink {sink!r} is named {count} times")
     if sum(output.kind == "verify" for output in outputs) > 1:
         raise BadInput("a formula may have one verify")
+    # A hole that nothing uses would still be context for policy: it would decide on what is not signed.
     for statement in statements:
         if isinstance(statement, Bind) and statement.name not in scope.used:
             raise BadInput(f"line {statement.line}: the name {statement.name!r} is never used")
@@ -134,6 +140,7 @@ def _kind(expression: Expression, scope: _Scope, rows: ListHole | None) -> Kind:
         case Hole():
             return _hole_kind(expression, scope)
         case Concatenation(terms=terms):
+            # 3. Text beside octets is octets: nothing downstream may take the whole for text.
             kinds = [_printable(term, scope, rows) for term in terms]
             return "octets" if "octets" in kinds else "text"
         case Call():
@@ -148,6 +155,7 @@ def _kind(expression: Expression, scope: _Scope, rows: ListHole | None) -> Kind:
             return "text"
 
 
+# 1.
 def _check_leaf(
     leaf: Text | Column | Shareable | Confidential | State, scope: _Scope, rows: ListHole | None
 ) -> None:
@@ -165,6 +173,7 @@ def _check_leaf(
             return
 
 
+# 1, and 3: a format says what a hole is where it stands.
 def _hole_kind(hole: Hole, scope: _Scope) -> Kind:
     kind = scope.holes.get(hole.name)
     if kind is None:
@@ -185,6 +194,7 @@ def _printable(expression: Expression, scope: _Scope, rows: ListHole | None) -> 
     return kind
 
 
+# 3, 4 and the rest of 5.
 def _call_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     if call.function == "join":
         return _join_kind(call, scope, rows)
@@ -202,6 +212,7 @@ def _call_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
 
 def _join_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     separator, source, template = call.arguments
+    # 2.
     if rows is not None:
         _fail(call, "a join inside a join: there is one loop")
     if not isinstance(separator, Text):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from credsvc.formula.notation import Statement
 
+# What every provider's generated keys have at least, and nobody finds by trying (NIST SP 800-57 part 1, 5.6).
 MIN_GENERATED_BITS: Final = 128
+# Longer than an RSA-4096 key in PEM, which has about 3,300 characters.
 MAX_SECRET_CHARS: Final = 4096
 FORMULA_CONTEXT: Final = "formula"
 
@@ -65,6 +67,7 @@ class ConfidentialField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         check_span("length", self.length)
         if (self.alphabet.min_width, self.alphabet.max_width) != (1, 1):
             raise ValueError("field `alphabet`: wanted one character class, as '[A-Za-z0-9]'")
+        # An upper bound: entropy can't be seen in a secret, only excluded by its alphabet and length.
         bits = self.length[0] * math.log2(self.alphabet.alphabet.bit_count())
         if self.strength is Strength.GENERATED and bits < MIN_GENERATED_BITS:
             wanted = f"wanted at least {MIN_GENERATED_BITS} bits for a generated secret; this is {bits:.0f}"
@@ -124,6 +127,7 @@ class Manifest:
     sources: tuple[str, ...]
     digest: str
 
+    # Compiled formulas are remembered by manifest (`compile.py`), which must cost one digest and not a tree.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Manifest) and self.digest == other.digest
 
@@ -155,14 +159,13 @@ class Manifest:
                 )
 
     def check_secret(self, name: str, secret: bytes) -> None:
-        """That a secret to be put has the declared shape; BadInput never says what it was. Entropy can't be
-        seen.
-        """
+        """That a secret to be put has the declared shape; BadInput never says what it was."""
         field = self.confidential[name]
         lo, hi = field.length
         try:
             text = secret.decode("ascii")
         except UnicodeDecodeError:
+            # No field may be empty, so this is refused below, with the same message as any other shape.
             text = ""
         if not (lo <= len(text) <= hi and all(map(field.alphabet.matches, set(text)))):
             wanted = f"wanted {lo} to {hi} characters of {field.alphabet.text}"

@@ -40,9 +40,11 @@ from ostiary.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+# SigV4's, with four formulas, has 8,077.
 MAX_MANIFEST_BYTES: Final = 65_536
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+# Where msgspec names the key: " - at `$.length[0]`", "missing required field `version`".
 _PLACE: Final = re.compile(r"`\$\.(\w+)|field `([^`]+)`")
 
 _Few = Meta(max_length=MAX_ENTRIES)
@@ -52,6 +54,8 @@ _SomeTables = Annotated[_Tables, Meta(min_length=1)]
 _T = TypeVar("_T")
 
 
+# The tables as they stand in the file. Those within are read one by one afterwards, so that an error can name
+# them: msgspec calls every value of a dict `[...]`.
 class _Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}\Z")]
     version: Annotated[str, Meta(pattern=r"^[0-9]{1,6}[.][0-9]{1,6}[.][0-9]{1,6}\Z")]

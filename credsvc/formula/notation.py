@@ -1,15 +1,21 @@
-r"""The notation of formulas: text to a frozen tree and back.
+r"""The notation of formulas: text to a frozen tree (docs/adr/0003-formula-notation.md).
 
-    statement = binding "=" expression | ("release" | "send" | "verify" | "disclose") sink "=" expression    one per line
-    expression = term {term}                                                   juxtaposition is concatenation
-    term = 'text' | number | $hole[.format] | @shareable | !confidential | #state | .column | binding | function(expression, ...)
+    formula    = one statement a line
+    statement  = binding "=" expression | way sink "=" expression
+    way        = "release" | "send" | "verify" | "disclose"
+    expression = term {term}                     juxtaposition is concatenation
+    term       = 'text' | number | $hole[.format] | @shareable | !confidential | #state | .column
+               | binding | function(expression, ...)
 
 Rules:
-- Literals are ASCII; escapes are `\n \r \t \\ \' \xHH` (up to 7f). Numbers stand only where a count is wanted (pbkdf2).
-- Places do not take part in equality.
-- A name is defined before it is used and once; which holes, fields and columns exist is `manifest.py`'s to check, what a
-  secret may flow into is `approve.py`'s.
-- Bounds: 64 lines, 2,000 characters a line, 24 levels. A new function needs an ADR (docs/adr/0003-formula-notation.md).
+- Literals are ASCII; escapes are `\n \r \t \\ \' \xHH` (up to 7f). Numbers stand only where a count is wanted
+  (pbkdf2).
+- A name is bound once, on an earlier line than its use. There is no recursion, no conditional and one loop.
+- Places do not take part in equality, and printing what was parsed gives the same tree again
+  (tests/credsvc/formula/test_notation.py).
+
+Leaves to others: which holes, fields and columns exist (`kinds.py`), what a secret may flow into
+(`approve.py`). A new function needs an ADR.
 """
 
 from __future__ import annotations
@@ -24,14 +30,16 @@ from ostiary.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_LINES = 64
-MAX_LINE_CHARS = 2000
-MAX_DEPTH = 24
+# SigV4's longest formula has 11 lines of at most 250 characters, nested 6 deep, and a person reads all of it.
+MAX_LINES: Final = 64
+MAX_LINE_CHARS: Final = 2000
+# Every walk over a tree recurses; 24 levels, times a few frames each, stay far below Python's 1,000.
+MAX_DEPTH: Final = 24
 
 OutputKind = OneOf["release", "send", "verify", "disclose"]
 OUTPUT_KINDS: Final = ("release", "send", "verify", "disclose")
 
-# Function -> number of arguments (an algorithm in front does not count).
+# Function to number of arguments; an algorithm in front does not count.
 FUNCTIONS: Final = {
     "hex": 1,
     "b64": 1,
@@ -180,12 +188,21 @@ class Output:
 Statement = Bind | Output
 
 _NAME = r"[a-z][a-z0-9_]*"
+# A sink is a header's or parameter's name (RFC 9110 section 5.1), without the marks that no provider uses.
 _OUTPUT_LINE = re.compile(r"(release|send|verify|disclose)[ \t]+([A-Za-z][A-Za-z0-9._-]*)[ \t]*=(.*)")
 _BIND_LINE = re.compile(rf"({_NAME})[ \t]*=(.*)")
+# A name may hold hyphens because algorithms do (`rsa-sha256`); bindings are checked by `_BIND_LINE`.
 _TOKEN = re.compile(
-    rf"(?P<space>[ \t]+)|(?P<text>'(?:[ -&(-\[\]-~]|\\(?:[nrt\\']|x[0-7][0-9a-f]))*')|(?P<number>[0-9]{{1,9}})"
-    rf"|(?P<hole>\$({_NAME})(?:\.({_NAME}))?)|(?P<field>[@!#.]{_NAME})|(?P<name>{_NAME}(?:-[a-z0-9]+)*)|(?P<mark>[(),])"
+    r"(?P<space>[ \t]+)"
+    # Printable ASCII but for the quotation mark and the backslash, or an escape.
+    r"|(?P<text>'(?:[ -&(-\[\]-~]|\\(?:[nrt\\']|x[0-7][0-9a-f]))*')"
+    r"|(?P<number>[0-9]{1,9})"
+    rf"|(?P<hole>\$({_NAME})(?:\.({_NAME}))?)"
+    rf"|(?P<field>[@!#.]{_NAME})"
+    rf"|(?P<name>{_NAME}(?:-[a-z0-9]+)*)"
+    r"|(?P<mark>[(),])"
 )
+# The marks of factotum where it had them: `!` before what is secret (Cox et al., "Security in Plan 9", 2002).
 _FIELDS: Final[dict[str, type[Shareable | Confidential | State | Column]]] = {
     "@": Shareable,
     "!": Confidential,
@@ -253,7 +270,7 @@ def _parse_line(line: str, number: int, bound: set[str]) -> Statement:
 
 
 class _Line:
-    """Recursive descent over one expression."""
+    """Recursive descent over one expression; `bound` are the names of earlier lines."""
 
     def __init__(self, text: str, line: int, offset: int, bound: set[str]) -> None:
         self._line = line

@@ -1,22 +1,22 @@
-"""Vectors against a module: request in, holes from the module, releases out, compared with what was
-published.
+"""Vectors against a module: a request goes in, the module fills holes, and what is released is compared with
+what was published.
 
 Rules:
 - A vector file names its origin, licence, generator and independent check, and a published key that protects
   nothing.
-- A case expects outputs (each compared exactly), bindings (compared by name) or a refusal (the field it
+- A case expects outputs (each compared exactly), bindings (compared by name) or a refusal (the field that it
   names).
-- The module runs wherever the caller's `ModuleRunner` runs it: the sandbox for the command line, plainly in
-  tests.
-- A failed case is a result, not an exception; with `is_traced` it carries every binding, the published key's
-  too.
+- The module runs wherever the caller's `ModuleRunner` runs it: in the sandbox for the command line, plainly
+  in tests.
+- A failed case is a result, not an exception; with `is_traced` it carries every binding, with the published
+  key's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from credsvc.formula.holes import FilledHoles
     from credsvc.formula.manifest import Manifest
 
-MAX_VECTORS_BYTES = 1 << 20
+# AWS's whole test suite is 36 KB.
+MAX_VECTORS_BYTES: Final = 1 << 20
 
 
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -136,6 +137,7 @@ def _run_case(
     confidential = {name: value.encode() for name, value in file.confidential.items()}
     shown: dict[str, str] = {}
     try:
+        # The trace is taken first: a case that fails in the evaluation shows how far it came.
         filled = _propose(manifest, module, case, shareable, confidential)
         shown = trace(manifest, filled, shareable=shareable, confidential=confidential)
         released = evaluate_filled(

@@ -75,7 +75,7 @@ _FREE_CHARACTERS: Final = 72
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Atom:
-    """A piece of a message; `lo` and `hi` are its least and greatest width, `hi` None where it is unbounded."""
+    """A piece of a message; `lo` and `hi` are its least and greatest width, `hi` None if it is unbounded."""
 
     source: Source
     expression: Expression

@@ -1,12 +1,13 @@
 """Types of holes and of confidential fields: what a blank may hold, and what a secret may be used for.
 
 Rules:
-- A hole's value comes from module code and is hostile: exact types, bounded, checked here and nowhere else.
+- A hole's value comes from module code and is hostile: it has an exact type and bounds, which are checked
+  here and nowhere else.
 - On the wire a regex hole is a str, `bytes` is lower-case hex, `int` and `time` are int (seconds since 1970),
   a list hole is a list of {column: str}.
 - No message carries a value: holes are public, but may be long, and an error goes to logs.
-- `time` lies within the hole's skew of `now`; `now` None (the front's early check) leaves that to the
-  keyholder.
+- A `time` lies within the hole's skew of `now`; `now` None leaves that out.
+- The types of holes are read straight from a manifest's tables (`manifest_toml.py`), and check themselves.
 
 Leaves to others: ceilings and policy context (`holes.py`), the regex subset (`pattern.py`).
 """
@@ -28,15 +29,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+# What servers take for one header field or URL (Apache's LimitRequestFieldSize and nginx's buffers: 8 KiB).
 MAX_VALUE_CHARS: Final = 8192
+# With the frame around it this still fits the 256 KiB that the front takes for a request.
 MAX_LIST_CHARS: Final = 65_536
 MAX_ROWS: Final = 256
 MAX_BYTES: Final = 4096
+# Exact in JSON everywhere: RFC 8785 section 3.2.2.3, RFC 7493 section 2.2.
 MAX_INT: Final = 2**53 - 1
+# As Kerberos recommends (RFC 4120 section 8.2, acceptable clock skew) and AWS allows.
 DEFAULT_SKEW_S: Final = 300
 MAX_SKEW_S: Final = 3600
 _LATEST_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
 
+# Of a table or list in a manifest.
 MAX_ENTRIES: Final = 64
 
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}\Z")]
@@ -114,6 +120,7 @@ class ListHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     without: Annotated[frozenset[Key], Meta(max_length=MAX_ENTRIES)] = frozenset()
 
     def __post_init__(self) -> None:
+        # Lowered once, not at each use; nothing has seen the frozen value yet.
         msgspec.structs.force_setattr(self, "without", frozenset(map(str.lower, self.without)))
 
     @property
@@ -125,13 +132,14 @@ class ListHole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 HoleType = RegexHole | TimeHole | BytesHole | IntHole | ListHole
 
 
+# One use asks for the date three or four times, and uses come many a second.
 @lru_cache(maxsize=256)
 def _format_time(epoch_s: int, pattern: str) -> bytes:
     return time.strftime(pattern, time.gmtime(epoch_s)).encode()
 
 
-# Each format is of one width from year 1000 to 9999 except `epoch`; C locale names are English (RFC 9110
-# §5.6.7).
+# Each format but `epoch` has one width from year 1000 to 9999, on which `shape.py` relies. None has a name of
+# a month or day in it: those would be the locale's.
 TIME_FORMATS: Final[dict[str, Callable[[int], bytes]]] = {
     "date": lambda epoch_s: _format_time(epoch_s, "%Y%m%d"),
     "stamp": lambda epoch_s: _format_time(epoch_s, "%Y%m%dT%H%M%SZ"),
@@ -150,6 +158,7 @@ def fill(hole: str, kind: HoleType, value: object, now: datetime | None) -> Fill
         case TimeHole(skew_s=skew_s):
             return _fill_time(hole, skew_s, value, now)
         case IntHole(range=(lo, hi)):
+            # Exact: True is an int, too.
             if type(value) is not int or not lo <= value <= hi:
                 raise refusal(hole, f"wanted a whole number from {lo} to {hi}")
             return value
@@ -171,6 +180,7 @@ def _fill_text(hole: str, pattern: SafePattern, value: object) -> bytes:
 
 
 def _encode(hole: str, value: str) -> bytes:
+    # JSON can carry half a surrogate pair (RFC 8259 section 8.2); UTF-8 can't.
     try:
         return value.encode()
     except UnicodeEncodeError:
@@ -193,7 +203,7 @@ def _fill_bytes(hole: str, lo: int, hi: int, value: object) -> bytes:
         octets = bytes.fromhex(value)
     except ValueError:
         raise refusal(hole, wanted) from None
-    # fromhex takes spaces and capitals; one value, one text.
+    # fromhex() takes spaces and capitals; a value has one text, because the ledger keeps a digest of texts.
     if octets.hex() != value or len(octets) < lo:
         raise refusal(hole, wanted)
     return octets
@@ -224,6 +234,7 @@ def _row(hole: str, kind: ListHole, row: object) -> tuple[str, ...]:
 def _check_order(hole: str, kind: ListHole, rows: list[tuple[str, ...]]) -> None:
     keys = [row[0] for row in rows]
     present = set(keys)
+    # By code points, which is the order of the UTF-8 bytes as well (RFC 3629 section 1).
     if kind.sorted and rows != sorted(rows):
         raise refusal(hole, "wanted sorted rows")
     if kind.unique and len(present) != len(keys):
