@@ -24,12 +24,16 @@ from ostiary.work.item import Facts, Item, Operator, Peer
 if TYPE_CHECKING:
     from ostiary.ledger.canonical import JSON
 
+# Strings and numbers of JSON: what the ledger digests must have one canonical form (RFC 8785).
 HoleValue = str | int | list[dict[str, str]]
 """What a module may put into a hole; bytes travel as lower-case hex, times as epoch seconds."""
 
 
 def salted_holes_digest(salt: bytes, holes: Mapping[str, HoleValue]) -> str:
-    """SHA-256 (hex) over salt || canonical JSON of the holes; what an entry says of them."""
+    """SHA-256 (hex) over salt || canonical JSON of the holes: what an entry says of them.
+
+    The salt keeps whoever reads the ledger from trying likely holes (hosts, paths) against the digest.
+    """
     return hashlib.sha256(salt + canonical(cast("JSON", holes))).hexdigest()
 
 
@@ -45,12 +49,14 @@ class Use(Item, frozen=True, kw_only=True):
     manifest_digest: str
     formula: str
     holes: dict[str, HoleValue]
+    # Kept beside the entry, not in it: whoever deletes it has redacted the holes.
     salt: bytes
+    # The `@id` of the policy rule that allowed it.
     rule: str
     policy_digest: str
 
     def facts(self) -> Facts:
-        """What was decided on; of the holes only a salted digest, which deleting the salt redacts."""
+        """What was decided on; of the holes only a salted digest."""
         return {
             "by": self.peer.facts(),
             "credential": self.credential,
@@ -67,9 +73,7 @@ class Use(Item, frozen=True, kw_only=True):
 
 
 class PutCredential(Item, frozen=True, kw_only=True):
-    """Create a credential or its next version; `sealed_fields` are HPKE envelopes (enc || ciphertext) by
-    field name.
-    """
+    """Create a credential or its next version; `envelopes` (HPKE: enc || ciphertext) are by field name."""
 
     operator: Operator
     credential: str
@@ -99,8 +103,8 @@ class PutCredential(Item, frozen=True, kw_only=True):
 
 
 class ApproveModule(Item, frozen=True, kw_only=True):
-    """Activate a proposed module: an Ed25519 signature by the approver key over (module digest, manifest
-    digest, time).
+    """Activate a proposed module: `signature` is the approver key's (Ed25519) over `approval_statement`, and
+    `approved_at` is in seconds since 1970.
     """
 
     operator: Operator
@@ -111,9 +115,7 @@ class ApproveModule(Item, frozen=True, kw_only=True):
     signature: bytes
 
     def facts(self) -> Facts:
-        """The module by its digests, and the signature that anybody can verify with the approver's public
-        key.
-        """
+        """The module by its digests, and the signature, which the approver's public key verifies."""
         return {
             "approved_at": self.approved_at,
             "by": self.operator.facts(),
@@ -125,14 +127,13 @@ class ApproveModule(Item, frozen=True, kw_only=True):
 
 
 def approval_statement(item: ApproveModule) -> bytes:
-    """What the approver key signs: canonical JSON of module name, both digests and the time (epoch
-    seconds).
-    """
+    """What the approver key signs: canonical JSON of the module's name, both digests and the time."""
     statement: Facts = {
         "approved_at": item.approved_at,
         "manifest": item.manifest_digest,
         "module": item.module,
         "module_digest": item.module_digest,
+        # Whatever else this key may come to sign will have another name here.
         "statement": "ostiary-module-approval-v1",
     }
     return canonical(statement)

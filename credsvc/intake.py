@@ -1,16 +1,20 @@
-"""The intake: how a secret travels from an operator's machine to the keyholder without anybody between
-reading it.
+"""The intake: how a secret travels from an operator's machine to the keyholder while nobody between them can
+read it.
 
 Rules:
-- HPKE base mode (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; one envelope per field.
+- HPKE base mode (RFC 9180): DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; one envelope for each
+  field.
 - `info` binds the envelope to application, credential, module and field: an envelope that is moved to another
   credential, or to another field of the same one, does not open.
 
-What it does not give: freshness. An envelope may be put again; that makes a new version with the same secret,
-in the ledger.
+What it does not give: freshness, and the sender's name. An envelope may be put again; that makes a new
+version with the same secret, which the ledger shows. Base mode does not authenticate the sender (RFC 9180
+section 9.1): who may put is the admin socket's to check.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -21,9 +25,10 @@ from ostiary.errors import BadInput
 from ostiary.ledger.canonical import canonical
 from ostiary.secret import Secret
 
+# Single-shot: encapsulated key || ciphertext || tag; 32 + n + 16 bytes.
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-MAX_SECRET_BYTES = 8 * 1024
-"""Larger than an RSA-4096 key in PEM; an intake of files is not meant."""
+# Twice an RSA-4096 key in PEM, with room for its certificate; files are not what the intake is for.
+MAX_SECRET_BYTES: Final = 8 * 1024
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +40,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     field: str
 
     def info(self) -> bytes:
-        """HPKE's `info`."""
+        """HPKE's `info`: canonical JSON, so that two places never have one text."""
         return canonical({"intake": "ostiary-v1", **msgspec.to_builtins(self)})
 
 
@@ -51,6 +56,7 @@ def open_envelope(envelope: bytes, place: Place, intake_key: X25519PrivateKey) -
     """Open an envelope; BadInput where it was made for another place or key."""
     try:
         return Secret(_SUITE.decrypt(envelope, intake_key, info=place.info()))
+    # What is too short, and a point of small order (RFC 7748 section 6.1), come as InvalidTag as well.
     except (InvalidTag, ValueError) as exc:
         message = (
             f"the envelope of '{place.field}' was not made for this credential and this service's intake key"

@@ -1,5 +1,5 @@
-"""The published intake key: a document that the ledger key signs, so that a client who pins the ledger key
-needs to trust neither the front nor the disk that it came from.
+"""The published intake key: a document that the ledger key signs. A client that pins the ledger key needs to
+trust neither the front nor the disk that the document came from.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from ostiary.ledger.canonical import canonical
 
 
 class IntakeDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The published key: X25519, 32 raw bytes, and the ledger key's signature over application and key (JSON:
-    base64).
-    """
+    """An X25519 key (32 raw bytes), and the ledger key's signature over application and key."""
 
     application: str
     intake_key: bytes
@@ -35,13 +33,14 @@ def publish_intake(application: str, intake_key: X25519PrivateKey, ledger_key: E
 def read_intake(document: bytes, *, application: str, ledger_key: Ed25519PublicKey) -> bytes:
     """Verify the document with the pinned ledger key and return the intake key (32 raw bytes).
 
-    Raises BadInput for what is no such document, Forbidden for one that the ledger key did not sign for this
+    BadInput where it is no such document, Forbidden where the ledger key did not sign it for this
     application.
     """
     try:
         intake = msgspec.json.decode(document, type=IntakeDocument)
     except msgspec.MsgspecError as exc:
         raise BadInput(f"not an intake document: {exc}") from exc
+    # Over the application that the caller expects, not the one that the document names.
     try:
         ledger_key.verify(intake.signature, _statement(application, intake.intake_key))
     except InvalidSignature as exc:
@@ -51,6 +50,8 @@ def read_intake(document: bytes, *, application: str, ledger_key: Ed25519PublicK
     return intake.intake_key
 
 
+# The ledger key signs checkpoints as well (notes that begin with the ledger's origin, C2SP signed-note); a
+# JSON object with a name of its own can't be taken for one.
 def _statement(application: str, intake_key: bytes) -> bytes:
     return canonical(
         {"application": application, "intake_key": intake_key.hex(), "statement": "ostiary-intake-v1"}

@@ -1,4 +1,9 @@
-"""The closed set of acts of a credentials service, by who may ask for them."""
+"""The closed set of acts of a credentials service, by who may ask for them.
+
+The recorder has one list for each of its peers, and takes nothing from a peer that is not on its list: a
+thief in the front can't ask for an operator's act. The acts that the keyholder evaluates are in
+`evaluated_items.py`.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +58,7 @@ class DeleteCredential(Item, frozen=True, kw_only=True):
 
 
 class ProposeModule(Item, frozen=True, kw_only=True):
-    """Store a credential module that someone wants approved; nothing can use it yet."""
+    """Store a credential module that is to be approved; nothing can use it yet."""
 
     operator: Operator
     module: str
@@ -84,7 +89,9 @@ class SetPolicy(Item, frozen=True, kw_only=True):
         return {"by": self.operator.facts(), "policy": self.policy_digest}
 
 
+# Of the front: uses, and what it refused.
 FRONT: tuple[type[Item], ...] = (Use, Refuse, Refusals)
+# Of the admin process, for operators.
 ADMIN: tuple[type[Item], ...] = (
     PutCredential,
     DisableCredential,
@@ -93,4 +100,5 @@ ADMIN: tuple[type[Item], ...] = (
     ApproveModule,
     SetPolicy,
 )
+# Of the recorder itself.
 INTERNAL: tuple[type[Item], ...] = (Alarm,)

@@ -1,4 +1,4 @@
-"""What policy answers: a grant or a denial, both values, both recorded, each with the rule that decided."""
+"""What policy answers: a grant or a denial. Both are values, are recorded, and name the rule that decided."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """Refused by the `forbid` with this `@id`, or because no rule allows it (`default-deny`), or none by name
-    (`guessable-unnamed`).
+    """Refused by the `forbid` with this `@id`; or because no rule allows it (`default-deny`), or none that
+    names the action (`guessable-unnamed`).
     """
 
     rule: str
@@ -24,7 +24,7 @@ class Denial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecided:
-    """Not before the operation's context is known."""
+    """To be decided when the operation's context is known."""
 
 
 DEFAULT_DENY = "default-deny"

@@ -2,11 +2,11 @@
 
 Rules:
 - A decision is a pure function of agent, action, credential and context (the age of the revocation feed is
-  the agent's attribute), so an answer is remembered under all of them and under nothing less; another policy
-  set is another judge.
+  the agent's attribute). An answer is remembered under all of them and under nothing less; another policy set
+  is another judge.
 - `preview` may only refuse early: what it leaves undecided is decided on the holes.
 
-A decision takes Cedar 100-280 us, a remembered one 1 us. Thread-safe.
+A decision takes Cedar 100 to 280 us, a remembered one 1 us. `lru_cache` makes it safe for threads.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from typing import Final
 from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
 from credsvc.policy.decision import Denial, Grant, Undecided
 
+# Bounds the memory of one judge; an answer that was dropped is computed again.
 _REMEMBERED: Final = 4096
 
 
 class Judge:
-    """See the module's docstring; `digest` is what the store calls the set (empty while there is none)."""
+    """The policy set whose digest the store has as `digest` (the empty text while no set was ever put)."""
 
     def __init__(self, policies: PolicySet, *, digest: str) -> None:
         self.digest = digest
         self._policies = policies
+        # Around bound methods, so that each judge has answers of its own, which end with it.
         self._preview = lru_cache(maxsize=_REMEMBERED)(policies.preview_use)
         self._decide = lru_cache(maxsize=_REMEMBERED)(self._decide_use)
         self._read = lru_cache(maxsize=_REMEMBERED)(policies.decide_read)
@@ -39,6 +41,7 @@ class Judge:
         self, agent: AgentEntity, action: str, credential: CredentialEntity, context: Mapping[str, str | int]
     ) -> Grant | Denial:
         """Decide on what will really be signed."""
+        # A dict can't be a cache's key; the manifest gives the context always in the same order.
         return self._decide(agent, action, credential, tuple(context.items()))
 
     def is_guessable(self, action: str) -> bool:

@@ -1,13 +1,13 @@
 """The Cedar schema of a credentials service, generated from the manifests that were approved.
 
 Rules:
-- One action per operation, `"<module>/<operation>"`, in the group `use`; its context is what the manifest
-  names as policy context, with its types. Cedar has no open maps, so a typo in a policy's context attribute
-  is caught when the policy is loaded.
+- One action for each operation, `"<module>/<operation>"`, in the group `use`; its context is what the
+  manifest names as policy context, with its types. Cedar has no open maps, so a typo in a policy's context
+  attribute is caught when the policy is loaded.
 - The built-in guards come first and cannot be replaced: without `credential:use` in an active certificate
   there is no use.
-- An operation that lets passwords be tried (`credsvc.formula.report`, guessable) is allowed only by a rule
-  that names its action.
+- An operation that lets passwords be tried (`credsvc.formula.report`, note 1) is allowed only by a rule that
+  names its action.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from credsvc.formula.manifest import CedarType, Manifest, cedar_type
 from credsvc.formula.report import report_manifest
 from ostiary.errors import BadInput
 
+# Long is Cedar's only number: an age counts seconds. An agent's parents are its sub-system and its node.
 _ENTITIES = """\
 entity SubSystem, Node, Label, Module, Ledger;
 entity Agent in [SubSystem, Node] { capabilities: Set<String>, active: Bool, revocation_age: Long };
@@ -28,6 +29,7 @@ action use appliesTo { principal: Agent, resource: Credential, context: {} };
 action read appliesTo { principal: Agent, resource: Ledger, context: {} };
 """
 
+# Forbids, because in Cedar a forbid wins over every permit, whatever operators write.
 GUARDS = """\
 @id("use-needs-capability")
 forbid(principal, action in Action::"use", resource)
@@ -68,6 +70,7 @@ def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
     """The schema of these manifests; the same text for the same set of them."""
     lines = [_ENTITIES]
     guessable: set[str] = set()
+    # Sorted: the schema is compared and shown, and must not depend on the order of rows in the store.
     for manifest in sorted(manifests, key=lambda m: m.name):
         lines += [_action(manifest, operation) for operation in sorted(manifest.operations)]
         guessable |= {action_name(manifest.name, each) for each in report_manifest(manifest).guessable}
@@ -77,4 +80,5 @@ def build_schema(manifests: Iterable[Manifest]) -> PolicySchema:
 def _action(manifest: Manifest, operation: str) -> str:
     members = ", ".join(f"{json.dumps(name)}: {kind}" for name, kind in policy_context(manifest, operation))
     name = json.dumps(action_name(manifest.name, operation))
-    return f"action {name} in [use] appliesTo {{ principal: Agent, resource: Credential, context: {{ {members} }} }};\n"
+    applies = f"principal: Agent, resource: Credential, context: {{ {members} }}"
+    return f"action {name} in [use] appliesTo {{ {applies} }};\n"
