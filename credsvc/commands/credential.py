@@ -1,7 +1,7 @@
 """`ostiary credential`: put credentials into the service and look after them.
 
-A secret leaves this process only as an HPKE envelope for the keyholder, bound to application, credential,
-module and field; the intake key is believed because the ledger key signed it.
+A secret leaves this process only as an HPKE envelope for the keyholder (`credsvc.intake`), bound to
+application, credential, module and field. The intake key is trusted because the ledger key signed it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Pair(click.ParamType[tuple[str, str]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
+        # click converts defaults as well, and wants a converted value to pass (its documentation, "Custom
+        # Types").
         if isinstance(value, tuple):
             return value
         name, equals, rest = str(value).partition("=")
@@ -38,7 +40,7 @@ class Pair(click.ParamType[tuple[str, str]]):
 
 
 class SecretField(click.ParamType[tuple[str, Secret | None]]):
-    """NAME (prompted for), NAME=- (standard input) or NAME=fd:N; never the secret itself."""
+    """NAME (asked for), NAME=- (standard input) or NAME=fd:N; never the secret itself (`SECRET` says why)."""
 
     name = "NAME[=-|fd:N]"
 
@@ -61,13 +63,13 @@ def credential() -> None:
 
 @credential.command()
 @click.argument("name")
-@click.option("--module", required=True, help="The credential module that it is for.")
-@click.option("--owner", required=True, metavar="SUBSYSTEM", help="Whose credential it is.")
+@click.option("--module", required=True, help="The credential module that uses it.")
+@click.option("--owner", required=True, metavar="SUBSYSTEM", help="The sub-system that owns it.")
 @click.option("--field", "fields", type=PAIR, multiple=True, help="A public field.")
 @click.option(
-    "--secret", "secrets", type=SecretField(), multiple=True, help="A secret field; asked for if only named."
+    "--secret", "secrets", type=SecretField(), multiple=True, help="A secret field; NAME alone is asked for."
 )
-@click.option("--ceiling", type=PAIR, multiple=True, help="HOLE=PATTERN; repeat for alternatives.")
+@click.option("--ceiling", type=PAIR, multiple=True, help="HOLE=PATTERN; repeat it for alternatives.")
 @click.option("--label", "labels", multiple=True, help="A label that policies can name.")
 def put(
     name: str,
@@ -80,6 +82,7 @@ def put(
     labels: Sequence[str],
 ) -> None:
     """Create a credential, or its next version."""
+    # Patterns of one hole are alternatives; different holes must all match (`credsvc.formula.holes`).
     bounds: dict[str, list[str]] = {}
     for hole, pattern in ceiling:
         bounds.setdefault(hole, []).append(pattern)
@@ -99,9 +102,7 @@ def put(
 def rotate(
     name: str, secrets: Sequence[tuple[str, Secret | None]], fields: Sequence[tuple[str, str]]
 ) -> None:
-    """Replace a credential's secrets, and enable it if it was disabled; all else stays unless a field is
-    given.
-    """
+    """Replace a credential's secrets, and enable it if it was disabled. All else stays, but fields given."""
     current = call("credential.show", name=name)
     kept = {key: current[key] for key in ("module", "owner", "ceiling", "labels")}
     _put(name, secrets, {**kept, "shareable": {**current["shareable"], **dict(fields)}})
@@ -124,16 +125,20 @@ def _envelopes(
     from ostiary.edge.home import ServiceHome
     from ostiary.ledger.note import parse_verifier_key
 
+    # Public files of the service: this command needs no secret of it, only the operator's own.
     public = ServiceHome(home() / "credsvc").public
     vkey = parse_verifier_key(
         read_limited(public / "ledger.vkey", limit_bytes=_MAX_PUBLIC_BYTES).decode("ascii").strip()
     )
+    # A ledger's name is its origin, `<application>/credentials`.
     application = vkey.name.partition("/")[0]
     document = read_limited(public / "intake.json", limit_bytes=_MAX_PUBLIC_BYTES)
     ledger_key = Ed25519PublicKey.from_public_bytes(vkey.public_key)
     intake_key = read_intake(document, application=application, ledger_key=ledger_key)
+    # The second would silently win.
     if len({field for field, _ in secrets}) != len(secrets):
         raise click.UsageError("a secret field was given twice")
+    # Asked for one after the other, in the order of the arguments, and each sealed before the next one.
     envelopes = {}
     for field, given in secrets:
         secret = given if given is not None else prompt_secret(field)
@@ -159,7 +164,7 @@ def show(name: str) -> None:
 @credential.command()
 @click.argument("name")
 def disable(name: str) -> None:
-    """Refuse every further use; a new put enables it again."""
+    """Refuse every further use, until a new put."""
     done = call("credential.disable", name=name)
     output.emit(done, human=f"{name}: disabled, recorded as entry {done['entry']}")
 
@@ -167,7 +172,7 @@ def disable(name: str) -> None:
 @credential.command()
 @click.argument("name")
 def delete(name: str) -> None:
-    """Forget a credential and its secrets."""
+    """Delete a credential and its secrets."""
     done = call("credential.delete", name=name)
     output.emit(done, human=f"{name}: deleted, recorded as entry {done['entry']}")
 

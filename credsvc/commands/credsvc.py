@@ -1,9 +1,9 @@
 """`ostiary credsvc`: make and run a credentials service.
 
-`init` wants to know the application, this node, the CA and the root certificate: from a bootstrap document of
-the CA, or one by one. It writes the approver key to a file that belongs elsewhere: whoever approves modules
-takes it away. `serve` reads the claim token of the service's own certificate once, and keeps it in a sealed
-memfd for its front.
+`init` has to know the application, this node, the CA and the root certificate: from a bootstrap document of
+the CA, or one by one. It writes the approver key to a file that belongs elsewhere: the person who approves
+modules takes it away. `serve` reads the claim token of the service's own certificate once, and keeps it in a
+sealed memfd (memfd_create(2), fcntl(2) F_ADD_SEALS) for its front.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ostiary.cli.secret_argument import SECRET, prompt_secret
 from ostiary.errors import Misconfigured
 from ostiary.secret import Secret
 
+# A bootstrap document or a root certificate; both have a few kilobytes.
 _MAX_FILE_BYTES: Final = 256 * 1024
 
 
@@ -34,27 +35,28 @@ class _Bootstrap(msgspec.Struct, frozen=True):
 
     application: str
     ca: _CA
+    # PEM.
     root: str
     node: str
 
 
 @click.group()
 def credsvc() -> None:
-    """The credentials service: agents use credentials here, and never see a secret."""
+    """The credentials service: agents use credentials, and never see a secret."""
 
 
 @credsvc.command()
 @click.option(
     "--ca-bootstrap", type=click.Path(path_type=Path), metavar="FILE", help="A bootstrap document of the CA."
 )
-@click.option("--application", metavar="NAME", help="The application, if without a bootstrap document.")
+@click.option("--application", metavar="NAME", help="The application, without a bootstrap document.")
 @click.option("--node", metavar="FQDN", help="The node that the service runs on.")
 @click.option("--ca-url", metavar="URL", help="Where the CA is.")
 @click.option(
     "--ca-address",
     metavar="HOST:PORT",
     default="",
-    help="Connect there instead; the name of the URL is verified.",
+    help="Connect here instead; the certificate must still have the URL's name.",
 )
 @click.option("--root", type=click.Path(path_type=Path), metavar="FILE", help="The root certificate, PEM.")
 @click.option(
@@ -64,9 +66,9 @@ def credsvc() -> None:
 @click.option(
     "--recovery", type=click.Path(path_type=Path), metavar="FILE", help="A wrapped copy of that key."
 )
-@click.option("--kek-passphrase", type=SECRET, help="For `--kek prompt` and --recovery; else asked for.")
+@click.option("--kek-passphrase", type=SECRET, help="For `--kek prompt` and --recovery; asked for otherwise.")
 @click.option("--approver-key", type=click.Path(path_type=Path), metavar="FILE", required=True)
-@click.option("--passphrase", type=SECRET, help="Of the approver key; else asked for.")
+@click.option("--passphrase", type=SECRET, help="Of the approver key; asked for otherwise.")
 def init(
     ca_bootstrap: Path | None,
     root: Path | None,
@@ -76,7 +78,7 @@ def init(
     kek_passphrase: Secret | None,
     **given: Any,
 ) -> None:
-    """Make the service: keys, store, the approver key."""
+    """Make the service: its keys, its store, the approver key."""
     from credsvc.config import Config
     from credsvc.init import NewService, init_service
     from ostiary.edge.home import ServiceHome
@@ -116,7 +118,7 @@ def init(
 
 
 def _told(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _Bootstrap:
-    """What a bootstrap document says; options win over it, and without one all of them are wanted."""
+    """What a bootstrap document says. Options win over it; without a document all of them are required."""
     from ostiary.edge.files import read_limited
 
     if bootstrap is not None:
@@ -141,6 +143,7 @@ def _told(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _
     return told
 
 
+# Asked when the value is needed: wrong arguments are told before anybody types a passphrase.
 def _asker(given: Secret | None, label: str) -> Callable[[], str]:
     return lambda: (given or prompt_secret(label)).reveal().decode()
 
@@ -161,6 +164,7 @@ def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase
 
     place = ServiceHome(home() / "credsvc")
     require_socket(place, "credsvc")
+    # Before any role starts: the keyholder finds the key-encryption key where the configuration says.
     if recovery is not None:
         config, copy = config_file.load(place.config, Config), recovery.absolute()
         directory = place.keyholder
@@ -174,5 +178,6 @@ def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase
         )
     log.configure("credsvc-supervisor")
     with sealed_memfd(claim.reveal()) as path:
-        # Close-on-exec: the supervisor hands it to the front alone, under the same number.
+        # The number of the memfd. It is close-on-exec: the supervisor hands it to the front alone, under the
+        # same number.
         run(place.path, listen, int(Path(path).name))

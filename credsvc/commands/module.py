@@ -2,9 +2,10 @@
 
 Rules:
 - A module is a folder: manifest.toml, module.py, vectors/*.json.
-- `load` only proposes. `approve` computes both digests from the bytes that it shows, so that what was read is
-  what is signed, whatever the service says about them.
-- `selftest` runs the code in a real sandbox of its own; the vectors' keys are published ones.
+- `load` only proposes. `approve` computes both digests from the bytes that it shows, so that an approver
+  signs what was read, whatever the service says about it.
+- `selftest` runs the code in a sandbox of its own, as the service would; the vectors' keys are published
+  ones.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from credsvc.formula.selftest import ModuleRunner, SelftestResult
 
 _MAX_FILE_BYTES: Final = 1 << 20
+# The front gives a module 0.8 s. Here a loaded machine must not fail a vector, and an endless loop still
+# must.
 _DEADLINE_S: Final = 5.0
 _FOLDER: Final = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -53,10 +56,11 @@ def new(folder: Path) -> None:
 @click.argument("folder", type=_FOLDER)
 @click.option("--without", multiple=True, hidden=True, help="Leave a layer of the sandbox out.")
 def load(folder: Path, without: Sequence[str]) -> None:
-    """Propose a module to the service; nothing uses it before its approval."""
+    """Propose a module to the service; nothing uses it before it is approved."""
     from credsvc.sandbox.client.private import private_sandbox
 
     manifest, source = _read(folder)
+    # The author hears of a mistake here; the service's own sandbox looks again before it runs anything.
     with private_sandbox(without=tuple(without)) as pool:
         pool.check_source(source.decode())
     done = call("module.propose", manifest=manifest, source=source)
@@ -66,7 +70,7 @@ def load(folder: Path, without: Sequence[str]) -> None:
 
 @module.command("list")
 def list_() -> None:
-    """All versions that were ever proposed."""
+    """List all versions that were ever proposed."""
     rows = call("module.list")
     output.emit(rows, human=output.table(rows, ("name", "state", "module_digest", "manifest_digest")))
 
@@ -74,26 +78,25 @@ def list_() -> None:
 @module.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """The version proposed last, whatever its state: manifest and code. `module list` has all, and which is
-    active.
-    """
+    """Show the version proposed last, whatever its state: manifest and code. `module list` lists them all."""
     shown = call("module.show", name=name)
     output.emit(shown, human=f"{shown['state']}\n\n{shown['manifest']}\n\n{shown['source']}")
     if shown["state"] != "active" and shown["active_module_digest"] is not None:
-        output.note(f"in use is another version, with the code {shown['active_module_digest'][:16]}...")
+        output.note(f"another version is in use: its code is {shown['active_module_digest'][:16]}...")
 
 
 @module.command()
 @click.argument("name")
 @click.option("--key", type=click.Path(path_type=Path, exists=True), required=True, help="The approver key.")
 @click.option(
-    "--passphrase", type=SECRET, help="Of the approver key; else asked for, after what is approved."
+    "--passphrase", type=SECRET, help="Of the approver key; asked for otherwise, below what it approves."
 )
 def approve(name: str, key: Path, passphrase: Secret | None) -> None:
     """Show what the version proposed last may do, sign it, and make it the active one."""
     from credsvc.commands.module_approval import read_proposed, sign_approval
 
     proposed = read_proposed(call("module.show", name=name))
+    # To standard error and before the passphrase is asked for: an approver reads, then signs.
     output.note(_told(proposed.manifest, proposed.report))
     secret = passphrase or prompt_secret("passphrase of the approver key")
     signed = sign_approval(proposed, key.read_bytes(), secret.reveal().decode(), approved_at=int(time.time()))
@@ -136,7 +139,8 @@ def selftest(context: click.Context, folder: Path, is_traced: bool, without: Seq
         human="\n".join([_told(manifest, report), *(_line(result) for result in results)]),
     )
     if not results:
-        output.note("there are no vectors: publish some, or nobody can tell that it is right")
+        output.note("there are no vectors: without any, nobody can tell whether the module is right")
+    # No vectors fail as well: an empty test must not look like a passed one.
     context.exit(1 if failed or report.refusals or not results else 0)
 
 
@@ -171,9 +175,9 @@ def _read(folder: Path) -> tuple[bytes, bytes]:
 
 
 def _told(manifest: Manifest, report: MachineReport) -> str:
-    """What an approver reads: each formula with its holes, what it may be guessed from, what the machine
-    found.
-    """
+    """What an approver reads: formulas, holes, whether passwords can be tried, and what the machine found."""
+    # The manifest's own text passes a terminal here: `manifest_toml.py` lets nothing into it that could steer
+    # one.
     lines = [f"{manifest.name} {manifest.version}: {manifest.summary}"]
     for name, field in manifest.confidential.items():
         lines.append(f"  secret {name}: {field.type.value}, {field.strength.value}")

@@ -1,5 +1,5 @@
-"""What an approver reads and signs: digests computed here, over the bytes that were shown, never taken from
-the service.
+"""What an approver reads and signs. The digests are computed here, over the bytes that were shown; none is
+taken from the service, which could name others than it shows.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Proposed:
 def read_proposed(shown: Mapping[str, Any]) -> Proposed:
     """Read what `module.show` answered; Forbidden where the machine's checks refuse it."""
     manifest = parse_manifest(shown["manifest"].encode())
+    # The admin process refused such a manifest when it was proposed; an approver does not rely on that.
     check_approvable(manifest)
     return Proposed(
         manifest=manifest,
@@ -50,7 +51,7 @@ def sign_approval(
     application = wrapped_for(wrapped_key)
     seed = unwrap(wrapped_key, passphrase, application=application, service=APPROVER_SERVICE)
     item = ApproveModule(
-        # Who hands it in is not part of what is signed.
+        # Nor is it signed who hands it in: the admin process fills this in from SO_PEERCRED.
         operator=Operator(uid=0, name=""),
         module=proposed.manifest.name,
         module_digest=proposed.module_digest,

@@ -15,6 +15,7 @@ from ostiary.edge.files import PUBLIC_FILE, write_atomic
 from ostiary.errors import BadInput, Conflict
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+# A key and a time that nobody can take for real ones.
 _KEY: Final = "0123456789abcdef0123456789abcdef"
 _NOW: Final = 1_800_000_000
 _PATH: Final = "/v1/orders"
@@ -70,12 +71,12 @@ def sign(request, credential, clock):
 
 
 def write_scaffold(folder: Path) -> list[Path]:
-    """Write the files; BadInput for a folder whose name can't be a module's, Conflict where it is there."""
+    """Write the files; BadInput where the folder's name can't be a module's, Conflict where it exists."""
     name = folder.absolute().name
     if not _NAME.fullmatch(name):
         raise BadInput(f"'{name}' can't be a module's name: lower-case letters, digits, hyphens")
     if folder.exists():
-        raise Conflict(f"'{folder}' is there already: nothing was written")
+        raise Conflict(f"'{folder}' exists: nothing was written")
     (folder / "vectors").mkdir(parents=True)
     files = {
         folder / "manifest.toml": _MANIFEST.format(name=name),
@@ -91,6 +92,7 @@ def _vectors() -> str:
     """One case, computed here independently of the formula engine; replace it by the provider's published
     ones.
     """
+    # With Python's hmac alone: a vector that the engine under test had made would prove nothing.
     message = f"PROVIDER-V1\nGET\n{_PATH}\n{_NOW}".encode()
     signature = hmac.new(_KEY.encode(), message, hashlib.sha256).hexdigest()
     case = {

@@ -2,7 +2,7 @@
 configuration.
 
 `validate` and `set` ask the service, because the schema is made of the modules that are active there.
-`explain` decides here, with the service's active policies, what an agent would be told.
+`explain` fetches the service's active policies and decides here, as the front would; nothing is recorded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from credsvc.commands.service_verbs import call
 from ostiary.cli import output
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+# The nil UUID (RFC 9562 section 5.9), which no agent has.
 _ANYBODY: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -45,7 +46,7 @@ def set_(file: Path) -> None:
 @policy.command()
 @click.option("--schema", "only_schema", is_flag=True, help="The schema that policies are checked against.")
 def show(only_schema: bool) -> None:
-    """The active policies."""
+    """Show the active policies."""
     shown = call("policy.show")
     output.emit(shown, human=shown["schema"] if only_schema else shown["policy"])
 
@@ -55,7 +56,7 @@ def show(only_schema: bool) -> None:
 @click.argument("operation")
 @click.option("--subsystem", required=True)
 @click.option("--node", required=True)
-@click.option("--agent", default=_ANYBODY, help="A certain agent; else one that no rule names.")
+@click.option("--agent", default=_ANYBODY, help="This agent; otherwise one that no rule names.")
 @click.option("--capability", "capabilities", multiple=True, default=("credential:use",), show_default=True)
 @click.option("--context", "context_pairs", type=PAIR, multiple=True, help="NAME=VALUE, as policy sees it.")
 @click.pass_context
@@ -67,7 +68,7 @@ def explain(
     context_pairs: Sequence[tuple[str, str]],
     **asked: Any,
 ) -> None:
-    """Say which rule allows or refuses a use; exit code 1 where it is refused."""
+    """Say which rule allows or refuses a use; the exit code is 1 where it is refused."""
     from credsvc.formula.manifest_toml import parse_manifest
     from credsvc.formula.types import Strength
     from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
@@ -77,6 +78,7 @@ def explain(
     shown, found = call("policy.show"), call("credential.show", name=credential)
     manifest = parse_manifest(call("module.show", name=found["module"])["manifest"].encode())
     kinds = dict(policy_context(manifest, operation))
+    # As the front makes it (credsvc/front/catalog.py).
     entity = CredentialEntity(
         name=credential,
         module=found["module"],
@@ -89,9 +91,11 @@ def explain(
         subsystem=asked["subsystem"],
         node=asked["node"],
         capabilities=frozenset(asked["capabilities"]),
+        # The best case: what refuses even this agent is a rule, and not the state of the cluster.
         active=True,
         revocation_age_s=0,
     )
+    # Cedar tells "600" from 600; the manifest says which one a context attribute is.
     values = {name: int(text) if kinds.get(name) == "Long" else text for name, text in context_pairs}
     schema = PolicySchema(text=shown["schema"], guessable=frozenset(shown["guessable"]))
     decision = PolicySet(shown["policy"], schema).decide_use(

@@ -3,9 +3,9 @@
 The request is JSON on standard input, the result JSON on standard output. The agent's key comes from one of
 three places:
 
-    (inside `ostiary agent exec`)  --agent UUID            the session keyring
-    from the node's manager        --claim fd:N            a claim token, over --socket
-    from a bundle in hand          --bundle fd:N --root F  key and chain, PEM (`agent claim --out`: bundle.pem, ca.pem)
+    --agent UUID             the session keyring (inside `ostiary agent exec`)
+    --claim fd:N             the node's manager, over --socket, for a claim token
+    --bundle fd:N --root F   key and chain in PEM (`agent claim --out` writes bundle.pem and ca.pem)
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ostiary.secret import Secret
 if TYPE_CHECKING:
     import ssl
 
+# The front's own limit for a body is no larger; a longer request would only be refused later.
 _MAX_REQUEST_BYTES: Final = 256 * 1024
 _MAX_ROOT_BYTES: Final = 64 * 1024
 
@@ -33,8 +34,12 @@ _MAX_ROOT_BYTES: Final = 64 * 1024
 @click.argument("credential")
 @click.argument("operation")
 @click.option("--url", required=True, metavar="URL", help="The credentials service.")
-@click.option("--address", metavar="HOST:PORT", help="Connect there instead; the URL's name is verified.")
-@click.option("--explain", is_flag=True, help="Show what would be signed; nothing is.")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Connect here instead; the certificate must still have the URL's name.",
+)
+@click.option("--explain", is_flag=True, help="Show what would be signed, and sign nothing.")
 @click.option("--agent", metavar="UUID", help="Take this agent's key from the session keyring.")
 @click.option("--claim", type=SECRET, help="Claim the certificate with this token.")
 @click.option("--bundle", type=SECRET, help="Key and chain, PEM.")
@@ -43,7 +48,7 @@ _MAX_ROOT_BYTES: Final = 64 * 1024
 def sign(
     credential: str, operation: str, *, url: str, address: str | None, explain: bool, **identity: Any
 ) -> None:
-    """Sign the request on standard input; its release is the result."""
+    """Apply the operation to the request on standard input, and print what it releases."""
     import msgspec
 
     from credsvc.client import SigningClient
@@ -63,6 +68,7 @@ def sign(
 def _read_request() -> dict[str, Any]:
     from ostiary.edge.strict_json import decode_json
 
+    # One byte more than allowed tells "as long as allowed" from "longer" without reading all of it.
     text = sys.stdin.buffer.read(_MAX_REQUEST_BYTES + 1)
     if len(text) > _MAX_REQUEST_BYTES:
         raise BadInput(f"the request has more than {_MAX_REQUEST_BYTES} bytes")
@@ -81,6 +87,7 @@ def _context(
     """The TLS context of whichever identity was given."""
     from ostiary.edge.tls import client_context
 
+    # Exactly one of the three.
     if [agent, claim, bundle].count(None) != 2:
         raise click.UsageError("give one of --agent, --claim and --bundle")
     if claim is not None:
@@ -99,6 +106,7 @@ def _context(
 def _claimed(token: Secret, path: Path) -> tuple[bytes, bytes]:
     from ostiary.edge.claim import claim
 
+    # This process ends at once: the agent's life is a lease, and not this program's scope.
     claimed = claim(path, token, lease=True)
     return claimed.root.encode("ascii"), claimed.identity()
 
