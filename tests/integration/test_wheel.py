@@ -88,6 +88,8 @@ def test_a_store_is_made_from_the_wheels_migrations(unpacked: Path, tmp_path: Pa
         "from ostiary.store.migrate import upgrade; engine = open_for_writing(sqlite_url(Path(sys.argv[1]))); "
         "upgrade(engine, migrations=sys.argv[2]); print(*sqlalchemy.inspect(engine).get_table_names())"
     )
-    tables = _run(unpacked, "-c", program, str(tmp_path / "store.sqlite"), f"{service}.store.migrations").split()
+    tables = _run(
+        unpacked, "-c", program, str(tmp_path / "store.sqlite"), f"{service}.store.migrations"
+    ).split()
     assert "alembic_version" in tables
     assert len(tables) > 3

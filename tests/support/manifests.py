@@ -51,8 +51,13 @@ HOLES = {
     "block": '{ type = "bytes", length = [32, 32] }',
     "count": '{ type = "int", range = [4096, 100000] }',
     "low": '{ type = "int", range = [1, 100000] }',
-    "rows": '{ type = "list", columns = { name = "[a-z]+", value = "[ -~]*" }, sorted = true, unique = true, max = 8, must = ["host"] }',
-    "query": '{ type = "list", columns = { name = "[a-z]+", value = "[a-z]*" }, max = 8, without = ["signature"] }',
+    "rows": (
+        '{ type = "list", columns = { name = "[a-z]+", value = "[ -~]*" }, '
+        'sorted = true, unique = true, max = 8, must = ["host"] }'
+    ),
+    "query": (
+        '{ type = "list", columns = { name = "[a-z]+", value = "[a-z]*" }, max = 8, without = ["signature"] }'
+    ),
 }
 
 

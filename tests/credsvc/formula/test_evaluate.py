@@ -1,23 +1,17 @@
-"""Evaluation: published SCRAM values, memoised keys, what explanations show, and that nothing secret leaves
-in an error.
-"""
+"""Evaluation: published SCRAM values, every function, and that nothing secret leaves in an error."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-import pickle
-import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from credsvc.formula.compile import MEMO_ENTRIES
 from credsvc.formula.evaluate import Memo, Released, evaluate, evaluate_filled
-from credsvc.formula.explain import explain, trace
 from credsvc.formula.holes import FilledHoles, check_holes
 from credsvc.formula.manifest import Manifest
 from ostiary.errors import BadInput, InternalFault
@@ -28,7 +22,9 @@ EPOCH = int(NOW.timestamp())
 CANARY = b"q7Zk2Vw9XrT4mB8nL1cJ6hF3sD5gP0aY"
 
 
-def go(manifest: Manifest, holes: dict[str, Any], *, memo: Memo | None = None, name: str = "op") -> Released:
+def evaluated(
+    manifest: Manifest, holes: dict[str, Any], *, memo: Memo | None = None, name: str = "op"
+) -> Released:
     return evaluate(
         manifest,
         name,
@@ -43,7 +39,7 @@ def go(manifest: Manifest, holes: dict[str, Any], *, memo: Memo | None = None, n
 
 
 def test_scram_sha_256_proof_and_server_signature() -> None:
-    """RFC 7677 §3, user "user", password "pencil": the proof comes out, and the server's signature
+    """RFC 7677 section 3, user "user", password "pencil": the proof comes out, and the server's signature
     verifies.
     """
     formula = """
@@ -66,7 +62,7 @@ verify  server  = equal($block, hmac(sha256, hmac(sha256, salted, 'Server Key'),
     filled = check_holes(manifest, "op", holes, operation="op", now=NOW, ceiling={})
     state = {"cnonce": b"rOprNGfwEbeRWgbNEkqO"}
 
-    def evaluated(filled: FilledHoles) -> Released:
+    def with_state(filled: FilledHoles) -> Released:
         return evaluate_filled(
             manifest,
             filled,
@@ -76,7 +72,7 @@ verify  server  = equal($block, hmac(sha256, hmac(sha256, salted, 'Server Key'),
             state=state,
         )
 
-    released = evaluated(filled)
+    released = with_state(filled)
     proof = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
     assert (
         released.outputs["message"]
@@ -84,7 +80,7 @@ verify  server  = equal($block, hmac(sha256, hmac(sha256, salted, 'Server Key'),
     )
     assert released.verified is True
     wrong = check_holes(manifest, "op", {**holes, "block": "00" * 32}, operation="op", now=NOW, ceiling={})
-    assert evaluated(wrong).verified is False
+    assert with_state(wrong).verified is False
 
 
 @pytest.mark.parametrize(
@@ -121,80 +117,17 @@ def test_each_function(expression: str, expected: str) -> None:
         "octets": "ff00",
     }
     holes = {name: value for name, value in every.items() if "$" + name in expression}
-    assert go(build(operation("op", f"release x = {expression}")), holes).outputs == {"x": expected}
-
-
-CHAIN = (
-    "k = hmac(sha256, hmac(sha256, 'v' !key, $t.date), $word)\nrelease x = hex(hmac(sha256, k, 'm:' $other))"
-)
-
-
-def test_a_derived_key_is_computed_once_for_the_values_it_depends_on() -> None:
-    manifest = build(operation("op", CHAIN))
-    memo = Memo()
-    first = go(manifest, {"t": EPOCH, "word": "a", "other": "x"}, memo=memo)
-    assert len(memo) == 1
-    assert first == go(manifest, {"t": EPOCH + 60, "word": "a", "other": "x"}, memo=memo)
-    assert first != go(manifest, {"t": EPOCH, "word": "a", "other": "y"}, memo=memo)
-    assert len(memo) == 1
-    go(manifest, {"t": EPOCH, "word": "b", "other": "x"}, memo=memo)
-    assert len(memo) == 2
-
-
-def test_with_and_without_memo_the_releases_are_the_same() -> None:
-    manifest = build(operation("op", CHAIN))
-    memo = Memo()
-    for word in ("a", "b", "a", "c", "b"):
-        holes = {"t": EPOCH, "word": word, "other": word}
-        assert go(manifest, holes, memo=memo) == go(manifest, holes)
-
-
-def test_a_memo_is_bounded_and_shows_nothing() -> None:
-    manifest = build(operation("op", CHAIN))
-    memo = Memo()
-    for index in range(3 * MEMO_ENTRIES):
-        word = "".join(chr(97 + int(digit)) for digit in str(index))
-        go(manifest, {"t": EPOCH, "word": word, "other": "x"}, memo=memo)
-    assert len(memo) == MEMO_ENTRIES
-    assert repr(memo) == f"Memo({MEMO_ENTRIES} entries)"
-    with pytest.raises(TypeError, match="pickled"):
-        pickle.dumps(memo)
-
-
-def test_two_manifests_never_share_a_memoised_key() -> None:
-    """The same Memo under two manifests whose formulas differ in one label gives each its own key."""
-    one, two = build(operation("op", CHAIN)), build(operation("op", CHAIN.replace("'v'", "'w'")))
-    memo, holes = Memo(), {"t": EPOCH, "word": "a", "other": "x"}
-    assert go(one, holes, memo=memo) != go(two, holes, memo=memo)
-    assert go(two, holes, memo=memo) == go(two, holes)
-
-
-def test_a_binding_used_twice_is_the_same_value() -> None:
-    formula = "m = 'v' $word\nrelease a = m\nrelease b = m\nrelease x = hex(hmac(sha256, !key, m))"
-    outputs = go(build(operation("op", formula)), {"word": "w"}).outputs
-    assert outputs["a"] == outputs["b"] == "vw"
+    assert evaluated(build(operation("op", f"release x = {expression}")), holes).outputs == {"x": expected}
 
 
 def test_an_absent_optional_field_leaves_its_release_out() -> None:
     manifest = build(
         operation("op", "release x = hex(hmac(sha256, !key, 'a'))\nrelease header.extra = @extra")
     )
-    assert set(go(manifest, {}).outputs) == {"x"}
+    assert set(evaluated(manifest, {}).outputs) == {"x"}
     filled = check_holes(manifest, "op", {}, operation=None, now=None, ceiling={})
-    assert explain(manifest, filled, shareable={"id": "me"}) == {}
-    assert explain(manifest, filled, shareable={"id": "me", "extra": "e"}) == {"header.extra": "e"}
-
-
-def test_explanations_show_public_bindings_only() -> None:
-    formula = (
-        "m = 'v' $word\nh = sha256(m)\nk = hmac(sha256, !key, m)\nrelease y = hex(h)\nrelease x = hex(k)"
-    )
-    manifest = build(operation("op", formula))
-    filled = check_holes(manifest, "op", {"word": "w"}, operation=None, now=None, ceiling={})
-    digest = hashlib.sha256(b"vw").hexdigest()
-    assert explain(manifest, filled, shareable={"id": "me"}) == {"m": "vw", "h": digest, "y": digest}
-    traced = trace(manifest, filled, shareable={"id": "me"}, confidential={"key": CANARY})
-    assert traced["k"] == hmac.digest(CANARY, b"vw", "sha256").hex()
+    fields: dict[str, Any] = {"shareable": {"id": "me", "extra": "e"}, "confidential": {"key": CANARY}}
+    assert evaluate_filled(manifest, filled, memo=None, **fields).outputs["header.extra"] == "e"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +142,7 @@ def test_no_error_carries_a_secret(
     formula: str, fields: str, holes: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error) as caught:
-        go(build(operation("op", formula), fields=fields), holes)
+        evaluated(build(operation("op", formula), fields=fields), holes)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert CANARY.decode() not in shown
     assert CANARY.hex() not in shown
@@ -226,19 +159,6 @@ def test_a_missing_confidential_field_is_named() -> None:
 
 def test_a_time_is_held_against_the_clock_given() -> None:
     manifest = build(operation("op", "release x = hex(hmac(sha256, !key, $t.epoch))"))
-    assert go(manifest, {"t": EPOCH - 60}).outputs
+    assert evaluated(manifest, {"t": EPOCH - 60}).outputs
     with pytest.raises(BadInput, match="within 60 s"):
-        go(manifest, {"t": int((NOW - timedelta(seconds=61)).timestamp())})
-
-
-def test_evaluation_is_fast() -> None:
-    """A generous bound (the median is about a tenth of it), so that an accidental recompilation shows."""
-    manifest = build(operation("op", CHAIN))
-    memo, holes = Memo(), {"t": EPOCH, "word": "a", "other": "x"}
-    go(manifest, holes, memo=memo)
-    samples = []
-    for _ in range(50):
-        started = time.perf_counter()
-        go(manifest, holes, memo=memo)
-        samples.append(time.perf_counter() - started)
-    assert sorted(samples)[25] < 0.0002
+        evaluated(manifest, {"t": int((NOW - timedelta(seconds=61)).timestamp())})

@@ -45,7 +45,8 @@ def test_gogrid_is_one_line() -> None:
 
 def test_join_columns_states_numbers_and_escapes() -> None:
     bind, _, _ = parse_formula(
-        "a = join('', $h, .n ':' .v '\\n\\x00\\'\\\\')\n\n  k = pbkdf2(sha256, !pw, $s, 4096, 32)\nverify x = equal(#s, k)"
+        "a = join('', $h, .n ':' .v '\\n\\x00\\'\\\\')\n\n"
+        "  k = pbkdf2(sha256, !pw, $s, 4096, 32)\nverify x = equal(#s, k)"
     )
     assert isinstance(bind, Bind)
     template = Concatenation(terms=(Column(name="n"), Text(text=":"), Column(name="v"), Text(text="\n\0'\\")))
