@@ -1,24 +1,14 @@
-"""`ostiary module`: the scaffold works as written, and an approval signs what was shown."""
+"""`ostiary module`: a module is tried as the service would run it; the exit code tells a failure."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from credsvc.commands.module_approval import read_proposed, sign_approval
-from credsvc.init import APPROVER_SERVICE
-from credsvc.items import ApproveModule, approval_statement
 from ostiary.cli.root import run
-from ostiary.edge.passphrase import wrap
-from ostiary.errors import Forbidden, Unauthenticated
-from ostiary.work.item import Operator
-
-PASSPHRASE = "correct horse battery staple"
-KEY = Ed25519PrivateKey.from_private_bytes(b"\x05" * 32)
+from tests.support.operator_verbs import answer_verbs
 
 
 @pytest.fixture
@@ -60,57 +50,18 @@ def test_a_formula_that_releases_its_secret_is_not_approvable(
     assert (code, told["approvable"]) == (1, False)
 
 
-def test_nothing_is_overwritten(folder: Path) -> None:
-    assert run(["module", "new", str(folder)]) == 1
-    assert run(["module", "new", str(folder.parent / "Bad Name")]) == 1
+def test_what_is_in_use_is_told_when_it_is_another_version(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {"state": "proposed", "manifest": "m", "source": "s", "active_module_digest": "ab" * 32}
+    answer_verbs(monkeypatch, module_show=shown)
+    assert run(["module", "show", "gogrid"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("proposed")
+    assert "another version is in use: its code is abababababababab..." in told.err
 
 
-def _shown(folder: Path) -> dict[str, str]:
-    return {
-        "manifest": (folder / "manifest.toml").read_text(),
-        "source": (folder / "module.py").read_text(),
-        # What the service claims is not believed.
-        "module_digest": "0" * 64,
-        "manifest_digest": "0" * 64,
-    }
-
-
-def _wrapped() -> bytes:
-    return wrap(
-        KEY.private_bytes_raw(),
-        PASSPHRASE,
-        application="shop.example",
-        service=APPROVER_SERVICE,
-        random=bytes(28),
-    )
-
-
-def test_an_approval_signs_the_digests_of_what_was_shown(folder: Path) -> None:
-    shown = _shown(folder)
-    signed = sign_approval(read_proposed(shown), _wrapped(), PASSPHRASE, approved_at=1_800_000_000)
-    assert signed["module_digest"] == hashlib.sha256(shown["source"].encode()).hexdigest()
-    assert signed["manifest_digest"] == hashlib.sha256(shown["manifest"].encode()).hexdigest()
-    item = ApproveModule(
-        operator=Operator(uid=1, name="somebody"),
-        module=signed["name"],
-        module_digest=signed["module_digest"],
-        manifest_digest=signed["manifest_digest"],
-        approved_at=1_800_000_000,
-        signature=b"",
-    )
-    KEY.public_key().verify(signed["signature"], approval_statement(item))
-
-
-def test_a_wrong_passphrase_signs_nothing(folder: Path) -> None:
-    with pytest.raises(Unauthenticated):
-        sign_approval(read_proposed(_shown(folder)), _wrapped(), "wrong horse battery staple", approved_at=1)
-
-
-def test_what_the_machine_refuses_is_not_signed(folder: Path) -> None:
-    shown = _shown(folder)
-    shown["manifest"] = shown["manifest"].replace(
-        "release header.x-key = @key_id", "release header.x-key = b64(!secret_key)"
-    )
-    with pytest.raises(Forbidden) as refused:
-        read_proposed(shown)
-    assert refused.value.rule == "approval-one-way"
+def test_a_source_that_is_no_text_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "module.py").write_bytes(b"\xff")
+    assert run(["--json", "module", "selftest", str(folder)]) == 1
+    assert json.loads(capsys.readouterr().err)["detail"] == "module.py is not UTF-8"

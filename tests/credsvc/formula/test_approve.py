@@ -79,8 +79,10 @@ HOSTILE: list[tuple[str, str, str, list[str]]] = [
         "inner-value",
         KEY,
         [
-            f"d = {DAY}\ne = hmac(sha256, !key, 'e')\nrelease x = hex(xor(d, e))\n"
-            + "release y = hex(hmac(sha256, d, 'a'))\nrelease z = hex(e)"
+            (
+                f"d = {DAY}\ne = hmac(sha256, !key, 'e')\nrelease x = hex(xor(d, e))\n"
+                "release y = hex(hmac(sha256, d, 'a'))\nrelease z = hex(e)"
+            )
         ],
     ),
     ("a confidential field without use", "unused", KEY + SECRET, [GOOD]),
@@ -299,8 +301,10 @@ HARMLESS: list[tuple[str, str, list[str]]] = [
         "a JWT",
         KEY,
         [
-            "h = b64url('{\"alg\":\"HS256\"}') '.' b64url('{\"sub\":' json($free) '}')\n"
-            + "release token = h '.' b64url(hmac(sha256, !key, h))"
+            (
+                "h = b64url('{\"alg\":\"HS256\"}') '.' b64url('{\"sub\":' json($free) '}')\n"
+                "release token = h '.' b64url(hmac(sha256, !key, h))"
+            )
         ],
     ),
     ("a webhook check", KEY, ["verify ok = equal($hash, hex(hmac(sha256, !key, 'a' $word)))"]),
