@@ -4,12 +4,15 @@ A request has `method`, `url` (or `host`, `path`, `query`), `headers` (a dict, o
 `payload_sha256`, `region` and `service`. A header X-Amz-Date fixes the time; without one it is the clock's.
 """
 
+# SHA-256 of no octets: the payload of a request without a body.
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-# Proxies and HTTP libraries add or change these on the way, so a signature over them would break.
+# Proxies and HTTP libraries add or change these on the way, so a signature over them would break. They are
+# what botocore leaves out (SIGNED_HEADERS_BLACKLIST in botocore/auth.py), and the signature's own header.
 UNSIGNED = (
-    "authorization", "baggage", "connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization",
-    "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade", "user-agent", "x-amzn-trace-id",
+    "authorization", "baggage", "connection", "expect", "keep-alive", "proxy-authenticate",
+    "proxy-authorization", "te", "traceparent", "tracestate", "trailer", "transfer-encoding", "upgrade",
+    "user-agent", "x-amzn-trace-id",
 )
 
 
@@ -20,6 +23,7 @@ def sign(request, credential, clock):
     headers = signed_headers(request, host)
     epoch = stamp_to_epoch(headers, clock)
     headers["x-amz-date"] = format_stamp(epoch)
+    # The token of temporary keys is a header like any other, and is signed.
     if "session_token" in credential:
         headers["x-amz-security-token"] = credential["session_token"]
     payload = request.get("payload_sha256", EMPTY_SHA256)
@@ -30,6 +34,7 @@ def sign(request, credential, clock):
         "holes": {
             "t": epoch,
             "method": request["method"],
+            # S3 signs the path as it is sent; all others sign it normalised and encoded once more.
             "path": uri_encode(path, "/%") if s3 else uri_encode(normalize_path(path), "/"),
             "region": request["region"],
             "service": service,
