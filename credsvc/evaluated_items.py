@@ -32,7 +32,7 @@ HoleValue = str | int | list[dict[str, str]]
 def salted_holes_digest(salt: bytes, holes: Mapping[str, HoleValue]) -> str:
     """SHA-256 (hex) over salt || canonical JSON of the holes: what an entry says of them.
 
-    The salt keeps whoever reads the ledger from trying likely holes (hosts, paths) against the digest.
+    The salt keeps readers of the ledger from trying likely holes (hosts, paths) against the digest.
     """
     return hashlib.sha256(salt + canonical(cast("JSON", holes))).hexdigest()
 
@@ -56,7 +56,7 @@ class Use(Item, frozen=True, kw_only=True):
     policy_digest: str
 
     def facts(self) -> Facts:
-        """What was decided on; of the holes only a salted digest."""
+        """All that policy decided on; of the holes only a salted digest."""
         return {
             "by": self.peer.facts(),
             "credential": self.credential,

@@ -47,7 +47,7 @@ class DisableCredential(Item, frozen=True, kw_only=True):
 
 
 class DeleteCredential(Item, frozen=True, kw_only=True):
-    """Forget a credential and its sealed secrets."""
+    """Delete a credential and its sealed secrets."""
 
     operator: Operator
     credential: str
@@ -78,7 +78,7 @@ class ProposeModule(Item, frozen=True, kw_only=True):
 
 
 class SetPolicy(Item, frozen=True, kw_only=True):
-    """Replace the service's Cedar policies by ones that were validated against the schema."""
+    """Replace the service's Cedar policies by others, which the admin process has validated."""
 
     operator: Operator
     policy_digest: str

@@ -102,7 +102,7 @@ def put(
 def rotate(
     name: str, secrets: Sequence[tuple[str, Secret | None]], fields: Sequence[tuple[str, str]]
 ) -> None:
-    """Replace a credential's secrets, and enable it if it was disabled. All else stays, but fields given."""
+    """Replace a credential's secrets, and enable it if it was disabled. The rest stays unless it is given."""
     current = call("credential.show", name=name)
     kept = {key: current[key] for key in ("module", "owner", "ceiling", "labels")}
     _put(name, secrets, {**kept, "shareable": {**current["shareable"], **dict(fields)}})
@@ -149,7 +149,7 @@ def _envelopes(
 
 @credential.command("list")
 def list_() -> None:
-    """All credentials, without their secrets."""
+    """List all credentials, without their secrets."""
     rows = call("credential.list")
     output.emit(rows, human=output.table([_line(row) for row in rows], _COLUMNS))
 
@@ -157,7 +157,7 @@ def list_() -> None:
 @credential.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """One credential, without its secrets."""
+    """Show one credential, without its secrets."""
     output.emit(call("credential.show", name=name))
 
 

@@ -85,13 +85,13 @@ def init(
     from ostiary.edge.kek import RecoveryCopy
     from ostiary.names import parse_application, parse_node
 
-    told = _told(ca_bootstrap, root, given)
+    facts = _read_bootstrap(ca_bootstrap, root, given)
     place = ServiceHome(home() / "credsvc")
     config = Config(
-        application=parse_application(told.application),
-        node=parse_node(told.node),
+        application=parse_application(facts.application),
+        node=parse_node(facts.node),
         kek=given["kek"],
-        ca_url=told.ca.url,
+        ca_url=facts.ca.url,
         ca_address=given["ca_address"],
         manager_socket=str(Path(given["manager_socket"]).absolute()),
     )
@@ -100,7 +100,7 @@ def init(
         place,
         NewService(
             config=config,
-            root_pem=told.root.encode("ascii"),
+            root_pem=facts.root.encode("ascii"),
             approver_file=approver_key.absolute(),
             approver_passphrase=_asker(passphrase, "passphrase of the approver key"),
             kek_passphrase=ask_kek,
@@ -117,8 +117,8 @@ def init(
     output.note(f"take '{approver_key}' away from here: it approves modules")
 
 
-def _told(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _Bootstrap:
-    """What a bootstrap document says. Options win over it; without a document all of them are required."""
+def _read_bootstrap(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _Bootstrap:
+    """Read the bootstrap document. Options win over it; without a document all of them are required."""
     from ostiary.edge.files import read_limited
 
     if bootstrap is not None:
@@ -130,20 +130,20 @@ def _told(bootstrap: Path | None, root: Path | None, given: dict[str, Any]) -> _
             raise Misconfigured(f"'{bootstrap}' is not a bootstrap document: {exc}") from exc
     else:
         document = _Bootstrap(application="", ca=_CA(url=""), root="", node="")
-    told = _Bootstrap(
+    facts = _Bootstrap(
         application=given["application"] or document.application,
         ca=_CA(url=given["ca_url"] or document.ca.url),
         root=read_limited(root, limit_bytes=_MAX_FILE_BYTES).decode("ascii") if root else document.root,
         node=given["node"] or document.node,
     )
-    wanted = {"--application": told.application, "--node": told.node, "--ca-url": told.ca.url}
-    missing = [name for name, value in {**wanted, "--root": told.root}.items() if not value]
+    wanted = {"--application": facts.application, "--node": facts.node, "--ca-url": facts.ca.url}
+    missing = [name for name, value in {**wanted, "--root": facts.root}.items() if not value]
     if missing:
         raise click.UsageError(f"without --ca-bootstrap also give {', '.join(missing)}")
-    return told
+    return facts
 
 
-# Asked when the value is needed: wrong arguments are told before anybody types a passphrase.
+# Asked when the value is needed: wrong arguments are reported before anybody types a passphrase.
 def _asker(given: Secret | None, label: str) -> Callable[[], str]:
     return lambda: (given or prompt_secret(label)).reveal().decode()
 

@@ -97,7 +97,7 @@ def approve(name: str, key: Path, passphrase: Secret | None) -> None:
 
     proposed = read_proposed(call("module.show", name=name))
     # To standard error and before the passphrase is asked for: an approver reads, then signs.
-    output.note(_told(proposed.manifest, proposed.report))
+    output.note(_describe(proposed.manifest, proposed.report))
     secret = passphrase or prompt_secret("passphrase of the approver key")
     signed = sign_approval(proposed, key.read_bytes(), secret.reveal().decode(), approved_at=int(time.time()))
     done = call("module.approve", **signed)
@@ -136,7 +136,7 @@ def selftest(context: click.Context, folder: Path, is_traced: bool, without: Seq
             "failed": failed,
             "cases": [_case(result) for result in results],
         },
-        human="\n".join([_told(manifest, report), *(_line(result) for result in results)]),
+        human="\n".join([_describe(manifest, report), *(_line(result) for result in results)]),
     )
     if not results:
         output.note("there are no vectors: without any, nobody can tell whether the module is right")
@@ -174,7 +174,7 @@ def _read(folder: Path) -> tuple[bytes, bytes]:
     return manifest, source
 
 
-def _told(manifest: Manifest, report: MachineReport) -> str:
+def _describe(manifest: Manifest, report: MachineReport) -> str:
     """What an approver reads: formulas, holes, whether passwords can be tried, and what the machine found."""
     # The manifest's own text passes a terminal here: `manifest_toml.py` lets nothing into it that could steer
     # one.

@@ -23,7 +23,7 @@ from ostiary.work.item import Operator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposed:
-    """A proposed version as its bytes say it is."""
+    """A proposed version, read from its bytes."""
 
     manifest: Manifest
     report: MachineReport
@@ -31,7 +31,7 @@ class Proposed:
 
 
 def read_proposed(shown: Mapping[str, Any]) -> Proposed:
-    """Read what `module.show` answered; Forbidden where the machine's checks refuse it."""
+    """Read the answer of `module.show`; Forbidden where the machine's check refuses the manifest."""
     manifest = parse_manifest(shown["manifest"].encode())
     # The admin process refused such a manifest when it was proposed; an approver does not rely on that.
     check_approvable(manifest)

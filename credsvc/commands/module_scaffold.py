@@ -89,9 +89,7 @@ def write_scaffold(folder: Path) -> list[Path]:
 
 
 def _vectors() -> str:
-    """One case, computed here independently of the formula engine; replace it by the provider's published
-    ones.
-    """
+    """One case, computed here and not by the formula engine; authors replace it by the provider's own."""
     # With Python's hmac alone: a vector that the engine under test had made would prove nothing.
     message = f"PROVIDER-V1\nGET\n{_PATH}\n{_NOW}".encode()
     signature = hmac.new(_KEY.encode(), message, hashlib.sha256).hexdigest()

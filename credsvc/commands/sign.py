@@ -84,7 +84,7 @@ def _context(
     root: Path | None,
     socket_path: Path | None,
 ) -> ssl.SSLContext:
-    """The TLS context of whichever identity was given."""
+    """The TLS context with the identity that was given."""
     from ostiary.edge.tls import client_context
 
     # Exactly one of the three.

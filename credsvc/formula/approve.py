@@ -266,7 +266,7 @@ def _inner_values(released: list[Value], inner: list[Value]) -> Iterator[Finding
             if pair not in seen and share_secret(value, other) and may_equal(value.atoms, other.atoms):
                 seen.add(pair)
                 place = f"formula {other.formula.name!r} at {other.expression.at}"
-                message = f"what leaves here can equal an inner value of {place}"
+                message = f"the value released here can equal an inner value of {place}"
                 yield _refusal("inner-value", value, message)
 
 
@@ -285,7 +285,7 @@ def _message_starts(released: list[Value]) -> Iterator[Finding]:
 
 
 def _is_narrow(start: Atom) -> bool:
-    """Whether what a message begins with says something about what the message is for."""
+    """Whether the beginning of a message says something about its purpose."""
     match start.source:
         case "literal" | "constant":
             return True
@@ -322,11 +322,11 @@ def _separable(released: list[Value]) -> Iterator[Finding]:
             unbounded = find_unbounded(message)
             if unbounded is not None:
                 at = unbounded.expression.at
-                yield _refusal("separable", value, f"what stands at {at} can run into what follows it")
+                yield _refusal("separable", value, f"nothing marks where the value at {at} ends")
 
 
 def _messages(atoms: tuple[Atom, ...]) -> Iterator[tuple[Atom, ...]]:
-    """Every sequence of pieces inside the value, its own included."""
+    """Every row of pieces inside the value, its own included."""
     yield atoms
     for atom in atoms:
         for inner in atom.arguments:
@@ -346,7 +346,9 @@ def _free_tails(released: list[Value]) -> Iterator[Finding]:
             tail = atoms[behind[-1] + 1 :] if behind else ()
             if any(not (atom.is_typed or atom.is_settled) for atom in tail):
                 yield _refusal(
-                    "free-tail", value, "a free hole follows the secret in a digest: it can be extended"
+                    "free-tail",
+                    value,
+                    "a free hole follows the secret in a digest, which can then be extended",
                 )
 
 

@@ -92,7 +92,7 @@ def may_equal(left: Sequence[Atom], right: Sequence[Atom]) -> bool:
 
 
 def _step(a: list[Atom], b: list[Atom]) -> bool | None:
-    """Drop what is aligned from the front of both; True or False when that settles the question."""
+    """Drop what is aligned from the front of both; True or False where that settles it, else None."""
     one, two = a[0], b[0]
     # 1.
     if one.source == two.source == "literal":
@@ -183,7 +183,7 @@ def _without(atoms: Sequence[Atom], shared: Sequence[Expression]) -> list[Atom]:
 
 
 def _take(expressions: list[Expression], wanted: Expression) -> bool:
-    """Remove one occurrence; whether there was one."""
+    """Remove one occurrence, and say whether there was one."""
     if wanted not in expressions:
         return False
     expressions.remove(wanted)

@@ -143,7 +143,7 @@ class CompiledBinding:
 # By manifest (its digest) and formula: more than all formulas of all modules that a service has active.
 @lru_cache(maxsize=256)
 def compile_formula(manifest: Manifest, name: str) -> Program:
-    """The program of a formula; BadInput for what is parsed but not offered yet (`sign`, `send`,
+    """Compile a formula; BadInput for what the notation has and this service has not yet (`sign`, `send`,
     `disclose`).
     """
     formula = manifest.formula(name, operation=None)
@@ -153,7 +153,7 @@ def compile_formula(manifest: Manifest, name: str) -> Program:
 
 @lru_cache(maxsize=256)
 def compile_bindings(manifest: Manifest, name: str) -> tuple[CompiledBinding, ...]:
-    """The bindings of a formula in order; they run in an Environment of its program."""
+    """Compile a formula's bindings, in order; they run in an Environment of its program."""
     return tuple(_Compiler(manifest, manifest.formula(name, operation=None)).bindings())
 
 

@@ -65,7 +65,7 @@ def evaluate_filled(
     memo: Memo | None,
     state: Mapping[str, bytes] | None = None,
 ) -> Released:
-    """The releases of a formula whose holes were checked; `state` is what `#names` stand for."""
+    """Evaluate a formula whose holes were checked; `state` has the values of its `#names`."""
     for name in manifest.confidential:
         if name not in confidential:
             raise BadInput(f"the credential has no field {name!r}", field=f"confidential.{name}")

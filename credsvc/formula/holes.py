@@ -34,7 +34,7 @@ MAX_PATTERN_CHARS: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilledHoles:
-    """Checked holes of one formula, and what policy is to decide on. All of it is public."""
+    """The checked holes of one formula, and the context that policy decides on. All of it is public."""
 
     formula: Formula
     values: Mapping[str, Filled]
@@ -50,7 +50,7 @@ def check_holes(
     now: datetime | None,
     ceiling: Mapping[str, Sequence[str]],
 ) -> FilledHoles:
-    """The proposal (`formula_name`, `holes`) checked; `operation` None accepts the formula of any operation.
+    """Check the proposal (`formula_name`, `holes`); `operation` None accepts the formula of any operation.
 
     BadInput(field="holes.<name>" or "formula") where a value is outside its type, Forbidden(rule="ceiling")
     where it is outside the credential's ceiling. Not checked: policy.
@@ -91,8 +91,9 @@ def is_match(pattern: str, value: str) -> bool:
 
 
 def check_ceiling_names(manifest: Manifest, ceiling: Mapping[str, Sequence[str]]) -> None:
-    """That a ceiling to be sealed makes sense: each name is a hole or context of some formula;
-    BadInput(field="ceiling.<name>").
+    """Check that a ceiling to be sealed makes sense: each name is a hole or context of some formula.
+
+    BadInput(field="ceiling.<name>") otherwise.
 
     A formula that lacks one of the names can't be held to it and is refused at each use: a ceiling narrows,
     never widens.
@@ -123,9 +124,9 @@ def _check_names(formula: Formula, holes: Mapping[str, object]) -> None:
         return
     for name in formula.holes:
         if name not in holes:
-            raise BadInput(f"hole {name!r}: it is missing", field=f"holes.{name}")
+            raise BadInput(f"hole {name!r} is missing", field=f"holes.{name}")
     # The name is the module's, and may be anything: it is not repeated.
-    raise BadInput(f"formula {formula.name!r}: a hole too many", field="holes")
+    raise BadInput(f"formula {formula.name!r}: unknown hole", field="holes")
 
 
 def _context_value(formula: Formula, source: ContextSource, values: Mapping[str, Filled]) -> str | int:

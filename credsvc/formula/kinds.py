@@ -64,7 +64,7 @@ _FORMATS: dict[tuple[type[HoleType], str | None], Kind] = {
 
 @dataclass(kw_only=True)
 class _Scope:
-    """What may be named, and what has been."""
+    """The names that a formula may use, and those that it has used."""
 
     holes: Mapping[str, HoleType]
     shareable: Collection[str]
@@ -80,7 +80,7 @@ def check_kinds(
     shareable: Collection[str],
     confidential: Collection[str],
 ) -> None:
-    """That the formula passes the checks above; BadInput names line and column."""
+    """Check the formula by the plan above; BadInput names line and column."""
     scope = _Scope(holes=holes, shareable=shareable, confidential=confidential)
     for statement in statements:
         kind = _kind(statement.expression, scope, None)
@@ -114,7 +114,7 @@ def _check_size(statements: tuple[Statement, ...]) -> None:
         nodes = list(walk(statement.expression))
         size = len(nodes) + sum(sizes[node.name] for node in nodes if isinstance(node, Binding))
         if size > MAX_TERMS:
-            raise BadInput(f"line {statement.line}: more than {MAX_TERMS} terms with its names in place")
+            raise BadInput(f"line {statement.line}: more than {MAX_TERMS} terms once its names are expanded")
         if isinstance(statement, Bind):
             sizes[statement.name] = size
 
@@ -214,7 +214,7 @@ def _join_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     separator, source, template = call.arguments
     # 2.
     if rows is not None:
-        _fail(call, "a join inside a join: there is one loop")
+        _fail(call, "a join inside a join: joins do not nest")
     if not isinstance(separator, Text):
         _fail(separator, "the separator of a join is a literal")
     kind = scope.holes.get(source.name) if isinstance(source, Hole) else None

@@ -53,8 +53,8 @@ class ShareableField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class ConfidentialField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A secret field of a credential: the one use it has, who made it, and its shape; `length` counts
-    characters, both ends included.
+    """A secret field of a credential: its one use, who made it, and its shape; `length` counts characters,
+    both ends included.
     """
 
     summary: Summary
@@ -76,8 +76,8 @@ class ConfidentialField(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSource:
-    """Where a value of the policy context comes from: a hole, the row `key` of a list hole, or the formula's
-    name (hole None).
+    """The source of a value of the policy context: a hole, the row `key` of a list hole, or, where `hole` is
+    None, the formula's name.
     """
 
     name: str
@@ -100,8 +100,8 @@ class Formula:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One thing a module can do for an agent: what policy decides on, and the formulas that are alternatives
-    of it.
+    """One thing that a module can do for an agent: the context that policy decides on, and the formulas that
+    do it, as alternatives.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Manifest:
         return found
 
     def check_shareable(self, values: Mapping[str, str]) -> None:
-        """That a credential's public fields are exactly those declared; BadInput names the field."""
+        """Check that a credential's public fields are exactly those declared; BadInput names the field."""
         for name in values:
             if name not in self.shareable:
                 raise BadInput(
@@ -159,7 +159,7 @@ class Manifest:
                 )
 
     def check_secret(self, name: str, secret: bytes) -> None:
-        """That a secret to be put has the declared shape; BadInput never says what it was."""
+        """Check that a secret to be put has the declared shape; BadInput never quotes it."""
         field = self.confidential[name]
         lo, hi = field.length
         try:

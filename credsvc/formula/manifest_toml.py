@@ -82,7 +82,7 @@ class _FormulaTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """The manifest in TOML bytes (UTF-8); BadInput(field="manifest...") names what is wrong."""
+    """Read a manifest from TOML bytes (UTF-8); BadInput(field="manifest...") names what is wrong."""
     root = _read(_load(data), _Root, "manifest")
     operations = {
         name: _operation(name, _read(table, _OperationTable, path), path)
@@ -187,7 +187,7 @@ def _formula(
     try:
         statements = parse_formula(table.formula)
     except BadInput as exc:
-        raise _wrong(f"{path}.formula", f"wanted a formula that holds together: {exc.message}") from exc
+        raise _wrong(f"{path}.formula", f"wanted a valid formula: {exc.message}") from exc
     # mypy takes a union for no type (python/mypy#9773); msgspec reads it by the tags of its members.
     holes: dict[str, HoleType] = _read_all(table.holes, HoleType, f"{path}.holes")  # type: ignore[arg-type]
     for source in context:
@@ -243,4 +243,4 @@ def _check_kinds(manifest: Manifest, formula: Formula) -> None:
         )
     except BadInput as exc:
         path = f"manifest.operations.{formula.operation}.formulas.{formula.name}.formula"
-        raise _wrong(path, f"wanted a formula that holds together: {exc.message}") from exc
+        raise _wrong(path, f"wanted a valid formula: {exc.message}") from exc

@@ -214,7 +214,7 @@ _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", "'": "'"}
 
 
 def parse_formula(text: str) -> tuple[Statement, ...]:
-    """The statements of a formula in order; BadInput names line and column, and what was wanted."""
+    """Read a formula's statements in order; BadInput names line and column, and what was wanted."""
     lines = text.split("\n")
     if len(lines) > MAX_LINES:
         raise BadInput(f"a formula may have at most {MAX_LINES} lines")
@@ -282,7 +282,7 @@ class _Line:
     def parse(self) -> Expression:
         expression = self._expression(0)
         if self._next < len(self._tokens):
-            self._fail(f"{self._tokens[self._next][1]!r} does not belong here")
+            self._fail(f"{self._tokens[self._next][1]!r} is unexpected here")
         return expression
 
     def _tokenize(self, text: str, offset: int) -> Iterator[tuple[str, str, At]]:
@@ -291,7 +291,7 @@ class _Line:
             match = _TOKEN.match(text, index)
             at = At(self._line, offset + index + 1)
             if match is None:
-                raise BadInput(f"{at}: can't read what begins here")
+                raise BadInput(f"{at}: unexpected character")
             if match.lastgroup != "space":
                 yield cast("str", match.lastgroup), match[0], at
             index = match.end()
@@ -325,7 +325,7 @@ class _Line:
         if group == "name":
             return self._named(text, at, depth)
         if group == "mark":
-            self._fail(f"{text!r} does not belong here")
+            self._fail(f"{text!r} is unexpected here")
         self._next += 1
         if group == "text":
             return Text(text=_unescape(text[1:-1]), at=at)

@@ -155,7 +155,7 @@ class _Parser:
     def _take(self) -> str:
         character = self._peek()
         if not character:
-            raise self._error("it ends too early")
+            raise self._error("unexpected end")
         self._at += 1
         return character
 

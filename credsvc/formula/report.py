@@ -37,7 +37,7 @@ class MachineReport:
 
 
 def report_manifest(manifest: Manifest) -> MachineReport:
-    """The machine's check with its notes; a manifest that is refused has none."""
+    """Check a manifest and add the notes; a manifest that is refused has none."""
     refusals = find_refusals(manifest)
     notes = () if refusals else tuple(_notes(manifest))
     guessable = {
@@ -71,5 +71,9 @@ def _no_secret(manifest: Manifest, lines: list[WayOut]) -> Iterator[Finding]:
     for name in manifest.formulas:
         if name not in with_secret:
             yield Finding(
-                rule="no-secret", formula=name, line=None, message="it uses no secret", severity="note"
+                rule="no-secret",
+                formula=name,
+                line=None,
+                message="the formula uses no secret",
+                severity="note",
             )

@@ -37,7 +37,7 @@ MAX_VECTORS_BYTES: Final = 1 << 20
 
 
 class Expectation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What has to come out: texts by sink, texts by binding, or the field that a refusal names."""
+    """The expected result: texts by sink, texts by binding, or the field that a refusal names."""
 
     outputs: dict[str, str] = {}
     bindings: dict[str, str] = {}
@@ -69,7 +69,7 @@ class VectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelftestResult:
-    """How one case came out: `message` says what differed (empty when passed), `trace` is (name, value) in
+    """The result of one case: `message` says what differed (empty when passed), `trace` is (name, value) in
     order.
     """
 
@@ -102,7 +102,7 @@ def parse_vectors(data: bytes) -> VectorFile:
 def run(
     manifest: Manifest, module: ModuleRunner, vectors: Iterable[VectorFile], *, is_traced: bool
 ) -> list[SelftestResult]:
-    """Every case of every file, in order. The caller decides what no vectors at all mean."""
+    """Run every case of every file, in order. The caller decides what it means to have no vectors."""
     return [
         _run_case(manifest, module, file, case, is_traced=is_traced)
         for file in vectors
@@ -111,9 +111,7 @@ def run(
 
 
 def build_plain_runner(source: str) -> ModuleRunner:
-    """Module source executed as plain Python, WITHOUT a sandbox: for tests of modules in this repository
-    only.
-    """
+    """Run module source as plain Python, WITHOUT a sandbox: only for tests of modules in this repository."""
     code = compile(source, "module.py", "exec")
 
     def call(
@@ -174,7 +172,7 @@ def _check_confidential(manifest: Manifest, values: Mapping[str, bytes]) -> None
         )
     for name in manifest.confidential:
         if name not in values:
-            raise BadInput(f"field {name!r}: it is missing", field=f"confidential.{name}")
+            raise BadInput(f"field {name!r} is missing", field=f"confidential.{name}")
         manifest.check_secret(name, values[name])
 
 

@@ -63,14 +63,14 @@ class FieldType(enum.Enum):
 
 
 class Strength(enum.Enum):
-    """Who made a secret: a generator (at least 128 bits, checked) or a human."""
+    """Who made a secret: a generator (at least 128 bits, checked) or a person."""
 
     GENERATED = "generated"
     PASSWORD = "password"  # noqa: S105
 
 
 def check_span(key: str, span: tuple[int, int]) -> None:
-    """That a span is in order; ValueError, which the reader of manifests turns into its own error."""
+    """Check that a span is in order; ValueError, which `manifest_toml.py` turns into an error of its own."""
     if span[0] > span[1]:
         raise ValueError(f"field `{key}`: wanted two whole numbers in order")
 
@@ -149,7 +149,7 @@ TIME_FORMATS: Final[dict[str, Callable[[int], bytes]]] = {
 
 
 def fill(hole: str, kind: HoleType, value: object, now: datetime | None) -> Filled:
-    """The hole's value ready for evaluation; BadInput(field="holes.<hole>") when it is outside its type."""
+    """Make a value ready for evaluation; BadInput(field="holes.<hole>") where it is outside its type."""
     match kind:
         case RegexHole(pattern=pattern):
             return _fill_text(hole, pattern, value)

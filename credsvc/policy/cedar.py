@@ -62,7 +62,7 @@ class _Rule:
 
 
 class PolicySet:
-    """Validated policies of one digest; immutable, shared by threads."""
+    """Validated policies of one digest; immutable, so threads may share it."""
 
     def __init__(self, text: str, schema: PolicySchema) -> None:
         """Parse the operators' rules behind the built-in guards; BadInput says what does not validate."""

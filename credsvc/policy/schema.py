@@ -59,7 +59,7 @@ def action_name(module: str, operation: str) -> str:
 
 
 def policy_context(manifest: Manifest, operation: str) -> tuple[tuple[str, CedarType], ...]:
-    """The context of an operation as (name, Cedar type), in the manifest's order."""
+    """The policy context of an operation as (name, Cedar type), in the manifest's order."""
     found = manifest.operations.get(operation)
     if found is None:
         raise BadInput(f"module {manifest.name!r} has no operation {operation!r}", field="operation")

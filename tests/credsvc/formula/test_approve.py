@@ -395,10 +395,12 @@ def test_findings_name_formula_and_line() -> None:
 def test_an_inner_value_and_an_unbounded_hole_are_found_by_their_place() -> None:
     formula = f"d = {DAY}\nrelease x = hex(d)\nrelease y = hex(hmac(sha256, d, 'v1' $word))"
     messages = [finding.message for finding in find_refusals(build(operation("op", formula)))]
-    assert messages == ["what leaves here can equal an inner value of formula 'op' at line 1, column 5"]
+    assert messages == [
+        "the value released here can equal an inner value of formula 'op' at line 1, column 5"
+    ]
     formula = "release x = hex(hmac(sha256, !key, 'a' $word $other))"
     (finding,) = find_refusals(build(operation("op", formula)))
-    assert finding.message == "what stands at line 1, column 40 can run into what follows it"
+    assert finding.message == "nothing marks where the value at line 1, column 40 ends"
 
 
 def test_what_no_line_has_is_said_of_the_manifest() -> None:

@@ -52,7 +52,7 @@ def test_a_right_case_passes_with_its_trace() -> None:
         ({"refused": "holes.word"}, None, {}, "wanted a refusal of holes.word, got releases"),
         ({"refused": "holes.t"}, {"word": "W"}, {}, "refused: hole 'word'"),
         ({"outputs": {"x": "vw"}}, {"other": "w"}, {}, "refused: the module failed: KeyError"),
-        ({"outputs": {"x": "vw"}}, None, {"confidential": {}}, "refused: field 'key': it is missing"),
+        ({"outputs": {"x": "vw"}}, None, {"confidential": {}}, "refused: field 'key' is missing"),
         ({"outputs": {"x": "vw"}}, None, {"shareable": {}}, "refused: field 'id'"),
     ],
 )
