@@ -1,10 +1,15 @@
 """Which values of a formula bear a secret, which of them leave with a release, and which stay inside.
 
-Rules:
-- Encodings and concatenation hide nothing: what leaves is each one-way value below them.
-- An xor hides both sides while both are secret, and then each is an inner value; with one side public, the
-  other leaves.
-- Yes or no about a value (`equal`) is not the value.
+The plan of `revealed`, for whoever sees the value of an expression:
+1. An expression without a secret reveals none.
+2. The value of a one-way function is seen, and nothing below it.
+3. An xor hides both sides while both are secret; then its own value is seen, and each side is an inner value.
+   With one side public, the other one is seen.
+4. Yes or no about a value (`equal`) is not the value.
+5. Everything else (encodings, concatenation, join) hides nothing: what its parts reveal is seen.
+
+The plan of `inner_values`: every one-way value with a secret that stands below another one-way function or an
+xor.
 
 Leaves to others: what may leave (`approve.py`).
 """
@@ -66,13 +71,15 @@ def revealed(line: WayOut) -> Iterator[Value]:
 
 def _cores(expression: Expression) -> Iterator[Expression]:
     """The secret-bearing values that anybody who sees the expression's value knows."""
+    # 1.
     if not secrets_in(expression):
         return
+    # 2.
     if isinstance(expression, Call) and expression.function in ONE_WAY:
         yield expression
     elif isinstance(expression, Call) and expression.function == "xor":
         left, right = expression.arguments
-        # SCRAM's proof: ClientKey xor ClientSignature (RFC 5802 section 3). It tells neither of them while
+        # 3. SCRAM's proof: ClientKey xor ClientSignature (RFC 5802 section 3). It tells neither of them while
         # neither is known from elsewhere, and rule 6 of approve.py keeps both in.
         if secrets_in(left) and secrets_in(right):
             yield expression
@@ -80,9 +87,10 @@ def _cores(expression: Expression) -> Iterator[Expression]:
             yield from _cores(left)
             yield from _cores(right)
     elif isinstance(expression, Call) and expression.function == "equal":
-        # One bit about a value that the caller brings: a MAC is not found by trying.
+        # 4. One bit about a value that the caller brings: a MAC is not found by trying.
         return
     else:
+        # 5.
         for child in children(expression):
             yield from _cores(child)
 
