@@ -20,7 +20,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyutils import client, install, keyring
+from keyutils import agent_keys, install, keyring
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +78,9 @@ def run(directory: Path) -> bool:
     name = f"bench-{os.getpid()}"
     install.install(name, path, uid=os.geteuid(), is_lasting=False)
     try:
-        client.join_session()
+        agent_keys.join_session()
         agent = str(uuid.uuid4())
-        assert client.request(agent) == PAYLOAD
+        assert agent_keys.request(agent) == PAYLOAD
         serial = keyring.request_key("user", f"ostiary:{agent}", None)
         buffer = bytearray(8192)
         print(f"{'microseconds':44} {'p50':>10} {'p90':>10} {'p99':>10}")
@@ -91,7 +91,9 @@ def run(directory: Path) -> bool:
                 HIT_TARGET_S,
             ),
             row("read 2.7 kB into a buffer", measure(50_000, lambda: keyring.read_into(serial, buffer))),
-            row("client.request, hit (both, as bytes)", measure(20_000, lambda: client.request(agent))),
+            row(
+                "agent_keys.request, hit (both, as bytes)", measure(20_000, lambda: agent_keys.request(agent))
+            ),
             row("bare start of the interpreter", measure(200, start_interpreter)),
             row("request_key, miss with upcall", measure(300, miss), MISS_TARGET_S),
         ]
@@ -109,7 +111,7 @@ def start_interpreter() -> None:
 
 def miss() -> None:
     """Have a key made that nobody has."""
-    client.request(str(uuid.uuid4()), b"token")
+    agent_keys.request(str(uuid.uuid4()), b"token")
 
 
 def main() -> int:

@@ -103,9 +103,9 @@ def claim(
 
 def claim_by_keyring(agent: str, token: str | None) -> Claimed:
     """Get a certificate by request_key(2); raises keyutils.keyring.KeyringError (OSError)."""
-    from keyutils import client, payload  # noqa: PLC0415 - ctypes costs those who use the socket nothing
+    from keyutils import agent_keys, payload  # noqa: PLC0415 - ctypes costs those who use the socket nothing
 
-    got = payload.decode(client.request(agent, (token or "").encode()))
+    got = payload.decode(agent_keys.request(agent, (token or "").encode()))
     return Claimed(
         agent=got.agent,
         generation=got.generation,
@@ -122,7 +122,7 @@ def keep_in_session(claimed: Claimed) -> None:
     """Put what was claimed by the socket where the upcall would have put it: this thread's session keyring,
     read only.
     """
-    from keyutils import client, keyring, payload, permissions  # noqa: PLC0415 - as above
+    from keyutils import agent_keys, keyring, payload, permissions  # noqa: PLC0415 - as above
 
     text = payload.encode(
         payload.Payload(
@@ -135,7 +135,9 @@ def keep_in_session(claimed: Claimed) -> None:
             roots_pem=_blocks(claimed.root),
         )
     )
-    serial = keyring.add_key(client.TYPE, client.PREFIX + claimed.agent, text, keyring.SESSION_KEYRING)
+    serial = keyring.add_key(
+        agent_keys.TYPE, agent_keys.PREFIX + claimed.agent, text, keyring.SESSION_KEYRING
+    )
     keyring.set_timeout(serial, max(1, claimed.not_after - int(time.time())))
     keyring.setperm(serial, permissions.AGENT_KEY)
 
@@ -148,7 +150,7 @@ def session_agents() -> list[str]:
     """Return the agents whose keys this thread's session keyring holds: what `ostiary agent exec` was run
     for.
     """
-    from keyutils import client, keyring  # noqa: PLC0415 - as above
+    from keyutils import agent_keys, keyring  # noqa: PLC0415 - as above
 
     found = []
     for serial in keyring.read_keyring(keyring.SESSION_KEYRING):
@@ -156,15 +158,15 @@ def session_agents() -> list[str]:
             description = keyring.describe(serial).description
         except keyring.KeyringError:
             continue
-        if description.startswith(client.PREFIX):
-            found.append(description.removeprefix(client.PREFIX))
+        if description.startswith(agent_keys.PREFIX):
+            found.append(description.removeprefix(agent_keys.PREFIX))
     return found
 
 
 def _is_held(agent: str) -> bool:
-    from keyutils import client  # noqa: PLC0415 - as above
+    from keyutils import agent_keys  # noqa: PLC0415 - as above
 
-    return client.find(agent) is not None
+    return agent_keys.find(agent) is not None
 
 
 def upcall_reaches(socket_path: str | Path) -> bool:

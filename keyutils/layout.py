@@ -48,7 +48,7 @@ MACHINE: Final = Layout()
 
 
 def private_layout(root: Layout = MACHINE) -> Layout:
-    """Return the layout that is this process's alone, for `install` and the `prefix` of `client`; makes
+    """Return the layout that is this process's alone, for `install` and the `prefix` of `agent_keys`; makes
     nothing yet.
     """
     return _private(root, str(os.getpid()), start_time(os.getpid()) or "0")

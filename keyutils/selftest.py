@@ -19,7 +19,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from keyutils import client, install, keyring
+from keyutils import agent_keys, install, keyring
 from keyutils.layout import Layout, private_layout
 
 _TIMEOUT_S = 5.0
@@ -76,10 +76,10 @@ def _run(listener: socket.socket, layout: Layout) -> str | None:
 
 def _request(agent: str, layout: Layout, outcome: list[str | None]) -> None:
     try:
-        client.join_session()
+        agent_keys.join_session()
         outcome[0] = (
             None
-            if client.request(agent, prefix=layout.prefix) == _PAYLOAD
+            if agent_keys.request(agent, prefix=layout.prefix) == _PAYLOAD
             else "the key holds something else"
         )
     except keyring.KeyringError as exc:

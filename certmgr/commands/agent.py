@@ -165,13 +165,13 @@ def run(
 ) -> None:
     """Claim, then become COMMAND with the key in a session keyring of its own (`ostiary:<agent>`)."""
     from certmgr.client import keep_in_session
-    from keyutils import client
+    from keyutils import agent_keys
     from keyutils.keyring import KeyringError
 
     try:
-        client.join_session()
+        agent_keys.join_session()
         claimed = _claimed(token, name, via, manager_socket(socket_path), lease=False)
-        if client.find(claimed.agent) is None:
+        if agent_keys.find(claimed.agent) is None:
             keep_in_session(claimed)
     except KeyringError as exc:
         raise Misconfigured(

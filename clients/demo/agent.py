@@ -22,7 +22,7 @@ import msgspec
 
 from certmgr.client import Claimed, ManagerError, claim, claim_by_keyring, make_context, upcall_reaches
 from credsvc.client import SigningClient
-from keyutils.client import join_session
+from keyutils.agent_keys import join_session
 from ostiary.demo.provider import REGION
 from ostiary.errors import OstiaryError
 

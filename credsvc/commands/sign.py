@@ -112,12 +112,12 @@ def _claimed(token: Secret, path: Path) -> tuple[bytes, bytes]:
 
 
 def _from_keyring(agent: str) -> tuple[bytes, bytes]:
-    from keyutils import client
+    from keyutils import agent_keys
     from keyutils.keyring import KeyringError
     from keyutils.payload import PayloadError, decode
 
     try:
-        payload = decode(client.request(agent))
+        payload = decode(agent_keys.request(agent))
     except (KeyringError, PayloadError) as exc:
         raise Misconfigured(
             f"the session keyring holds no key of agent '{agent}': run this inside `ostiary agent exec`"

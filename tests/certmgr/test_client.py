@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certmgr import client
 from certmgr.client import AgentIdentity, Claimed, ManagerError, RenewingContext
 from certmgr.keys import Names, generate
-from keyutils import client as keys
-from keyutils import keyring
+from keyutils import agent_keys, keyring
 from ostiary.identity import Identity
 from tests.support.pki import Root
 from tests.support.running_manager import ENVIRONMENT
@@ -173,7 +172,7 @@ def test_a_key_kept_in_the_session_is_found_there() -> None:
 
     def session() -> None:
         try:
-            keys.join_session()
+            agent_keys.join_session()
         except keyring.KeyringError as exc:
             done.append(exc)
             return

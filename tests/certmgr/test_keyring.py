@@ -21,7 +21,7 @@ OTHER_USER = 61_998
 LOOK = """
 import json, pathlib
 from certmgr import client
-from keyutils import client as keys
+from keyutils import agent_keys
 agent = client.session_agents()[0]
 identity = client.open_agent(socket_path={socket!r}, agent=agent)
 identity.ssl_context()

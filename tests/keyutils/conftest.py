@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keyutils import client, install, keyring
+from keyutils import agent_keys, install, keyring
 from keyutils.keyring import KeySerial
 from keyutils.layout import Layout
 from tests.support.upcall import LAYOUT, Managers, StubManager
@@ -20,7 +20,7 @@ from tests.support.upcall import LAYOUT, Managers, StubManager
 def session() -> Iterator[KeySerial]:
     """An anonymous session keyring of this test's own."""
     try:
-        serial = client.join_session()
+        serial = agent_keys.join_session()
     except keyring.KeyringError as exc:
         if exc.errno not in {errno.ENOSYS, errno.EPERM}:
             raise

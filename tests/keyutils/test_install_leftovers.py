@@ -124,10 +124,10 @@ _RUN = """
 import sys, uuid
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from keyutils import client, install
+from keyutils import agent_keys, install
 from tests.support.upcall import LAYOUT, Managers, given, only, request
 assert install.__file__.startswith(sys.argv[1])
-client.join_session()
+agent_keys.join_session()
 managers = Managers(Path(sys.argv[3]))
 rounds = 0
 print(LAYOUT.handler, flush=True)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from keyutils import client, keyring, permissions
+from keyutils import agent_keys, keyring, permissions
 from tests.support.upcall import StubManager, find, forget, given, only, request
 
 
@@ -64,7 +64,7 @@ def test_key_is_inherited_although_a_process_keyring_exists(
     pid = os.fork()
     if pid == 0:
         keyring.serial_of(keyring.PROCESS_KEYRING, create=True)
-        client.join_session()
+        agent_keys.join_session()
         request(agent)
         child = os.fork()
         if child == 0:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from keyutils import client, install, keyring, permissions, request_key_handler
+from keyutils import agent_keys, install, keyring, permissions, request_key_handler
 
 
 def test_forged_line_in_proc_keys_is_not_believed() -> None:
@@ -41,7 +41,7 @@ def test_description_with_separators_keeps_its_owner() -> None:
 def test_handler_agrees_with_the_package() -> None:
     assert request_key_handler.AGENT_KEY_PERMISSIONS == permissions.AGENT_KEY
     assert request_key_handler.MAX_PAYLOAD_BYTES == keyring.MAX_PAYLOAD_BYTES
-    assert client.PREFIX.encode() == request_key_handler.PREFIX
+    assert agent_keys.PREFIX.encode() == request_key_handler.PREFIX
 
 
 def test_handler_imports_little() -> None:

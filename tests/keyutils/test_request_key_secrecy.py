@@ -32,12 +32,12 @@ _CHILD = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 os.setgroups([]); os.setgid(12346); os.setuid(12345)
-from keyutils import client, keyring
-client.join_session()
+from keyutils import agent_keys, keyring
+agent_keys.join_session()
 told = {"pid": os.getpid(), "payloads": []}
 for agent in sys.argv[3:]:
-    told["payloads"].append(len(client.request(agent, prefix=sys.argv[2])))
-serial = client.find(sys.argv[3], prefix=sys.argv[2])
+    told["payloads"].append(len(agent_keys.request(agent, prefix=sys.argv[2])))
+serial = agent_keys.find(sys.argv[3], prefix=sys.argv[2])
 for verb, call in (("update", lambda: keyring.update(serial, b"y")),
                    ("set_timeout", lambda: keyring.set_timeout(serial, 0)),
                    ("setperm", lambda: keyring.setperm(serial, 0x3f3f0000)),

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from certmgr import client
-from keyutils import client as keys
+from keyutils import agent_keys
 from keyutils.keyring import KeyringError
 
 
@@ -33,7 +33,7 @@ def request(socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def join(_socket_path: str, _order: dict[str, Any]) -> dict[str, Any]:
-    return {"session": keys.join_session()}
+    return {"session": agent_keys.join_session()}
 
 
 def keyring(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def keyring(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def forget(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
-    keys.forget(order["agent"])
+    agent_keys.forget(order["agent"])
     return {}
 
 

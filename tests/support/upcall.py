@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keyutils import client, install
+from keyutils import agent_keys, install
 from keyutils.keyring import KeySerial
 from keyutils.layout import private_layout
 
@@ -105,12 +105,12 @@ class Managers:
 
 
 def request(agent: str, callout: bytes = b"") -> bytes:
-    return client.request(agent, callout, prefix=LAYOUT.prefix)
+    return agent_keys.request(agent, callout, prefix=LAYOUT.prefix)
 
 
 def find(agent: str) -> KeySerial | None:
-    return client.find(agent, prefix=LAYOUT.prefix)
+    return agent_keys.find(agent, prefix=LAYOUT.prefix)
 
 
 def forget(agent: str) -> None:
-    client.forget(agent, prefix=LAYOUT.prefix)
+    agent_keys.forget(agent, prefix=LAYOUT.prefix)
