@@ -26,12 +26,12 @@ from certmgr.keys import Names, generate
 from certmgr.lifecycle import (
     DEAD,
     Action,
+    AgentState,
     CutOff,
     Due,
     Event,
     Lapsed,
     ScopeEnded,
-    State,
     born,
     delivers,
     is_lapsed,
@@ -129,7 +129,7 @@ class Agents:
         """
         with self._lock:
             spawner, serial_number = self._spawner(peer, request.subsystem)
-            requested = sum(record.life.state is State.REQUESTED for record in self._table.all())
+            requested = sum(record.life.state is AgentState.REQUESTED for record in self._table.all())
             if len(self._table.all()) >= MAX_AGENTS or requested >= MAX_REQUESTED:
                 raise Busy("this manager has as many agents under way as it takes", retry_after_s=5)
             now = self._clock.now()
@@ -188,7 +188,7 @@ class Agents:
         """
         with self._changed:
             record = self._find(token, agent)
-            if record.life.state in DEAD or record.life.state is State.ENDING:
+            if record.life.state in DEAD or record.life.state is AgentState.ENDING:
                 raise Conflict(f"agent {record.agent} is {record.life.state.value}")
             others = [
                 each.binding.scope for each in self._table.live() if each is not record and each.binding
@@ -235,7 +235,7 @@ class Agents:
         """Wait, with the lock given up meanwhile, until there is something to deliver."""
         until_ns = self._clock.monotonic_ns() + int(wait_s * 1e9)
         while not delivers((record := self._table.require(agent)).life):
-            if record.life.state in DEAD or record.life.state in {State.ENDING, State.FINAL}:
+            if record.life.state in DEAD or record.life.state in {AgentState.ENDING, AgentState.FINAL}:
                 raise Conflict(f"agent {agent} is {record.life.state.value}")
             left_s = (until_ns - self._clock.monotonic_ns()) / 1e9
             if left_s <= 0 or self._waiting >= MAX_WAITING:

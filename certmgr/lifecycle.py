@@ -27,7 +27,7 @@ RENEW_AT: Final = 2 / 3
 RENEW_SPREAD: Final = 0.05
 
 
-class State(Enum):
+class AgentState(Enum):
     """Where a lineage stands, seen from the node."""
 
     REQUESTED = "requested"  # no certificate yet
@@ -132,7 +132,7 @@ class Life:
     one.
     """
 
-    state: State
+    state: AgentState
     due: datetime | None
     attempts: int = 0
     installed: bool = False
@@ -147,10 +147,10 @@ class _When(Enum):
     NEVER = "never"  # an outcome is awaited, or nothing more happens
 
 
-_S, _A, _W = State, Action, _When
-_Row: TypeAlias = tuple[State, tuple[Action, ...], _When]
+_S, _A, _W = AgentState, Action, _When
+_Row: TypeAlias = tuple[AgentState, tuple[Action, ...], _When]
 
-TABLE: Final[dict[tuple[State, type[Event]], _Row]] = {
+TABLE: Final[dict[tuple[AgentState, type[Event]], _Row]] = {
     (_S.REQUESTED, Due): (_S.REQUESTED, (_A.ASK,), _W.NEVER),
     (_S.REQUESTED, SignedPending): (_S.PENDING, (), _W.NOW),
     (_S.REQUESTED, SignedActive): (_S.ACTIVE, (_A.PROMOTE, _A.INSTALL), _W.RENEWAL),
@@ -195,23 +195,23 @@ TABLE: Final[dict[tuple[State, type[Event]], _Row]] = {
     (_S.ENDING, Proven): (_S.ENDING, (), _W.NOW),
 }
 
-DEAD: Final = frozenset({State.ENDED, State.REFUSED, State.EXPIRED})
+DEAD: Final = frozenset({AgentState.ENDED, AgentState.REFUSED, AgentState.EXPIRED})
 LATE: Final = (SignedPending, SignedActive)
 """Outcomes that may still come after an end: what they bring is revoked (`step`)."""
 
 
 def born(now: datetime) -> Life:
     """Return the life of an agent that was asked for just now."""
-    return Life(state=State.REQUESTED, due=now)
+    return Life(state=AgentState.REQUESTED, due=now)
 
 
 def resumed(life: Life, *, now: datetime, jitter: float) -> Life:
     """Return a life that was read back after a restart: what was under way is due at once, what was timed is
     timed anew.
     """
-    if life.state in DEAD or life.state is State.FINAL:
+    if life.state in DEAD or life.state is AgentState.FINAL:
         return replace(life, due=None)
-    when = _When.RENEWAL if life.state is State.ACTIVE else _When.NOW
+    when = _When.RENEWAL if life.state is AgentState.ACTIVE else _When.NOW
     return replace(life, due=_due(life, when, now=now, jitter=jitter))
 
 
@@ -221,14 +221,14 @@ def step(life: Life, event: Event, *, now: datetime, jitter: float) -> tuple[Lif
     After an end, outcomes of work that was under way are dropped, but a certificate that came too late is
     revoked.
     """
-    if life.state in DEAD or (life.state is State.ENDING and isinstance(event, LATE)):
+    if life.state in DEAD or (life.state is AgentState.ENDING and isinstance(event, LATE)):
         if isinstance(event, LATE):
-            return replace(life, state=State.ENDING, due=now, signed=_window(event)), ()
+            return replace(life, state=AgentState.ENDING, due=now, signed=_window(event)), ()
         return life, ()
     row = TABLE.get((life.state, type(event)))
     if row is None:
         # The end of a scope is told once; being told again, or late word of a request, changes nothing.
-        if life.state is State.ENDING or isinstance(event, Unavailable | Lapsed):
+        if life.state is AgentState.ENDING or isinstance(event, Unavailable | Lapsed):
             return life, ()
         raise AssertionError(
             f"{type(event).__name__} cannot happen to a certificate that is {life.state.value}"
@@ -250,7 +250,12 @@ def step(life: Life, event: Event, *, now: datetime, jitter: float) -> tuple[Lif
 
 def delivers(life: Life) -> bool:
     """Whether claimers are given the certificate in use."""
-    return life.installed and life.state in {State.ACTIVE, State.RENEWING, State.PROVING, State.FINAL}
+    return life.installed and life.state in {
+        AgentState.ACTIVE,
+        AgentState.RENEWING,
+        AgentState.PROVING,
+        AgentState.FINAL,
+    }
 
 
 def is_lapsed(life: Life, now: datetime) -> bool:
@@ -267,7 +272,7 @@ def _due(life: Life, when: _When, *, now: datetime, jitter: float) -> datetime |
         case _When.NOW:
             return now
         case _When.RETRY:
-            longest = LAST_PROOF_RETRY if life.state is State.PENDING else LAST_RETRY
+            longest = LAST_PROOF_RETRY if life.state is AgentState.PENDING else LAST_RETRY
             pause: timedelta = min(FIRST_RETRY * 2 ** min(life.attempts - 1, 16), longest)
             return now + pause * (0.5 + 0.5 * jitter)
         case _When.RENEWAL if life.used is not None:

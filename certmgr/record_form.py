@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.issued import Issued
 from certmgr.keys import KeyPair, Names
-from certmgr.lifecycle import Life, State, resumed
+from certmgr.lifecycle import AgentState, Life, resumed
 from certmgr.record import Binding, Generation, Record, Spawn
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
 from ostiary.capabilities import parse_capabilities
@@ -123,7 +123,7 @@ def _record(value: _Record, now: datetime, jitter: float) -> Record:
         ),
         life=resumed(
             Life(
-                state=State(value.life.state),
+                state=AgentState(value.life.state),
                 due=now,
                 installed=value.life.installed,
                 used=_window(current),

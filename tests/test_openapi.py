@@ -24,7 +24,7 @@ from ca.items import ReasonCode
 from ca.status import app as status_app
 from certmgr import api as manager_api
 from certmgr.agents import Agents
-from certmgr.lifecycle import State
+from certmgr.lifecycle import AgentState
 from certmgr.processes import LinuxProcesses
 from credsvc.front import app as credentials_app
 from credsvc.front import requests, stages
@@ -307,5 +307,5 @@ def test_who_asks_is_said_for_each_operation() -> None:
 
 def test_closed_sets_are_the_codes() -> None:
     schemas = document()["components"]["schemas"]
-    assert set(schemas["AgentState"]["enum"]) == {state.value for state in State}
+    assert set(schemas["AgentState"]["enum"]) == {state.value for state in AgentState}
     assert set(schemas["ReasonCode"]["enum"]) == set(ReasonCode.__args__)  # type: ignore[attr-defined] # a Literal

@@ -15,6 +15,7 @@ from certmgr.lifecycle import (
     LAST_RETRY,
     TABLE,
     Action,
+    AgentState,
     CutOff,
     Due,
     Event,
@@ -26,7 +27,6 @@ from certmgr.lifecycle import (
     ScopeEnded,
     SignedActive,
     SignedPending,
-    State,
     Unavailable,
     born,
     delivers,
@@ -63,7 +63,7 @@ def spawned() -> Life:
 def test_an_agent_is_installed_at_once_and_renewed_at_two_thirds() -> None:
     life, done = walk(born(NOON), Due(), active())
     assert done == [Action.ASK, Action.PROMOTE, Action.INSTALL]
-    assert (life.state, life.due) == (State.ACTIVE, NOON + 2 * HOUR)
+    assert (life.state, life.due) == (AgentState.ACTIVE, NOON + 2 * HOUR)
     assert delivers(life)
     early, _ = walk(born(NOON), Due(), active(), jitter=1.0)
     assert early.due == NOON + 2 * HOUR - timedelta(minutes=9)  # 5 % of three hours
@@ -71,13 +71,13 @@ def test_an_agent_is_installed_at_once_and_renewed_at_two_thirds() -> None:
 
 def test_a_bootstrap_certificate_is_proven_and_then_gets_its_capabilities() -> None:
     life, done = walk(born(NOON), Due(), pending(), Due())
-    assert (life.state, done) == (State.PENDING, [Action.ASK, Action.PROVE])
+    assert (life.state, done) == (AgentState.PENDING, [Action.ASK, Action.PROVE])
     assert not delivers(life)
     life, done = walk(life, Proven(), Due(), pending(), Due())
-    assert (life.state, done) == (State.PROVING, [Action.PROMOTE, Action.RENEW, Action.USE])
+    assert (life.state, done) == (AgentState.PROVING, [Action.PROMOTE, Action.RENEW, Action.USE])
     assert not delivers(life)
     life, done = walk(life, Proven())
-    assert (life.state, done) == (State.ACTIVE, [Action.PROMOTE, Action.INSTALL])
+    assert (life.state, done) == (AgentState.ACTIVE, [Action.PROMOTE, Action.INSTALL])
     assert delivers(life)
 
 
@@ -109,7 +109,7 @@ def test_an_outage_is_met_with_patience_and_the_certificate_works_on() -> None:
     assert pauses[-1] == LAST_RETRY * 0.75
     assert sorted(pauses) == pauses
     life, _ = walk(life, Due(), pending(now), Due(), Proven(), now=now)
-    assert (life.state, life.attempts) == (State.ACTIVE, 0)
+    assert (life.state, life.attempts) == (AgentState.ACTIVE, 0)
 
 
 def test_an_outage_that_outlasts_the_certificate_ends_it() -> None:
@@ -118,42 +118,42 @@ def test_an_outage_that_outlasts_the_certificate_ends_it() -> None:
     assert not is_lapsed(life, NOON + 3 * HOUR - MINUTE)
     assert is_lapsed(life, NOON + 3 * HOUR)
     life, done = walk(life, Lapsed(), now=NOON + 3 * HOUR)
-    assert (life.state, done) == (State.EXPIRED, [Action.WITHDRAW])
+    assert (life.state, done) == (AgentState.EXPIRED, [Action.WITHDRAW])
     assert not delivers(life)
 
 
 def test_a_next_generation_that_was_not_used_in_time_is_made_anew() -> None:
     life, _ = walk(spawned(), Due(), Due(), pending(), Due())
     life, done = walk(life, Refused())
-    assert (life.state, done, life.signed) == (State.RENEWING, [Action.DISCARD], None)
+    assert (life.state, done, life.signed) == (AgentState.RENEWING, [Action.DISCARD], None)
     assert walk(life, Due())[1] == [Action.RENEW]
 
 
 def test_who_may_not_renew_works_until_the_end() -> None:
     life, _ = walk(spawned(), Due(), Due(), Refused())
-    assert life.state is State.FINAL
+    assert life.state is AgentState.FINAL
     assert delivers(life)
     assert life.due is None
-    assert walk(life, Lapsed())[0].state is State.EXPIRED
+    assert walk(life, Lapsed())[0].state is AgentState.EXPIRED
 
 
 def test_the_end_of_a_scope_is_told_until_somebody_hears_it() -> None:
     life, done = walk(spawned(), ScopeEnded(), Due(), Unavailable(), Due(), Retired())
     assert done == [Action.RETIRE, Action.RETIRE, Action.WITHDRAW]
-    assert life.state is State.ENDED
+    assert life.state is AgentState.ENDED
 
 
 def test_what_was_signed_too_late_is_revoked() -> None:
     life, done = walk(born(NOON), Due(), ScopeEnded())
-    assert (life.state, done) == (State.ENDED, [Action.ASK, Action.WITHDRAW])
+    assert (life.state, done) == (AgentState.ENDED, [Action.ASK, Action.WITHDRAW])
     life, done = walk(life, active(), Due())
-    assert (life.state, done) == (State.ENDING, [Action.RETIRE])
+    assert (life.state, done) == (AgentState.ENDING, [Action.RETIRE])
 
 
 def test_a_revoked_agent_is_withdrawn() -> None:
     for life in (spawned(), walk(spawned(), Due(), Due())[0], walk(spawned(), Due(), Due(), pending())[0]):
         after, done = walk(life, CutOff())
-        assert (after.state, done) == (State.ENDED, [Action.WITHDRAW])
+        assert (after.state, done) == (AgentState.ENDED, [Action.WITHDRAW])
 
 
 def test_a_pending_certificate_is_asked_for_often() -> None:
@@ -164,14 +164,14 @@ def test_a_pending_certificate_is_asked_for_often() -> None:
     assert life.due - NOON <= LAST_PROOF_RETRY
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_what_a_restart_finds_is_gone_on_with(state: State) -> None:
+@pytest.mark.parametrize("state", list(AgentState))
+def test_what_a_restart_finds_is_gone_on_with(state: AgentState) -> None:
     life = Life(state=state, due=None, used=(NOON, NOON + 3 * HOUR))
     due = resumed(life, now=NOON + HOUR, jitter=0.0).due
-    if state in DEAD or state is State.FINAL:
+    if state in DEAD or state is AgentState.FINAL:
         assert due is None
     else:
-        assert due == (NOON + 2 * HOUR if state is State.ACTIVE else NOON + HOUR)
+        assert due == (NOON + 2 * HOUR if state is AgentState.ACTIVE else NOON + HOUR)
 
 
 def test_what_cannot_happen_is_said_so() -> None:
@@ -180,13 +180,13 @@ def test_what_cannot_happen_is_said_so() -> None:
 
 
 def test_the_table_has_no_dead_ends_and_no_island() -> None:
-    reached = {State.REQUESTED} | {row[0] for row in TABLE.values()}
-    assert reached == set(State)
-    leads_to: dict[State, set[State]] = {state: {state} for state in State}
-    for _ in State:
+    reached = {AgentState.REQUESTED} | {row[0] for row in TABLE.values()}
+    assert reached == set(AgentState)
+    leads_to: dict[AgentState, set[AgentState]] = {state: {state} for state in AgentState}
+    for _ in AgentState:
         for (state, _event), (after, _actions, _when) in TABLE.items():
             leads_to[state] |= leads_to[after]
-    assert all(leads_to[state] & DEAD for state in State)
+    assert all(leads_to[state] & DEAD for state in AgentState)
     assert not any(state in DEAD for state, _ in TABLE)
 
 
@@ -208,7 +208,9 @@ def test_any_history_goes_on_or_ends_and_keys_never_outlive_it(data: st.DataObje
     life, under_way = born(NOON), None
     for _ in range(data.draw(st.integers(1, 25))):
         surprises = [
-            each for each in SURPRISES if life.state is not State.REQUESTED or isinstance(each, ScopeEnded)
+            each
+            for each in SURPRISES
+            if life.state is not AgentState.REQUESTED or isinstance(each, ScopeEnded)
         ]
         choices: list[Event] = list(surprises) + (OUTCOMES[under_way] if under_way else [])
         if life.due is not None:
@@ -223,5 +225,5 @@ def test_any_history_goes_on_or_ends_and_keys_never_outlive_it(data: st.DataObje
         if life.state in DEAD:
             assert life.due is None
             assert not delivers(life)
-        elif life.state is not State.FINAL:
+        elif life.state is not AgentState.FINAL:
             assert life.due is not None or under_way is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from certmgr.lifecycle import State
+from certmgr.lifecycle import AgentState
 from ostiary.capabilities import parse_capabilities
 from tests.support.fake_ca import FakeCA
 from tests.support.need import require_kernel, require_root
@@ -79,7 +79,7 @@ def test_where_nobody_dials_back_an_operators_word_suffices(fake: FakeCA, tmp_pa
     running = RunningManager(directory=tmp_path, document=fake.bootstrap())
     running.start()
     try:
-        until(lambda: running.state(running.manager) == State.PENDING.value)
+        until(lambda: running.state(running.manager) == AgentState.PENDING.value)
         until(lambda: running.row(running.manager)["attempts"] >= 1)
         assert running.row(running.manager)["pending_serial_number"]
         for row in list(fake.rows.values()):
@@ -102,7 +102,7 @@ def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
     try:
         until(lambda: "no authority of ours" in running.log)
         assert impostor.requests == []
-        assert running.state(running.manager) == State.REQUESTED.value
+        assert running.state(running.manager) == AgentState.REQUESTED.value
     finally:
         running.stop()
         impostor.stop()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from certmgr.lifecycle import Action, Life, State
+from certmgr.lifecycle import Action, AgentState, Life
 from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serial_numbers
 from certmgr.record_form import decode_record, encode_record
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope
@@ -45,7 +45,9 @@ def test_what_is_written_is_read(changes: dict[str, Any]) -> None:
 
 def test_work_that_was_under_way_is_due_at_once() -> None:
     asking = record(
-        life=Life(state=State.REQUESTED, due=None), current=None, upcoming=Generation(number=1, keys=KEYS)
+        life=Life(state=AgentState.REQUESTED, due=None),
+        current=None,
+        upcoming=Generation(number=1, keys=KEYS),
     )
     assert decode_record(encode_record(asking), now=NOW, jitter=0.5).life.due == NOW
 

@@ -14,7 +14,7 @@ from certmgr.agents import Agents, Node
 from certmgr.binding import Here, Peer
 from certmgr.issued import Issued, Wanted, check_issued
 from certmgr.keys import KeyPair, Names, generate
-from certmgr.lifecycle import Life, State
+from certmgr.lifecycle import AgentState, Life
 from certmgr.record import Generation, Record
 from certmgr.scopes import Process
 from ostiary.capabilities import parse_capabilities
@@ -76,7 +76,7 @@ def record(**changes: Any) -> Record:
     window = (NOW - timedelta(seconds=60), NOW + timedelta(hours=2))
     given: dict[str, Any] = {
         "names": NAMES,
-        "life": Life(state=State.ACTIVE, due=NOW + timedelta(hours=1), installed=True, used=window),
+        "life": Life(state=AgentState.ACTIVE, due=NOW + timedelta(hours=1), installed=True, used=window),
         "capabilities": parse_capabilities(["credential:use"]),
         "endpoints": ENDPOINTS,
         "claim_digest": token(1).digest,
