@@ -46,6 +46,7 @@ from certmgr.record import (
 from certmgr.scopes import ProcessKey, ProcessView, Scope, without
 from certmgr.table import Keeping, Table
 from ostiary.capabilities import Capabilities, spawnable
+from ostiary.certificate import SerialHex
 from ostiary.edge.clock import Clock
 from ostiary.errors import BadInput, Busy, Conflict, Forbidden, NotFound, OstiaryError, Unauthenticated
 from ostiary.identity import AgentID, Application, NodeName, SubSystem
@@ -128,7 +129,7 @@ class Agents:
         Busy.
         """
         with self._lock:
-            spawner, serial_number = self._spawner(peer, request.subsystem)
+            spawner, spawner_serial = self._spawner(peer, request.subsystem)
             requested = sum(record.life.state is AgentState.REQUESTED for record in self._table.all())
             if len(self._table.all()) >= MAX_AGENTS or requested >= MAX_REQUESTED:
                 raise Busy("this manager has as many agents under way as it takes", retry_after_s=5)
@@ -149,7 +150,7 @@ class Agents:
                     claim_by=now + CLAIM_WITHIN,
                     spawn=Spawn(
                         spawner=spawner.agent,
-                        serial_number=serial_number,
+                        spawner_serial=spawner_serial,
                         process=peer.process.key,
                     ),
                     uid=request.uid,
@@ -158,7 +159,7 @@ class Agents:
             )
         self.wake.set()
 
-    def _spawner(self, peer: Peer, subsystem: SubSystem) -> tuple[Record, str]:
+    def _spawner(self, peer: Peer, subsystem: SubSystem) -> tuple[Record, SerialHex]:
         """Return who the peer is and the serial number of its certificate, which carries
         `spawn:<subsystem>`.
         """
@@ -166,7 +167,7 @@ class Agents:
         for record in asking:
             issued = record.current.issued if record.current else None
             if issued is not None and subsystem in spawnable(issued.identity.capabilities):
-                return record, issued.serial_number
+                return record, issued.serial
         if not asking:
             raise Forbidden(
                 "you are no agent of this manager: claim a certificate that may spawn first",
@@ -280,12 +281,12 @@ class Agents:
             else:
                 self.apply(agent, ScopeEnded())
 
-    def cut_off(self, serials: frozenset[str]) -> None:
+    def cut_off(self, serials: frozenset[SerialHex]) -> None:
         """The authority has revoked these certificates."""
         with self._lock:
             for record in self._table.live():
                 current = record.current.issued if record.current else None
-                if current is not None and current.serial_number in serials:
+                if current is not None and current.serial in serials:
                     _log.warning("certificate was revoked", extra={"agent": record.agent})
                     self.apply(record.agent, CutOff())
 

@@ -31,7 +31,8 @@ from certmgr.lifecycle import (
     Unavailable,
     delivers,
 )
-from certmgr.record import Generation, Record, serial_numbers
+from certmgr.record import Generation, Record, serials
+from ostiary.certificate import SerialHex
 from ostiary.edge.clock import Clock
 from ostiary.errors import (
     BadInput,
@@ -74,11 +75,11 @@ class Authority(Protocol):
 
     def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued: ...
 
-    def prove(self, identity: bytes, serial_number: str) -> str: ...
+    def prove(self, identity: bytes, serial: SerialHex) -> str: ...
 
     def status(self, identity: bytes) -> str: ...
 
-    def retire(self, manager: bytes, serial_number: str) -> None: ...
+    def retire(self, manager: bytes, serial: SerialHex) -> None: ...
 
 
 class Conductor:
@@ -157,18 +158,18 @@ class Conductor:
             issued = self._authority.redeem(self._tokens[record.agent], generation.keys.csr_der, wanted)
             return SignedPending(not_before=issued.not_before, not_after=issued.not_after), issued
         request = SpawnRequest(
-            wanted=wanted, csr_der=generation.keys.csr_der, spawner=self._spawner_serial(record)
+            wanted=wanted, csr_der=generation.keys.csr_der, spawner_serial=self._spawner_serial(record)
         )
         issued = self._authority.spawn(self._manager(), request)
         return SignedActive(not_before=issued.not_before, not_after=issued.not_after), issued
 
-    def _spawner_serial(self, record: Record) -> str:
+    def _spawner_serial(self, record: Record) -> SerialHex:
         """The spawner's certificate now: it may have been renewed since it asked."""
         if record.spawn is None:
             raise AssertionError("a bootstrap agent has no spawner")
         spawner = self._agents.get(record.spawn.spawner)
         issued = spawner.current.issued if spawner and spawner.current else None
-        return issued.serial_number if issued else record.spawn.serial_number
+        return issued.serial if issued else record.spawn.spawner_serial
 
     def _renew(self, record: Record) -> tuple[Event, Issued]:
         if record.current is None:
@@ -186,7 +187,7 @@ class Conductor:
         identity = generation.identity_pem
         status = self._authority.status(identity)
         if status != "active":  # else an operator has confirmed it
-            status = self._authority.prove(identity, generation.issued.serial_number)
+            status = self._authority.prove(identity, generation.issued.serial)
         return Proven() if status == "active" else Unavailable()
 
     def _use(self, record: Record) -> Event:
@@ -194,9 +195,9 @@ class Conductor:
         return Proven() if status == "active" else Unavailable()
 
     def _retire(self, record: Record) -> Event:
-        for serial_number in serial_numbers(record):
+        for serial in serials(record):
             try:
-                self._authority.retire(self._manager(), serial_number)
+                self._authority.retire(self._manager(), serial)
             except (Conflict, NotFound):
                 continue
             except Forbidden as exc:

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_ce
 
 from certmgr.issued import Issued, Wanted, check_issued
 from ostiary.address import Address
+from ostiary.certificate import SerialHex
 from ostiary.edge.client import Connector, HTTPClient
 from ostiary.edge.clock import Clock
 from ostiary.edge.tls import client_context
@@ -46,11 +47,11 @@ _KEPT_CONNECTIONS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnRequest:
-    """What a manager asks for on behalf of a spawner; `spawner` is the serial number of its certificate."""
+    """What a manager asks for on behalf of a spawner; `spawner_serial` names the certificate."""
 
     wanted: Wanted
     csr_der: bytes
-    spawner: str
+    spawner_serial: SerialHex
 
 
 class _Spawned(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +122,7 @@ class ESTClient:
             "subsystem": wanted.names.subsystem,
             "capabilities": sorted(wanted.capabilities or ()),
             "endpoints": list(wanted.endpoints or ()),
-            "spawner": request.spawner,
+            "spawner": request.spawner_serial,
             "csr": base64.b64encode(request.csr_der).decode(),
         }
         with self._connection(manager, keep=True) as client:
@@ -156,30 +157,30 @@ class ESTClient:
 
     # --- a certificate's own affairs ---
 
-    def prove(self, identity: bytes, serial_number: str) -> str:
+    def prove(self, identity: bytes, serial: SerialHex) -> str:
         """Ask to be dialled back, with the pending certificate; return the status that it has then."""
         with self._connection(identity) as client:
-            return client.call("POST", f"/v1/certificates/{serial_number}/prove", type_=_Status).status
+            return client.call("POST", f"/v1/certificates/{serial}/prove", type_=_Status).status
 
     def status(self, identity: bytes) -> str:
         """Return the status of a certificate; of a renewed one this is the use that makes it active."""
         with self._connection(identity) as client:
             return client.call("GET", "/v1/whoami", type_=_Status).status
 
-    def retire(self, manager: bytes, serial_number: str) -> None:
+    def retire(self, manager: bytes, serial: SerialHex) -> None:
         """Revoke a certificate of this node whose program has ended."""
         with self._connection(manager, keep=True) as client:
             reason = {"reason": "cessationOfOperation"}
-            path = f"/v1/certificates/{serial_number}/revoke"
+            path = f"/v1/certificates/{serial}/revoke"
             client.request("POST", path, body=msgspec.json.encode(reason), content_type="application/json")
 
     # --- what is public ---
 
-    def revocations(self, identity: bytes, since: int, *, wait_s: int) -> tuple[int, list[str]]:
+    def revocations(self, identity: bytes, since: int, *, wait_s: int) -> tuple[int, list[SerialHex]]:
         """Return where the feed goes on, and the serial numbers revoked since; waits for the first one."""
         with self._connection(identity, timeout_s=wait_s + self._timeout_s) as client:
             feed = client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=_Feed)
-        return feed.next, [each.serial_number for each in feed.revoked]
+        return feed.next, [SerialHex(each.serial_number) for each in feed.revoked]
 
     def ledger(self, identity: bytes, path: str) -> bytes:
         """Return a checkpoint (`checkpoint`) or a tile (`tile/0/000.p/7`) of the authority's ledger."""

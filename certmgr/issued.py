@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 
 from certmgr.keys import Names
 from ostiary.capabilities import Capabilities
-from ostiary.certificate import accept_public_key, serial_hex, spki_der
+from ostiary.certificate import SerialHex, accept_public_key, serial_hex, spki_der
 from ostiary.errors import BadInput, Forbidden, InternalFault
 from ostiary.identity import Identity, identity_of
 
@@ -51,8 +51,7 @@ class Issued:
         return self.chain[0]
 
     @property
-    def serial_number(self) -> str:
-        """Lower-case hex."""
+    def serial(self) -> SerialHex:
         return serial_hex(self.certificate.serial_number)
 
     @property

@@ -21,6 +21,7 @@ from certmgr.lifecycle import Action, Life
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
 from keyutils.payload import Payload, encode
 from ostiary.capabilities import Capabilities
+from ostiary.certificate import SerialHex
 
 _VERSION: Final = 1
 
@@ -46,7 +47,7 @@ class Spawn:
     """Who asked for an agent: the spawner's process and certificate. None for the two that bootstrap."""
 
     spawner: str
-    serial_number: str
+    spawner_serial: SerialHex
     process: ProcessKey
 
 
@@ -100,10 +101,10 @@ def performed(record: Record, actions: Iterable[Action]) -> Record:
     return record
 
 
-def serial_numbers(record: Record) -> list[str]:
+def serials(record: Record) -> list[SerialHex]:
     """Return the serial numbers of the generations that may still be good."""
     generations = (record.current, record.upcoming)
-    return [each.issued.serial_number for each in generations if each and each.issued]
+    return [each.issued.serial for each in generations if each and each.issued]
 
 
 def payload_of(record: Record, root: x509.Certificate) -> bytes:

@@ -21,6 +21,7 @@ from certmgr.lifecycle import AgentState, Life, resumed
 from certmgr.record import Binding, Generation, Record, Spawn
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
 from ostiary.capabilities import parse_capabilities
+from ostiary.certificate import SerialHex
 from ostiary.errors import BadInput
 from ostiary.identity import identity_of, parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.secret import Secret
@@ -86,7 +87,7 @@ def encode_record(record: Record) -> bytes:
         endpoints=None if record.endpoints is None else list(record.endpoints),
         claim_digest=record.claim_digest,
         claim_by=record.claim_by.timestamp() if record.claim_by else None,
-        spawn=(spawn.spawner, spawn.serial_number, *spawn.process) if spawn else None,
+        spawn=(spawn.spawner, spawn.spawner_serial, *spawn.process) if spawn else None,
         uid=record.uid,
         named=record.named,
         binding=_Binding(uid=record.binding.uid, scope=_flat_scope(record.binding.scope))
@@ -136,7 +137,9 @@ def _record(value: _Record, now: datetime, jitter: float) -> Record:
         endpoints=None if value.endpoints is None else tuple(value.endpoints),
         claim_digest=value.claim_digest,
         claim_by=datetime.fromtimestamp(value.claim_by, UTC) if value.claim_by is not None else None,
-        spawn=Spawn(spawner=spawn[0], serial_number=spawn[1], process=ProcessKey(spawn[2], spawn[3]))
+        spawn=Spawn(
+            spawner=spawn[0], spawner_serial=SerialHex(spawn[1]), process=ProcessKey(spawn[2], spawn[3])
+        )
         if spawn
         else None,
         uid=value.uid,

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 from certmgr.lifecycle import DEAD, delivers
-from certmgr.record import Record, describe_scope, serial_numbers
+from certmgr.record import Record, describe_scope, serials
 from certmgr.record_form import decode_record, encode_record
 from ostiary.edge.clock import Clock
 from ostiary.errors import NotFound, OstiaryError
@@ -131,12 +131,12 @@ class Table:
             "state": record.life.state.value,
             "delivered": delivers(record.life),
             "generation": record.current.number if record.current else 0,
-            "serial_number": issued.serial_number if issued else None,
+            "serial_number": issued.serial if issued else None,
             "not_after": issued.not_after.isoformat() if issued else None,
             "capabilities": sorted(issued.identity.capabilities) if issued else [],
             "uid": record.binding.uid if record.binding else record.uid,
             "scope": describe_scope(record.binding.scope) if record.binding else None,
             "attempts": record.life.attempts,
-            "pending_serial_number": next(iter(serial_numbers(replace(record, current=None))), None),
+            "pending_serial_number": next(iter(serials(replace(record, current=None))), None),
             "survives_restart": record.agent not in self._fleeting,
         }

@@ -16,6 +16,7 @@ from certmgr.lifecycle import Action, Due, Proven, Refused, SignedActive, Signed
 from certmgr.record import Record
 from certmgr.scopes import Process, ProcessScope
 from ostiary.capabilities import parse_capabilities
+from ostiary.certificate import SerialHex
 from ostiary.errors import BadInput, Busy, Conflict, Forbidden, NotFound, Unauthenticated
 from ostiary.identity import parse_agent_id, parse_subsystem
 from ostiary.subsystems import NODE_CONTROLLER
@@ -240,7 +241,7 @@ def test_a_revoked_certificate_is_withdrawn(site: Site) -> None:
     current = site.child().current
     assert current is not None
     assert current.issued is not None
-    site.agents.cut_off(frozenset({"ff", current.issued.serial_number}))
+    site.agents.cut_off(frozenset({SerialHex("ff"), current.issued.serial}))
     assert site.child().current is None
     assert "agent:" + CHILD not in site.vault.contents
 

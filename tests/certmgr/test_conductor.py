@@ -20,6 +20,7 @@ from certmgr.issued import Issued, Wanted, check_issued
 from certmgr.keys import generate
 from certmgr.lifecycle import Action, ScopeEnded
 from ostiary.capabilities import Capabilities, parse_capabilities
+from ostiary.certificate import SerialHex
 from ostiary.edge.clock import SystemClock
 from ostiary.errors import (
     BadInput,
@@ -107,7 +108,7 @@ class FakeAuthority:
     def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
         return self._sign("renew", csr_der, wanted, GRANTS.get(wanted.names.subsystem, frozenset()))
 
-    def prove(self, identity: bytes, serial_number: str) -> str:
+    def prove(self, identity: bytes, serial: SerialHex) -> str:
         self._maybe("prove", self.fail)
         return self.proof
 
@@ -116,9 +117,9 @@ class FakeAuthority:
         renewed = [pem for pem, verb in self.kinds.items() if verb == "renew"]
         return "active" if any(pem in identity for pem in renewed) else "pending"
 
-    def retire(self, manager: bytes, serial_number: str) -> None:
+    def retire(self, manager: bytes, serial: SerialHex) -> None:
         self._maybe("retire", self.fail)
-        self.retired.append(serial_number)
+        self.retired.append(serial)
 
 
 class Stage:

@@ -69,13 +69,13 @@ def test_a_whole_life_over_the_wire(fake: FakeCA, bootstrap: Bootstrap) -> None:
     identity = Generation(number=1, keys=keys, issued=first).identity_pem
     assert client.status(identity) == "pending"
     with pytest.raises(Forbidden, match="dial-back"):
-        client.prove(identity, first.serial_number)
-    fake.rows[first.serial_number].status = "active"
+        client.prove(identity, first.serial)
+    fake.rows[first.serial].status = "active"
     heir = generate(names)
     second = client.renew(identity, heir.csr_der, Wanted(names=names, spki_der=heir.spki_der))
     manager = Generation(number=2, keys=heir, issued=second).identity_pem
     assert client.status(manager) == "active"
-    assert fake.rows[first.serial_number].status == "superseded"
+    assert fake.rows[first.serial].status == "superseded"
     child = Names(
         application=names.application,
         subsystem=parse_subsystem("component-harness"),
@@ -84,12 +84,12 @@ def test_a_whole_life_over_the_wire(fake: FakeCA, bootstrap: Bootstrap) -> None:
     )
     child_keys = generate(child)
     asked = Wanted(names=child, spki_der=child_keys.spki_der, endpoints=(), capabilities=frozenset())
-    request = SpawnRequest(wanted=asked, csr_der=child_keys.csr_der, spawner=second.serial_number)
+    request = SpawnRequest(wanted=asked, csr_der=child_keys.csr_der, spawner_serial=second.serial)
     spawned = client.spawn(manager, request)
     assert client.spawn(manager, request) == spawned
     following, revoked = client.revocations(manager, 0, wait_s=0)
-    client.retire(manager, spawned.serial_number)
-    assert client.revocations(manager, following, wait_s=2)[1] == [spawned.serial_number]
+    client.retire(manager, spawned.serial)
+    assert client.revocations(manager, following, wait_s=2)[1] == [spawned.serial]
     assert revoked == []
     assert client.ledger(manager, "checkpoint") == fake.checkpoint()
     client.close()

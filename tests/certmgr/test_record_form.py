@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from certmgr.lifecycle import Action, AgentState, Life
-from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serial_numbers
+from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serials
 from certmgr.record_form import decode_record, encode_record
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope
 from keyutils.payload import decode
+from ostiary.certificate import SerialHex
 from ostiary.errors import BadInput
 from tests.support.certificates import NOW
 from tests.support.manager_records import KEYS, authority, issued, record
@@ -28,7 +29,7 @@ KEY = ProcessKey(30, 130)
         {"binding": Binding(uid=7, scope=CgroupScope(path="/own", inode=9)), "claim_by": NOW},
         {"binding": Binding(uid=0, scope=ProcessScope(root=KEY, members=frozenset({ProcessKey(31, 2)})))},
         {"binding": Binding(uid=0, scope=LeaseScope(anchor=KEY, until=NOW))},
-        {"spawn": Spawn(spawner="x", serial_number="0a", process=KEY), "uid": 5, "named": KEY},
+        {"spawn": Spawn(spawner="x", spawner_serial=SerialHex("0a"), process=KEY), "uid": 5, "named": KEY},
         {"capabilities": None, "endpoints": None},
     ],
 )
@@ -82,8 +83,8 @@ def test_the_payload_is_what_the_upcall_delivers() -> None:
 def test_actions_move_generations() -> None:
     second = Generation(number=2, keys=KEYS, issued=issued())
     both: Record = replace(record(), upcoming=second)
-    assert len(serial_numbers(both)) == 2
+    assert len(serials(both)) == 2
     promoted = performed(both, [Action.PROMOTE, Action.INSTALL])
     assert (promoted.current, promoted.upcoming, promoted.next_number) == (second, None, 3)
     assert performed(both, [Action.DISCARD]).upcoming is None
-    assert serial_numbers(performed(both, [Action.WITHDRAW])) == []
+    assert serials(performed(both, [Action.WITHDRAW])) == []
