@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from certmgr.binding import Claim, Here, Peer, agents_of, bind
+from certmgr.binding import Claim, ManagerProcess, Peer, agents_of, bind
 from certmgr.issued import Issued
 from certmgr.keys import Names, generate
 from certmgr.lifecycle import (
@@ -44,7 +44,7 @@ from certmgr.record import (
     performed,
 )
 from certmgr.scopes import ProcessKey, ProcessView, Scope, without
-from certmgr.table import Keeping, Table
+from certmgr.table import Table, VaultPort
 from ostiary.capabilities import Capabilities, spawnable
 from ostiary.certificate import SerialHex
 from ostiary.edge.clock import Clock
@@ -79,14 +79,14 @@ class Node:
     application: Application
     node: NodeName
     manager: AgentID
-    here: Here
+    process: ManagerProcess
 
 
 class Agents:
     """The table; see the rules above."""
 
     def __init__(
-        self, node: Node, *, view: ProcessView, vault: Keeping, clock: Clock, jitter: Callable[[], float]
+        self, node: Node, *, view: ProcessView, vault: VaultPort, clock: Clock, jitter: Callable[[], float]
     ) -> None:
         self.node = node
         self.wake = threading.Event()
@@ -200,7 +200,7 @@ class Agents:
                     claim,
                     others=others,
                     view=self._view,
-                    here=self.node.here,
+                    manager=self.node.process,
                     now=self._clock.now(),
                 )
             except OstiaryError as exc:
@@ -262,7 +262,7 @@ class Agents:
             record = self._find(None, agent)
             askers = {each.agent for each in agents_of(self._table.live(), peer, self._view)}
             may = {record.agent, record.spawn.spawner if record.spawn else ""}
-            if peer.uid not in {0, self.node.here.uid} and not askers & may:
+            if peer.uid not in {0, self.node.process.uid} and not askers & may:
                 raise Forbidden("only an agent, its spawner or an administrator may end it", rule="end-agent")
             if record.agent == self.node.manager:
                 raise BadInput("the manager itself is ended by its certificate authority", field="agent")

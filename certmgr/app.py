@@ -26,7 +26,7 @@ import falcon
 
 from certmgr.agents import Agents, Node
 from certmgr.api import build_api
-from certmgr.binding import Here
+from certmgr.binding import ManagerProcess
 from certmgr.bootstrap import Bootstrap, Introduction
 from certmgr.conductor import Conductor
 from certmgr.est_client import ESTClient
@@ -179,13 +179,13 @@ class Manager:
         introductions = (self._serving.bootstrap.manager, self._serving.bootstrap.controller)
         known = {f"{each.agent}.{self._serving.bootstrap.node}": each.agent for each in introductions}
 
-        def identity_of(host: str) -> bytes | None:
+        def identity_pem_of(host: str) -> bytes | None:
             record = agents.get(known.get(host, ""))
-            return shown_identity(record) if record else None
+            return shown_identity_pem(record) if record else None
 
         return ProofListener(
             listen_tcp(self._serving.listen.host, self._serving.listen.port),
-            identity_of=identity_of,
+            identity_pem_of=identity_pem_of,
         )
 
     def _own_status(self) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class Manager:
         }
 
 
-def shown_identity(record: Record) -> bytes | None:
+def shown_identity_pem(record: Record) -> bytes | None:
     """Return key and chain that prove an agent at the manager's endpoint: the one in use, else the pending
     one.
     """
@@ -212,7 +212,7 @@ def _agents(bootstrap: Bootstrap, vault: Vault, view: LinuxProcesses, clock: Sys
         application=bootstrap.application,
         node=bootstrap.node,
         manager=bootstrap.manager.agent,
-        here=Here(uid=os.geteuid(), pid=os.getpid()),
+        process=ManagerProcess(uid=os.geteuid(), pid=os.getpid()),
     )
     agents = Agents(node, view=view, vault=vault, clock=clock, jitter=random.SystemRandom().random)
     for each in (bootstrap.manager, bootstrap.controller):

@@ -52,7 +52,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Here:
+class ManagerProcess:
     """The manager itself, as far as rules need it."""
 
     uid: int
@@ -60,7 +60,13 @@ class Here:
 
 
 def bind(
-    record: Record, claim: Claim, *, others: Iterable[Scope], view: ProcessView, here: Here, now: datetime
+    record: Record,
+    claim: Claim,
+    *,
+    others: Iterable[Scope],
+    view: ProcessView,
+    manager: ManagerProcess,
+    now: datetime,
 ) -> Record:
     """Return the record as it is after the claim was let in; raises Forbidden(rule=claim-...) or
     Unauthenticated.
@@ -70,11 +76,11 @@ def bind(
     3. A later one: inside that scope and, without the token, in no other agent's deeper one.  4. A lease goes
        on.
     """
-    _check_user(record, claim.peer, here)
+    _check_user(record, claim.peer, manager)
     if record.binding is None:
         if not claim.has_token:
             raise Unauthenticated("this agent was not claimed yet: present its claim token", field="token")
-        scope = choose_scope(view, claim.peer.process, _surroundings(record, claim, here, now))
+        scope = choose_scope(view, claim.peer.process, _surroundings(record, claim, manager, now))
         return replace(record, binding=Binding(uid=claim.peer.uid, scope=scope))
     scope = record.binding.scope
     _check_inside(scope, claim.peer.process, () if claim.has_token else others, view)
@@ -83,17 +89,17 @@ def bind(
     return record
 
 
-def _check_user(record: Record, peer: Peer, here: Here) -> None:
-    if record.spawn is None and peer.uid not in {0, here.uid}:
+def _check_user(record: Record, peer: Peer, manager: ManagerProcess) -> None:
+    if record.spawn is None and peer.uid not in {0, manager.uid}:
         raise Forbidden("only root and the manager's user may claim a bootstrap agent", rule="claim-user")
     wanted = record.binding.uid if record.binding else record.uid
     if wanted is not None and peer.uid != wanted:
         raise Forbidden(f"the agent belongs to user {wanted}, not {peer.uid}", rule="claim-user")
 
 
-def _surroundings(record: Record, claim: Claim, here: Here, now: datetime) -> Surroundings:
+def _surroundings(record: Record, claim: Claim, manager: ManagerProcess, now: datetime) -> Surroundings:
     return Surroundings(
-        manager=here.pid,
+        manager=manager.pid,
         spawner=record.spawn.process if record.spawn else None,
         named=record.named,
         lease_until=now + LEASE if claim.wants_lease else None,

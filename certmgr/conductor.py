@@ -73,11 +73,11 @@ class Authority(Protocol):
 
     def spawn(self, manager: bytes, request: SpawnRequest) -> Issued: ...
 
-    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued: ...
+    def renew(self, identity_pem: bytes, csr_der: bytes, wanted: Wanted) -> Issued: ...
 
-    def prove(self, identity: bytes, serial: SerialHex) -> str: ...
+    def prove(self, identity_pem: bytes, serial: SerialHex) -> str: ...
 
-    def status(self, identity: bytes) -> str: ...
+    def status(self, identity_pem: bytes) -> str: ...
 
     def retire(self, manager: bytes, serial: SerialHex) -> None: ...
 
@@ -184,10 +184,10 @@ class Conductor:
         generation = _upcoming(record)
         if generation.issued is None:
             raise AssertionError("there is nothing to prove")
-        identity = generation.identity_pem
-        status = self._authority.status(identity)
+        identity_pem = generation.identity_pem
+        status = self._authority.status(identity_pem)
         if status != "active":  # else an operator has confirmed it
-            status = self._authority.prove(identity, generation.issued.serial)
+            status = self._authority.prove(identity_pem, generation.issued.serial)
         return Proven() if status == "active" else Unavailable()
 
     def _use(self, record: Record) -> Event:

@@ -107,9 +107,9 @@ class ESTClient:
         with self._connection(None) as client:
             return self._enroll(client, "simpleenroll", csr_der, wanted, {"Authorization": f"Basic {secret}"})
 
-    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
+    def renew(self, identity_pem: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
         """Get the next generation (simplereenroll) with the key of the one before."""
-        with self._connection(identity) as client:
+        with self._connection(identity_pem) as client:
             return self._enroll(client, "simplereenroll", csr_der, wanted, {})
 
     def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
@@ -157,14 +157,14 @@ class ESTClient:
 
     # --- a certificate's own affairs ---
 
-    def prove(self, identity: bytes, serial: SerialHex) -> str:
+    def prove(self, identity_pem: bytes, serial: SerialHex) -> str:
         """Ask to be dialled back, with the pending certificate; return the status that it has then."""
-        with self._connection(identity) as client:
+        with self._connection(identity_pem) as client:
             return client.call("POST", f"/v1/certificates/{serial}/prove", type_=_Status).status
 
-    def status(self, identity: bytes) -> str:
+    def status(self, identity_pem: bytes) -> str:
         """Return the status of a certificate; of a renewed one this is the use that makes it active."""
-        with self._connection(identity) as client:
+        with self._connection(identity_pem) as client:
             return client.call("GET", "/v1/whoami", type_=_Status).status
 
     def retire(self, manager: bytes, serial: SerialHex) -> None:
@@ -176,15 +176,15 @@ class ESTClient:
 
     # --- what is public ---
 
-    def revocations(self, identity: bytes, since: int, *, wait_s: int) -> tuple[int, list[SerialHex]]:
+    def revocations(self, identity_pem: bytes, since: int, *, wait_s: int) -> tuple[int, list[SerialHex]]:
         """Return where the feed goes on, and the serial numbers revoked since; waits for the first one."""
-        with self._connection(identity, timeout_s=wait_s + self._timeout_s) as client:
+        with self._connection(identity_pem, timeout_s=wait_s + self._timeout_s) as client:
             feed = client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=_Feed)
         return feed.next, [SerialHex(each.serial_number) for each in feed.revoked]
 
-    def ledger(self, identity: bytes, path: str) -> bytes:
+    def ledger(self, identity_pem: bytes, path: str) -> bytes:
         """Return a checkpoint (`checkpoint`) or a tile (`tile/0/000.p/7`) of the authority's ledger."""
-        with self._connection(identity) as client:
+        with self._connection(identity_pem) as client:
             return client.request("GET", f"/v1/ledger/{path}").body
 
     # --- connections ---
@@ -199,41 +199,43 @@ class ESTClient:
 
     @contextmanager
     def _connection(
-        self, identity: bytes | None, *, keep: bool = False, timeout_s: float | None = None
+        self, identity_pem: bytes | None, *, keep: bool = False, timeout_s: float | None = None
     ) -> Iterator[HTTPClient]:
-        client = self._kept_connection(identity) if keep and identity else None
+        client = self._kept_connection(identity_pem) if keep and identity_pem else None
         if client is None:
-            connect = self._connector(identity, timeout_s or self._timeout_s)
+            connect = self._connector(identity_pem, timeout_s or self._timeout_s)
             client = HTTPClient(connect, host=str(self._address), limit_bytes=_MAX_ANSWER_BYTES)
         try:
             yield client
         except BaseException:
             client.close()
             raise
-        if keep and identity:
-            self._keep(identity, client)
+        if keep and identity_pem:
+            self._keep(identity_pem, client)
         else:
             client.close()
 
-    def _kept_connection(self, identity: bytes) -> HTTPClient | None:
+    def _kept_connection(self, identity_pem: bytes) -> HTTPClient | None:
         with self._lock:
-            kept = self._kept.get(identity)
+            kept = self._kept.get(identity_pem)
             return kept.pop() if kept else None
 
-    def _keep(self, identity: bytes, client: HTTPClient) -> None:
+    def _keep(self, identity_pem: bytes, client: HTTPClient) -> None:
         with self._lock:
-            for old in [each for each in self._kept if each != identity]:  # a renewed manager's former self
+            for old in [
+                each for each in self._kept if each != identity_pem
+            ]:  # a renewed manager's former self
                 for each in self._kept.pop(old):
                     each.close()
-            kept = self._kept.setdefault(identity, [])
+            kept = self._kept.setdefault(identity_pem, [])
             if len(kept) < _KEPT_CONNECTIONS:
                 kept.append(client)
             else:
                 client.close()
 
-    def _connector(self, identity: bytes | None, timeout_s: float) -> Connector:
+    def _connector(self, identity_pem: bytes | None, timeout_s: float) -> Connector:
         def context() -> ssl.SSLContext:
-            made = client_context(self._root_pem, identity)
+            made = client_context(self._root_pem, identity_pem)
             made.check_hostname = False  # names are checked below: by identity, not by address
             return made
 

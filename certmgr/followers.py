@@ -26,7 +26,7 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class Follower:
-    """Calls `turn(identity)` again and again while the manager has a certificate; each returns how long to
+    """Calls `turn(identity_pem)` again and again while the manager has a certificate; each returns how long to
     pause, in seconds.
     """
 
@@ -64,9 +64,9 @@ class RevocationFeed:
         self._authority = authority
         self._since = 0
 
-    def turn(self, identity: bytes) -> float:
+    def turn(self, identity_pem: bytes) -> float:
         """One long poll; goes on at once."""
-        self._since, serials = self._authority.revocations(identity, self._since, wait_s=FEED_WAIT_S)
+        self._since, serials = self._authority.revocations(identity_pem, self._since, wait_s=FEED_WAIT_S)
         if serials:
             self._agents.cut_off(frozenset(serials))
         return 0.0
@@ -75,9 +75,9 @@ class RevocationFeed:
 def checkpoint_turn(memory: LedgerMemory, authority: ESTClient) -> Callable[[bytes], float]:
     """Return what looks at the authority's newest checkpoint once."""
 
-    def turn(identity: bytes) -> float:
-        note = authority.ledger(identity, "checkpoint")
-        memory.see(note, lambda path: authority.ledger(identity, path))
+    def turn(identity_pem: bytes) -> float:
+        note = authority.ledger(identity_pem, "checkpoint")
+        memory.see(note, lambda path: authority.ledger(identity_pem, path))
         return CHECKPOINT_EVERY_S
 
     return turn

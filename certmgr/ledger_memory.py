@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from certmgr.bootstrap import KnownLedger
-from certmgr.table import Keeping
+from certmgr.table import VaultPort
 from ostiary.errors import BadInput, InternalFault
 from ostiary.ledger.checkpoint import Checkpoint, open_note
 from ostiary.ledger.proof import build_consistency_proof, check_consistency
@@ -87,7 +87,7 @@ def _check_grown(last: Checkpoint, seen: Checkpoint, fetch: Callable[[str], byte
 class LedgerMemory:
     """The memory of one ledger, in the vault. One thread's."""
 
-    def __init__(self, ledger: KnownLedger, vault: Keeping) -> None:
+    def __init__(self, ledger: KnownLedger, vault: VaultPort) -> None:
         self._ledger = ledger
         self._vault = vault
         self._name = f"ledger:{ledger.origin}"

@@ -29,13 +29,13 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class ProofListener:
-    """Serves on a listening TCP socket until `stop`; `identity_of` gives key and chain (PEM) for a host name,
+    """Serves on a listening TCP socket until `stop`; `identity_pem_of` gives key and chain (PEM) for a host name,
     or None.
     """
 
-    def __init__(self, sock: socket.socket, *, identity_of: Callable[[str], bytes | None]) -> None:
+    def __init__(self, sock: socket.socket, *, identity_pem_of: Callable[[str], bytes | None]) -> None:
         self._sock = sock
-        self._identity_of = identity_of
+        self._identity_pem_of = identity_pem_of
         self._contexts: dict[bytes, ssl.SSLContext] = {}
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._front = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -76,17 +76,17 @@ class ProofListener:
             self._slots.release()
 
     def _choose(self, sock: ssl.SSLObject, name: str | None, _front: ssl.SSLContext) -> int | None:
-        identity = self._identity_of(name or "")
-        if identity is None:
+        identity_pem = self._identity_pem_of(name or "")
+        if identity_pem is None:
             return int(ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
-        sock.context = self._context(identity)
+        sock.context = self._context(identity_pem)
         return None
 
-    def _context(self, identity: bytes) -> ssl.SSLContext:
-        context = self._contexts.get(identity)
+    def _context(self, identity_pem: bytes) -> ssl.SSLContext:
+        context = self._contexts.get(identity_pem)
         if context is None:
             if len(self._contexts) >= _MAX_CONTEXTS:
                 self._contexts.clear()
-            context = server_context(identity)
-            self._contexts[identity] = context
+            context = server_context(identity_pem)
+            self._contexts[identity_pem] = context
         return context

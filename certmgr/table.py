@@ -25,7 +25,7 @@ _UNSIGNED: Final = timedelta(days=1)
 _log = logging.getLogger("ostiary.certmgr")
 
 
-class Keeping(Protocol):
+class VaultPort(Protocol):
     """Where records outlive this process (`certmgr.vault`). Thread-safe; `save` says whether it will."""
 
     lacks: str | None
@@ -40,7 +40,7 @@ class Keeping(Protocol):
 class Table:
     """Records by agent and by the digest of their claim token."""
 
-    def __init__(self, vault: Keeping, clock: Clock) -> None:
+    def __init__(self, vault: VaultPort, clock: Clock) -> None:
         self._vault = vault
         self._clock = clock
         self._records: dict[str, Record] = {}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certmgr.commands.manager_errors import told
+from certmgr.commands.manager_errors import command_error
 from ostiary.cli import output
 from ostiary.cli.manager_socket import manager_socket, socket_option
 from ostiary.cli.secret_argument import SECRET
@@ -65,7 +65,7 @@ def request(
             path, subsystem, capabilities=capabilities, endpoints=endpoints, uid=uid, pid=pid
         )
     except ManagerError as exc:
-        raise told(exc) from exc
+        raise command_error(exc) from exc
     output.emit({"agent": name, "claim_token": token}, human=f"agent {name}\n{token}")
 
 
@@ -116,7 +116,7 @@ def _claimed(token: Secret, name: str | None, via: str, path: Path, *, lease: bo
             return client.claim_by_keyring(name, text)
         return client.claim(path, text, agent=name, lease=lease)
     except client.ManagerError as exc:
-        raise told(exc) from exc
+        raise command_error(exc) from exc
     except KeyringError as exc:
         error = Busy if exc.name in {"EAGAIN", "ETIMEDOUT"} else BadInput
         raise error(f"request_key(2) refused: {exc.name}") from exc

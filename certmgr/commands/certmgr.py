@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from certmgr.commands.manager_errors import told
+from certmgr.commands.manager_errors import command_error
 from ostiary.cli import output
 from ostiary.cli.manager_socket import manager_socket, socket_option
 
@@ -60,7 +60,7 @@ def status(socket_path: Path | None) -> None:
     try:
         found = call(manager_socket(socket_path), "GET", "/v1/status")
     except ManagerError as exc:
-        raise told(exc) from exc
+        raise command_error(exc) from exc
     output.emit(found, human=output.table([_line(row) for row in found["agents"]], _COLUMNS))
     for ledger in found["ledgers"]:
         if ledger["alarm"]:

@@ -27,7 +27,7 @@ _ERRORS: Final[dict[str, type[OstiaryError]]] = {
 }
 
 
-def told(error: ManagerError) -> OstiaryError:
+def command_error(error: ManagerError) -> OstiaryError:
     """Return the error of the command line that an answer of the manager stands for."""
     message = str(error)
     if error.kind == "forbidden":

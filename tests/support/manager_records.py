@@ -11,7 +11,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from certmgr.agents import Agents, Node
-from certmgr.binding import Here, Peer
+from certmgr.binding import ManagerProcess, Peer
 from certmgr.issued import Issued, Wanted, check_issued
 from certmgr.keys import KeyPair, Names, generate
 from certmgr.lifecycle import AgentState, Life
@@ -143,7 +143,7 @@ def make_agents(
         application=IDENTITY.application,
         node=IDENTITY.node,
         manager=MANAGER_AGENT,
-        here=Here(uid=0, pid=10),
+        process=ManagerProcess(uid=0, pid=10),
     )
     return Agents(node, view=machine, vault=vault or MemoryVault(), clock=clock or FakeClock(), jitter=jitter)
 
