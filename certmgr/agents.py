@@ -48,7 +48,7 @@ from certmgr.table import Table, VaultPort
 from ostiary.capabilities import Capabilities, spawnable
 from ostiary.certificate import SerialHex
 from ostiary.edge.clock import Clock
-from ostiary.errors import BadInput, Busy, Conflict, Forbidden, NotFound, OstiaryError, Unauthenticated
+from ostiary.errors import BadInput, Busy, Conflict, Forbidden, OstiaryError, Unauthenticated
 from ostiary.identity import AgentID, Application, NodeName, SubSystem
 from ostiary.token import Token
 
@@ -227,10 +227,9 @@ class Agents:
             if agent is not None and agent != record.agent:
                 raise Unauthenticated("the claim token is another agent's", field="token")
             return record
-        found = self._table.get(agent or "")
-        if found is None:
-            raise NotFound(f"this manager has no agent {(agent or '')[:64]!r}", field="agent")
-        return found
+        if agent is None:
+            raise BadInput("neither a claim token nor an agent is given", field="token")
+        return self._table.require(agent)
 
     def _delivered(self, agent: str, wait_s: float) -> Record:
         """Wait, with the lock given up meanwhile, until there is something to deliver."""
@@ -261,7 +260,7 @@ class Agents:
         with self._lock:
             record = self._find(None, agent)
             askers = {each.agent for each in agents_of(self._table.live(), peer, self._view)}
-            may = {record.agent, record.spawn.spawner if record.spawn else ""}
+            may = {record.agent, record.spawn.spawner} if record.spawn else {record.agent}
             if peer.uid not in {0, self.node.process.uid} and not askers & may:
                 raise Forbidden("only an agent, its spawner or an administrator may end it", rule="end-agent")
             if record.agent == self.node.manager:

@@ -180,7 +180,8 @@ class Manager:
         known = {f"{each.agent}.{self._serving.bootstrap.node}": each.agent for each in introductions}
 
         def identity_pem_of(host: str) -> bytes | None:
-            record = agents.get(known.get(host, ""))
+            agent = known.get(host)
+            record = agents.get(agent) if agent else None
             return shown_identity_pem(record) if record else None
 
         return ProofListener(

@@ -55,13 +55,13 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLedger:
-    """A ledger's key and the first checkpoint that this node was told (signed note); b"" where none was known
+    """A ledger's key and the first checkpoint that this node was told (signed note); None where none was known
     yet.
     """
 
     origin: str
     key: VerifierKey
-    note: bytes
+    note: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +200,7 @@ def _root(pem: str) -> x509.Certificate:
 def _ledger(given: _Ledger, *, application: str, field: str) -> KnownLedger:
     try:
         key = parse_verifier_key(given.vkey)
-        note = given.checkpoint.encode()
+        note = given.checkpoint.encode() or None
         origin = open_note(note, [key]).origin if note else key.name
     except BadInput as exc:
         raise BadInput(f"{field}: {exc.message}", field=f"{field}.{exc.field or 'checkpoint'}") from exc

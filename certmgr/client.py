@@ -30,6 +30,8 @@ from keyutils.request_key_handler import MANAGER_DIRECTORIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from keyutils.payload import EpochSeconds
+
 Via = Literal["auto", "keyring", "socket"]
 
 TIMEOUT_S = 10.0
@@ -57,8 +59,8 @@ class Claimed:
 
     agent: str
     generation: int
-    not_before: int
-    not_after: int
+    not_before: EpochSeconds
+    not_after: EpochSeconds
     key: bytes = field(repr=False)
     certificate: bytes
     chain: bytes

@@ -34,12 +34,12 @@ _log = logging.getLogger("ostiary.certmgr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The last good checkpoint (signed note, b"" before the first), and the one that contradicts it, if any
+    """The last good checkpoint (signed note, None before the first), and the one that contradicts it, if any
     ever did.
     """
 
-    note: bytes
-    contradiction: bytes = b""
+    note: bytes | None
+    contradiction: bytes | None = None
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ def advance(memory: Memory, note: bytes, ledger: KnownLedger, fetch: Callable[[s
     seen = open_note(note, [ledger.key])
     if seen.origin != ledger.origin:
         raise BadInput(f"the checkpoint is of '{seen.origin}', not '{ledger.origin}'", field="checkpoint")
-    if not memory.note:
+    if memory.note is None:
         return replace(memory, note=note)
     last = open_note(memory.note, [ledger.key])
     try:
@@ -103,7 +103,7 @@ class LedgerMemory:
             try:
                 value = msgspec.msgpack.decode(stored, type=_Stored)
                 open_note(value.note, [self._ledger.key])
-                return Memory(note=value.note, contradiction=value.contradiction)
+                return Memory(note=value.note, contradiction=value.contradiction or None)
             except (msgspec.MsgspecError, BadInput):
                 _log.exception("the memory of a ledger can't be read", extra={"origin": self._ledger.origin})
         return Memory(note=self._ledger.note)
@@ -115,7 +115,7 @@ class LedgerMemory:
             _log.error("the ledger contradicts what it showed before", extra={"origin": self._ledger.origin})
         if memory != self._memory:
             self._memory = memory
-            stored = _Stored(note=memory.note, contradiction=memory.contradiction)
+            stored = _Stored(note=memory.note or b"", contradiction=memory.contradiction or b"")
             self._vault.save(self._name, msgspec.msgpack.encode(stored), timeout_s=KEEP_S)
 
     def status(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class LedgerMemory:
         return {
             "origin": self._ledger.origin,
             "size": open_note(memory.note, [self._ledger.key]).size if memory.note else None,
-            "alarm": bool(memory.contradiction),
-            "checkpoint": memory.note.decode() or None,
-            "contradiction": memory.contradiction.decode() or None,
+            "alarm": memory.contradiction is not None,
+            "checkpoint": memory.note.decode() if memory.note else None,
+            "contradiction": memory.contradiction.decode() if memory.contradiction else None,
         }

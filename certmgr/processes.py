@@ -39,12 +39,12 @@ class LinuxProcesses:
         fields = stat.rpartition(b")")[2].split()
         if fields[0] in {b"Z", b"X"}:
             return None
-        cgroup = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), "")
+        cgroup = next((line[3:] for line in groups.splitlines() if line.startswith("0::")), None)
         return Process(
             key=ProcessKey(pid, int(fields[19])),
             parent=int(fields[1]),
             session=int(fields[3]),
-            cgroup=cgroup if self._cgroups else "",
+            cgroup=cgroup if self._cgroups else None,
         )
 
     def cgroup(self, path: str) -> Cgroup | None:

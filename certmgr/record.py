@@ -19,7 +19,7 @@ from certmgr.issued import Issued
 from certmgr.keys import KeyPair, Names
 from certmgr.lifecycle import Action, Life
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
-from keyutils.payload import Payload, encode
+from keyutils.payload import EpochSeconds, Payload, encode
 from ostiary.capabilities import Capabilities
 from ostiary.certificate import SerialHex
 
@@ -117,8 +117,8 @@ def payload_of(record: Record, root: x509.Certificate) -> bytes:
         Payload(
             agent=record.agent,
             generation=generation.number,
-            not_before=int(issued.not_before.timestamp()),
-            not_after=int(issued.not_after.timestamp()),
+            not_before=EpochSeconds(int(issued.not_before.timestamp())),
+            not_after=EpochSeconds(int(issued.not_after.timestamp())),
             private_key_pem=generation.keys.private_key_pem.reveal(),
             chain_pem=tuple(map(_pem, issued.chain)),
             roots_pem=(_pem(root),),

@@ -38,10 +38,10 @@ class _Generation(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
-    path: str = ""
-    number: int = 0
+    path: str | None = None
+    inode: int | None = msgspec.field(name="number", default=None)
     processes: list[tuple[int, int]] = []
-    until: float = 0
+    until_s: float | None = msgspec.field(name="until", default=None)
 
 
 class _Binding(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +64,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: list[str] | None
     endpoints: list[str] | None
     claim_digest: bytes
-    claim_by: float | None
+    claim_by_s: float | None = msgspec.field(name="claim_by")
     spawn: tuple[str, str, int, int] | None
     uid: int | None
     named: tuple[int, int] | None
@@ -86,7 +86,7 @@ def encode_record(record: Record) -> bytes:
         capabilities=None if record.capabilities is None else sorted(record.capabilities),
         endpoints=None if record.endpoints is None else list(record.endpoints),
         claim_digest=record.claim_digest,
-        claim_by=record.claim_by.timestamp() if record.claim_by else None,
+        claim_by_s=record.claim_by.timestamp() if record.claim_by else None,
         spawn=(spawn.spawner, spawn.spawner_serial, *spawn.process) if spawn else None,
         uid=record.uid,
         named=record.named,
@@ -136,7 +136,7 @@ def _record(value: _Record, now: datetime, jitter: float) -> Record:
         capabilities=None if value.capabilities is None else parse_capabilities(value.capabilities),
         endpoints=None if value.endpoints is None else tuple(value.endpoints),
         claim_digest=value.claim_digest,
-        claim_by=datetime.fromtimestamp(value.claim_by, UTC) if value.claim_by is not None else None,
+        claim_by=datetime.fromtimestamp(value.claim_by_s, UTC) if value.claim_by_s is not None else None,
         spawn=Spawn(
             spawner=spawn[0], spawner_serial=SerialHex(spawn[1]), process=ProcessKey(spawn[2], spawn[3])
         )
@@ -182,21 +182,21 @@ def _generation(value: _Generation | None) -> Generation | None:
 def _flat_scope(scope: Scope) -> _Scope:
     match scope:
         case CgroupScope():
-            return _Scope(kind="cgroup", path=scope.path, number=scope.inode)
+            return _Scope(kind="cgroup", path=scope.path, inode=scope.inode)
         case ProcessScope():
             return _Scope(kind="process", processes=[scope.root, *sorted(scope.members)])
         case LeaseScope():
-            return _Scope(kind="lease", processes=[scope.anchor], until=scope.until.timestamp())
+            return _Scope(kind="lease", processes=[scope.anchor], until_s=scope.until.timestamp())
 
 
 def _scope(value: _Scope) -> Scope:
     processes = [ProcessKey(*each) for each in value.processes]
-    match value.kind:
-        case "cgroup":
-            return CgroupScope(path=value.path, inode=value.number)
-        case "process" if processes:
+    match value:
+        case _Scope(kind="cgroup", path=str(path), inode=int(inode)):
+            return CgroupScope(path=path, inode=inode)
+        case _Scope(kind="process") if processes:
             return ProcessScope(root=processes[0], members=frozenset(processes[1:]))
-        case "lease" if processes:
-            return LeaseScope(anchor=processes[0], until=datetime.fromtimestamp(value.until, UTC))
+        case _Scope(kind="lease", until_s=int() | float() as until_s) if processes:
+            return LeaseScope(anchor=processes[0], until=datetime.fromtimestamp(until_s, UTC))
         case _:
             raise BadInput("the record's scope can't be read")

@@ -39,12 +39,12 @@ class ProcessKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """What /proc says of a process; `cgroup` is its path in version 2, "" where there is none."""
+    """What /proc says of a process; `cgroup` is its path in version 2, None where there is none."""
 
     key: ProcessKey
     parent: int
     session: int
-    cgroup: str
+    cgroup: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +143,12 @@ def _is_named(view: ProcessView, claimer: Process, named: ProcessKey) -> bool:
         process is not None
         and process.key == named
         and process.cgroup == claimer.cgroup
-        and process.cgroup not in {"", _ROOT_CGROUP}
+        and process.cgroup not in {None, _ROOT_CGROUP}
     )
 
 
 def _own_cgroup(view: ProcessView, claimer: Process, around: Surroundings) -> Cgroup | None:
-    if claimer.cgroup in {"", _ROOT_CGROUP}:
+    if claimer.cgroup is None or claimer.cgroup == _ROOT_CGROUP:
         return None
     others = [around.manager, *([around.spawner.pid] if around.spawner else [])]
     if any((other := view.process(pid)) and other.cgroup == claimer.cgroup for pid in others):

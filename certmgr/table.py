@@ -65,7 +65,8 @@ class Table:
 
     def by_digest(self, digest: bytes) -> Record | None:
         """Return whose claim token has this SHA-256."""
-        return self._records.get(self._by_digest.get(digest, ""))
+        agent = self._by_digest.get(digest)
+        return self._records.get(agent) if agent else None
 
     def all(self) -> list[Record]:
         return list(self._records.values())

@@ -16,9 +16,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NewType
 
 from keyutils.keyring import MAX_PAYLOAD_BYTES
+
+EpochSeconds = NewType("EpochSeconds", int)
 
 VERSION: Final = 1
 _BLOCK: Final = re.compile(
@@ -46,8 +48,8 @@ class Payload:
 
     agent: str
     generation: int
-    not_before: int
-    not_after: int
+    not_before: EpochSeconds
+    not_after: EpochSeconds
     private_key_pem: bytes = field(repr=False)
     chain_pem: tuple[bytes, ...]
     roots_pem: tuple[bytes, ...]

@@ -48,7 +48,7 @@ def test_a_ledger_may_be_known_by_its_key_alone_and_a_service_not_at_all() -> No
     document = copy.deepcopy(DOCUMENT)
     document["ledgers"][0]["checkpoint"] = ""
     document["credentials"] = {"url": "https://127.0.0.1:9443"}
-    assert parse(document).ledgers[0].note == b""
+    assert parse(document).ledgers[0].note is None
     assert parse(document | {"ledgers": []}).ledgers == ()
 
 

@@ -19,6 +19,7 @@ from certmgr import client
 from certmgr.client import AgentIdentity, Claimed, ManagerError, RenewingContext
 from certmgr.keys import Names, generate
 from keyutils import agent_keys, keyring
+from keyutils.payload import EpochSeconds
 from ostiary.identity import Identity
 from tests.support.pki import Root
 from tests.support.running_manager import ENVIRONMENT
@@ -36,8 +37,8 @@ def claimed(generation: int, *, ages_s: int = 0, name: str = "server.example") -
     return Claimed(
         agent=AGENT,
         generation=generation,
-        not_before=now,
-        not_after=now + 3600,
+        not_before=EpochSeconds(now),
+        not_after=EpochSeconds(now + 3600),
         key=key,
         certificate=pem,
         chain=pem,

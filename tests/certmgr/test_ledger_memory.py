@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -32,9 +33,9 @@ def fake() -> FakeCA:
     return fake
 
 
-def known(fake: FakeCA, note: bytes | None = None) -> KnownLedger:
+def known(fake: FakeCA) -> KnownLedger:
     key = verifier_key(ORIGIN, fake.log_key, KeyType.LOG)
-    return KnownLedger(origin=ORIGIN, key=key, note=fake.checkpoint() if note is None else note)
+    return KnownLedger(origin=ORIGIN, key=key, note=fake.checkpoint())
 
 
 def test_a_growing_ledger_is_followed_over_restarts(fake: FakeCA) -> None:
@@ -81,7 +82,7 @@ def test_a_tile_of_another_length_is_no_contradiction(fake: FakeCA) -> None:
 
 
 def test_without_a_first_checkpoint_the_first_seen_is_it(fake: FakeCA) -> None:
-    memory = LedgerMemory(known(fake, b""), MemoryVault())
+    memory = LedgerMemory(replace(known(fake), note=None), MemoryVault())
     assert memory.status()["size"] is None
     memory.see(fake.checkpoint(), fetcher(fake.log))
     assert memory.status()["size"] == 300

@@ -12,7 +12,7 @@ import pytest
 from certmgr.lifecycle import Action, AgentState, Life
 from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serials
 from certmgr.record_form import decode_record, encode_record
-from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope
+from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
 from keyutils.payload import decode
 from ostiary.certificate import SerialHex
 from ostiary.errors import BadInput
@@ -42,6 +42,39 @@ def test_what_is_written_is_read(changes: dict[str, Any]) -> None:
         before.life.installed,
         before.life.used,
     )
+
+
+@pytest.mark.parametrize(
+    ("scope", "stored"),
+    [
+        (CgroupScope(path="/own", inode=9), {"kind": "cgroup", "path": "/own", "number": 9}),
+        (
+            ProcessScope(root=KEY, members=frozenset({ProcessKey(31, 2)})),
+            {"kind": "process", "processes": [[30, 130], [31, 2]]},
+        ),
+        (
+            LeaseScope(anchor=KEY, until=NOW),
+            {"kind": "lease", "processes": [[30, 130]], "until": NOW.timestamp()},
+        ),
+    ],
+    ids=["cgroup", "process", "lease"],
+)
+def test_the_stored_form_of_a_scope_is_version_1(scope: Scope, stored: dict[str, Any]) -> None:
+    """Keys in the kernel outlive a release: the next one must read these members under these names."""
+    content = encode_record(record(binding=Binding(uid=7, scope=scope), claim_by=NOW))
+    tree = msgspec.msgpack.decode(content)
+    assert tree["version"] == 1
+    assert tree["binding"] == {"uid": 7, "scope": stored}
+    assert tree["claim_by"] == NOW.timestamp()
+
+
+@pytest.mark.parametrize("lost", ["path", "number"])
+def test_a_cgroup_without_its_path_or_inode_is_refused(lost: str) -> None:
+    scope = CgroupScope(path="/own", inode=9)
+    tree = msgspec.msgpack.decode(encode_record(record(binding=Binding(uid=7, scope=scope))))
+    del tree["binding"]["scope"][lost]
+    with pytest.raises(BadInput, match="scope"):
+        decode_record(msgspec.msgpack.encode(tree), now=NOW, jitter=0.5)
 
 
 def test_work_that_was_under_way_is_due_at_once() -> None:

@@ -53,8 +53,8 @@ def test_a_leaf_cgroup_of_its_own_is_the_scope(machine: FakeProcesses) -> None:
     assert choose_scope(machine, claimer, AROUND) == CgroupScope(path="/own", inode=7)
 
 
-@pytest.mark.parametrize("cgroup", ["/", "", "/spawner", "/manager", "/branch", "/gone"])
-def test_another_cgroup_is_not(machine: FakeProcesses, cgroup: str) -> None:
+@pytest.mark.parametrize("cgroup", ["/", None, "/spawner", "/manager", "/branch", "/gone"])
+def test_another_cgroup_is_not(machine: FakeProcesses, cgroup: str | None) -> None:
     """Shared with the spawner or the manager, the root, one with children, or one that has gone."""
     machine.add_cgroup("/branch", is_leaf=False)
     claimer = machine.add(30, cgroup=cgroup)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyutils.payload import Payload, PayloadError, decode, encode
+from keyutils.payload import EpochSeconds, Payload, PayloadError, decode, encode
 
 
 def block(kind: str, content: bytes) -> bytes:
@@ -20,8 +20,8 @@ def block(kind: str, content: bytes) -> bytes:
 GOOD = Payload(
     agent="8d0f4a1e-3d0e-4a8e-9a55-5a1f3f0c7a10",
     generation=3,
-    not_before=1_700_000_000,
-    not_after=1_700_007_200,
+    not_before=EpochSeconds(1_700_000_000),
+    not_after=EpochSeconds(1_700_007_200),
     private_key_pem=block("PRIVATE KEY", b"marked-secret"),
     chain_pem=(block("CERTIFICATE", b"leaf"), block("CERTIFICATE", b"issuing")),
     roots_pem=(block("CERTIFICATE", b"root"),),

@@ -19,7 +19,13 @@ class FakeProcesses:
         return self.cgroups.get(path)
 
     def add(
-        self, pid: int, *, parent: int = 1, session: int | None = None, cgroup: str = "/", start: int = 100
+        self,
+        pid: int,
+        *,
+        parent: int = 1,
+        session: int | None = None,
+        cgroup: str | None = "/",
+        start: int = 100,
     ) -> Process:
         process = Process(
             key=ProcessKey(pid, start + pid),
