@@ -30,11 +30,10 @@ from ostiary.edge.metrics import Metrics
 from ostiary.front.refusals import RefusalCounter
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
-from tests.certmgr.test_agents import CONTROLLER, Site
 from tests.support.ca_front import CHILD, MANAGER, FrontForTests, basic, csr_of, new_key
 from tests.support.credentials_front import REQUEST, FixedClock, MemoryRecorder, subject, world
 from tests.support.identities import Authority
-from tests.support.manager_records import MANAGER_AGENT, authority, peer
+from tests.support.manager_records import CONTROLLER, MANAGER_AGENT, FakeNode, authority, peer
 from tests.support.openapi import check_value, document, operation
 
 CERTIFICATE = "/v1/certificates/{serial}"
@@ -235,10 +234,10 @@ def test_a_service_that_has_not_heard_of_revocations(path: str) -> None:
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch) -> falcon.testing.TestClient:
     """A manager whose node controller is this process; whoever connects is it, and root."""
-    site = Site()
-    site.controller = site.machine.add(os.getpid())
-    site.ready()
-    monkeypatch.setattr(manager_api, "peer_of_request", lambda _req, _view: peer(site.controller))
+    node = FakeNode()
+    node.controller = node.machine.add(os.getpid())
+    node.ready()
+    monkeypatch.setattr(manager_api, "peer_of_request", lambda _req, _view: peer(node.controller))
     root = PeerCredentials(pid=os.getpid(), uid=0, gid=0)
     monkeypatch.setattr(manager_api, "peer_credentials", lambda _environ: root)
     serving = Serving(
@@ -248,11 +247,11 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> falcon.testing.TestClient:
         upcall_lacks=None,
     )
     app = manager_api.build_api(
-        site.agents,
-        view=cast("LinuxProcesses", site.machine),
+        node.agents,
+        view=cast("LinuxProcesses", node.machine),
         root=authority().root,
-        clock=site.clock,
-        status=lambda: site.agents.status() | Manager(serving)._own_status() | {"ledgers": []},
+        clock=node.clock,
+        status=lambda: node.agents.status() | Manager(serving)._own_status() | {"ledgers": []},
     )
     return falcon.testing.TestClient(app)
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from keyutils import install
 from tests.support.fake_ca import FakeCA
-from tests.support.running_manager import Actor, RunningManager, start_manager
+from tests.support.need import require_root
+from tests.support.running_manager import ClaimingProgram, RunningManager, start_manager
 
 
 @pytest.fixture
@@ -37,14 +39,24 @@ def running(fake: FakeCA, open_directory: Path) -> Iterator[RunningManager]:
 
 
 @pytest.fixture
-def actor(running: RunningManager) -> Iterator[Callable[..., Actor]]:
-    """Starts programs, which end with the test."""
-    actors: list[Actor] = []
+def upcall(running: RunningManager) -> None:
+    """The manager is active and the kernel's upcall reaches it; skips the test where it can't."""
+    require_root()
+    missing = install.probe().missing
+    if missing:
+        pytest.skip("; ".join(missing))
+    running.when_active()
 
-    def start(**options: Any) -> Actor:
-        actors.append(Actor(running, **options))
-        return actors[-1]
+
+@pytest.fixture
+def start_program(running: RunningManager) -> Iterator[Callable[..., ClaimingProgram]]:
+    """Starts programs, which end with the test."""
+    programs: list[ClaimingProgram] = []
+
+    def start(**options: Any) -> ClaimingProgram:
+        programs.append(ClaimingProgram(running, **options))
+        return programs[-1]
 
     yield start
-    for each in actors:
+    for each in programs:
         each.end()

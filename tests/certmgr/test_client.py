@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr import client
 from certmgr.client import AgentIdentity, Claimed, ManagerError, RenewingContext
-from certmgr.keys import Names, generate
 from keyutils import agent_keys, keyring
 from keyutils.payload import EpochSeconds
-from ostiary.identity import Identity
 from tests.support.pki import Root
 from tests.support.running_manager import ENVIRONMENT
 
@@ -46,7 +43,7 @@ def claimed(generation: int, *, ages_s: int = 0, name: str = "server.example") -
     )
 
 
-class Desk:
+class ScriptedClaims:
     """Where `AgentIdentity` fetches from."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Claimed | Exception) -> None:
@@ -81,20 +78,20 @@ def handshake(server: ssl.SSLContext, towards: ssl.SSLContext) -> tuple[bytes, b
     return shown, seen[0]
 
 
-def open_desk(token: str | None = "token") -> AgentIdentity:
+def open_scripted(token: str | None = "token") -> AgentIdentity:
     return client.open_agent(socket_path="/nowhere", token=token)
 
 
 def test_a_context_shows_the_certificate_and_trusts_the_root_only(monkeypatch: pytest.MonkeyPatch) -> None:
     first = claimed(1)
-    Desk(monkeypatch, first, first)
-    one, other = open_desk(), open_desk()
+    ScriptedClaims(monkeypatch, first, first)
+    one, other = open_scripted(), open_scripted()
     shown, seen = handshake(one.ssl_context(server_side=True), other.ssl_context())
     der = ssl.PEM_cert_to_DER_cert(first.certificate.decode())
     assert (shown, seen) == (der, der)
     stranger = replace(first, root=Root().pem)
-    Desk(monkeypatch, stranger)
-    context = open_desk().ssl_context()
+    ScriptedClaims(monkeypatch, stranger)
+    context = open_scripted().ssl_context()
     assert context.check_hostname
     assert isinstance(context, RenewingContext)
     here, there = socket.socketpair()
@@ -114,14 +111,14 @@ def _swallow(context: ssl.SSLContext, sock: socket.socket) -> None:
 
 def test_a_context_renews_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = claimed(1, ages_s=3000), claimed(2)
-    desk = Desk(monkeypatch, old, claimed(9), new)
-    server, mine = open_desk(), open_desk("mine")
+    claims = ScriptedClaims(monkeypatch, old, claimed(9), new)
+    server, mine = open_scripted(), open_scripted("mine")
     server._claimed = claimed(1)
     context = mine.ssl_context()
     mine._claimed = old
     mine._tried = -1e9
     assert mine.current() == new
-    assert desk.asked[-1] == (None, AGENT)
+    assert claims.asked[-1] == (None, AGENT)
     _, seen = handshake(server.ssl_context(server_side=True), context)
     assert seen == ssl.PEM_cert_to_DER_cert(new.certificate.decode())
     bio = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="server.example")
@@ -130,12 +127,12 @@ def test_a_context_renews_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_the_manager_is_away_the_old_one_works_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     old, away = claimed(1, ages_s=3000), ManagerError("away", kind="busy")
-    desk = Desk(monkeypatch, old, away, away)
-    identity = open_desk()
+    claims = ScriptedClaims(monkeypatch, old, away, away)
+    identity = open_scripted()
     identity._tried = -1e9
     assert identity.current() == old
     assert identity.current() == old  # asked once in five seconds only
-    assert len(desk.asked) == 2
+    assert len(claims.asked) == 2
     identity._claimed = claimed(1, ages_s=3700)
     identity._tried = -1e9
     with pytest.raises(ManagerError):
@@ -195,21 +192,3 @@ def test_importing_it_costs_little() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=True
     )
     assert not {"cryptography", "falcon", "gunicorn", "msgspec", "ctypes", "http"} & set(found.stdout.split())
-
-
-def test_a_request_says_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a mix-up shows at the authority at once."""
-    from cryptography import x509
-
-    from tests.support.certificates import IDENTITY
-    from tests.support.manager_records import NAMES
-
-    made = generate(NAMES)
-    request = x509.load_der_x509_csr(made.csr_der)
-    assert request.is_signature_valid
-    assert request.subject.rfc4514_string().startswith(f"UID={IDENTITY.agent},OU={IDENTITY.node}")
-    names: Names = NAMES
-    identity: Identity = IDENTITY
-    assert names.host == identity.host
-    assert made.private_key_pem.reveal().startswith(b"-----BEGIN PRIVATE KEY-----")
-    assert request.public_bytes(Encoding.DER) == made.csr_der

@@ -34,14 +34,17 @@ from ostiary.errors import (
 )
 from ostiary.identity import Identity, parse_endpoint, parse_subsystem
 from ostiary.token import Token
-from tests.certmgr.test_agents import CHILD, CONTROLLER, claim_of, names_of_controller
 from tests.support.certificates import NOW
 from tests.support.fake_processes import FakeProcesses
 from tests.support.manager_records import (
+    CHILD,
+    CONTROLLER,
+    CONTROLLER_NAMES,
     MANAGER_AGENT,
     MANAGER_NAMES,
     FakeClock,
     authority,
+    claim_of,
     leaf,
     make_agents,
     peer,
@@ -122,7 +125,7 @@ class FakeAuthority:
         self.retired.append(serial)
 
 
-class Stage:
+class ConductedNode:
     """A node whose time stands still but for `settle`, which does everything that is due."""
 
     def __init__(self) -> None:
@@ -135,7 +138,7 @@ class Stage:
         tokens: dict[str, Token] = {MANAGER_AGENT: token(8), CONTROLLER: token(9)}
         self.conductor = Conductor(self.agents, self.authority, tokens=tokens, clock=self.clock)
         self.agents.introduce(MANAGER_NAMES, token(8))
-        self.agents.introduce(names_of_controller(), token(9))
+        self.agents.introduce(CONTROLLER_NAMES, token(9))
 
     def settle(self, *, rounds: int = 12) -> None:
         for _ in range(rounds):
@@ -164,14 +167,14 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
+def node() -> ConductedNode:
+    return ConductedNode()
 
 
-def test_a_node_starts(stage: Stage) -> None:
-    stage.settle()
-    assert (stage.state(MANAGER_AGENT), stage.state(CONTROLLER)) == ("active", "active")
-    manager = stage.agents.get(MANAGER_AGENT)
+def test_a_node_starts(node: ConductedNode) -> None:
+    node.settle()
+    assert (node.state(MANAGER_AGENT), node.state(CONTROLLER)) == ("active", "active")
+    manager = node.agents.get(MANAGER_AGENT)
     assert manager is not None
     assert manager.current is not None
     assert manager.current.issued is not None
@@ -190,12 +193,12 @@ LATER = [
 @pytest.mark.parametrize("error", LATER, ids=str)
 @pytest.mark.parametrize("when", ["fail", "fail_after"])
 def test_whatever_fails_for_now_is_tried_again(
-    stage: Stage, verb: str, error: OstiaryError, when: str
+    node: ConductedNode, verb: str, error: OstiaryError, when: str
 ) -> None:
-    getattr(stage.authority, when)[verb] = error
-    stage.settle(rounds=40)
-    assert (stage.state(MANAGER_AGENT), stage.state(CONTROLLER)) == ("active", "active")
-    assert len(stage.authority.given) == 4  # a lost answer is given again: no second key for one step
+    getattr(node.authority, when)[verb] = error
+    node.settle(rounds=40)
+    assert (node.state(MANAGER_AGENT), node.state(CONTROLLER)) == ("active", "active")
+    assert len(node.authority.given) == 4  # a lost answer is given again: no second key for one step
 
 
 @pytest.mark.parametrize(
@@ -209,34 +212,34 @@ def test_whatever_fails_for_now_is_tried_again(
     ],
     ids=str,
 )
-def test_a_token_that_is_refused_is_the_end(stage: Stage, error: OstiaryError) -> None:
-    stage.authority.fail["redeem"] = error
-    stage.settle()
-    assert sorted((stage.state(MANAGER_AGENT), stage.state(CONTROLLER))) in (
+def test_a_token_that_is_refused_is_the_end(node: ConductedNode, error: OstiaryError) -> None:
+    node.authority.fail["redeem"] = error
+    node.settle()
+    assert sorted((node.state(MANAGER_AGENT), node.state(CONTROLLER))) in (
         ["active", "refused"],
         ["refused", "renewing"],
     )
 
 
-def test_a_dial_back_that_fails_is_tried_until_it_is_too_late(stage: Stage) -> None:
-    stage.authority.proof = "pending"
-    stage.authority.fail["prove"] = Forbidden("does not answer", rule="dial-back")
-    stage.settle()
-    assert {stage.state(MANAGER_AGENT), stage.state(CONTROLLER)} == {"pending"}
-    stage.authority.fail["prove"] = Forbidden("proof late", rule="proof-late")
-    stage.settle()
-    assert "refused" in {stage.state(MANAGER_AGENT), stage.state(CONTROLLER)}
+def test_a_dial_back_that_fails_is_tried_until_it_is_too_late(node: ConductedNode) -> None:
+    node.authority.proof = "pending"
+    node.authority.fail["prove"] = Forbidden("does not answer", rule="dial-back")
+    node.settle()
+    assert {node.state(MANAGER_AGENT), node.state(CONTROLLER)} == {"pending"}
+    node.authority.fail["prove"] = Forbidden("proof late", rule="proof-late")
+    node.settle()
+    assert "refused" in {node.state(MANAGER_AGENT), node.state(CONTROLLER)}
 
 
 def test_a_spawn_waits_for_the_manager_itself() -> None:
-    stage = Stage()
-    stage.authority.fail["redeem"] = Busy("down")
-    record = stage.agents.get(CONTROLLER)
+    node = ConductedNode()
+    node.authority.fail["redeem"] = Busy("down")
+    record = node.agents.get(CONTROLLER)
     assert record is not None
-    stage.settle(rounds=30)
-    stage.spawn()
-    stage.settle()
-    assert stage.state(CHILD) == "active"
+    node.settle(rounds=30)
+    node.spawn()
+    node.settle()
+    assert node.state(CHILD) == "active"
 
 
 OF_THE_MANAGER = [
@@ -247,25 +250,25 @@ OF_THE_MANAGER = [
 
 
 @pytest.mark.parametrize("error", [*OF_THE_MANAGER, Forbidden("no", rule="spawn-not-manager")], ids=str)
-def test_a_spawn_survives_that_its_manager_was_just_renewed(stage: Stage, error: OstiaryError) -> None:
-    stage.settle()
-    stage.authority.fail["spawn"] = error
-    stage.spawn()
-    stage.settle()
-    assert stage.state(CHILD) == "active"
+def test_a_spawn_survives_that_its_manager_was_just_renewed(node: ConductedNode, error: OstiaryError) -> None:
+    node.settle()
+    node.authority.fail["spawn"] = error
+    node.spawn()
+    node.settle()
+    assert node.state(CHILD) == "active"
 
 
 def test_an_end_that_its_lineage_had_before_is_no_refusal(
-    stage: Stage, caplog: pytest.LogCaptureFixture
+    node: ConductedNode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.settle()
-    stage.spawn()
-    stage.settle()
-    stage.authority.fail["retire"] = Forbidden("revoked already", rule="certificate-revoked")
-    stage.agents.apply(CHILD, ScopeEnded())
+    node.settle()
+    node.spawn()
+    node.settle()
+    node.authority.fail["retire"] = Forbidden("revoked already", rule="certificate-revoked")
+    node.agents.apply(CHILD, ScopeEnded())
     caplog.clear()
-    stage.settle()
-    assert stage.state(CHILD) == "ended"
+    node.settle()
+    assert node.state(CHILD) == "ended"
     assert "the authority did not do it" not in caplog.messages
 
 
@@ -279,56 +282,58 @@ def test_an_end_that_its_lineage_had_before_is_no_refusal(
     ],
     ids=str,
 )
-def test_an_end_is_told_until_it_is_heard(stage: Stage, error: OstiaryError) -> None:
-    stage.settle()
-    stage.spawn()
-    stage.settle()
-    stage.authority.fail["retire"] = error
-    stage.agents.apply(CHILD, ScopeEnded())
-    stage.settle()
-    assert stage.state(CHILD) == "ended"
-    assert len(stage.authority.retired) == 1
+def test_an_end_is_told_until_it_is_heard(node: ConductedNode, error: OstiaryError) -> None:
+    node.settle()
+    node.spawn()
+    node.settle()
+    node.authority.fail["retire"] = error
+    node.agents.apply(CHILD, ScopeEnded())
+    node.settle()
+    assert node.state(CHILD) == "ended"
+    assert len(node.authority.retired) == 1
 
 
 @pytest.mark.parametrize("error", [Conflict("revoked"), NotFound("gone"), Forbidden("no", rule="x")], ids=str)
-def test_an_end_that_came_before_ours_is_one_too(stage: Stage, error: OstiaryError) -> None:
-    stage.settle()
-    stage.spawn()
-    stage.settle()
-    stage.authority.fail["retire"] = error
-    stage.agents.apply(CHILD, ScopeEnded())
-    stage.settle()
-    assert stage.state(CHILD) == "ended"
+def test_an_end_that_came_before_ours_is_one_too(node: ConductedNode, error: OstiaryError) -> None:
+    node.settle()
+    node.spawn()
+    node.settle()
+    node.authority.fail["retire"] = error
+    node.agents.apply(CHILD, ScopeEnded())
+    node.settle()
+    assert node.state(CHILD) == "ended"
 
 
-def test_a_fault_of_ours_backs_off_like_an_outage(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    broken: Callable[..., str] = stage.authority.status
-    stage.authority.status = None  # type: ignore[method-assign,assignment] # so that calling it is a TypeError
-    stage.turn()
-    stage.turn()
+def test_a_fault_of_ours_backs_off_like_an_outage(
+    node: ConductedNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken: Callable[..., str] = node.authority.status
+    node.authority.status = None  # type: ignore[method-assign,assignment] # so that calling it is a TypeError
+    node.turn()
+    node.turn()
     assert "unexpected" in caplog.text
-    stage.authority.status = broken  # type: ignore[method-assign] # mended
-    stage.settle(rounds=30)
-    assert stage.state(MANAGER_AGENT) == "active"
+    node.authority.status = broken  # type: ignore[method-assign] # mended
+    node.settle(rounds=30)
+    assert node.state(MANAGER_AGENT) == "active"
 
 
-def test_an_agent_that_is_gone_is_no_work(stage: Stage) -> None:
-    stage.conductor.perform("nobody", Action.ASK)
-    assert stage.authority.calls == []
+def test_an_agent_that_is_gone_is_no_work(node: ConductedNode) -> None:
+    node.conductor.perform("nobody", Action.ASK)
+    assert node.authority.calls == []
 
 
 def test_run_does_what_is_due_and_stops() -> None:
-    stage = Stage()
+    node = ConductedNode()
     clock = SystemClock()
     conductor = Conductor(
-        stage.agents, stage.authority, tokens={MANAGER_AGENT: token(8), CONTROLLER: token(9)}, clock=clock
+        node.agents, node.authority, tokens={MANAGER_AGENT: token(8), CONTROLLER: token(9)}, clock=clock
     )
     running = threading.Thread(target=conductor.run)
     running.start()
     deadline = time.monotonic() + 5
-    while "redeem" not in stage.authority.calls and time.monotonic() < deadline:
+    while "redeem" not in node.authority.calls and time.monotonic() < deadline:
         time.sleep(0.01)
     conductor.stop()
     running.join(5)
     assert not running.is_alive()
-    assert "redeem" in stage.authority.calls
+    assert "redeem" in node.authority.calls

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from certmgr.lifecycle import Action, AgentState, Life
-from certmgr.record import Binding, Generation, Record, Spawn, payload_of, performed, serials
+from certmgr.lifecycle import AgentState, Life
+from certmgr.record import Binding, Generation, Spawn
 from certmgr.record_form import decode_record, encode_record
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
-from keyutils.payload import decode
 from ostiary.certificate import SerialHex
 from ostiary.errors import BadInput
 from tests.support.certificates import NOW
-from tests.support.manager_records import KEYS, authority, issued, record
+from tests.support.manager_records import KEYS, record
 
 KEY = ProcessKey(30, 130)
 
@@ -103,21 +101,3 @@ def test_a_private_key_is_never_shown() -> None:
     secret = KEYS.private_key_pem.reveal().decode().splitlines()[1]
     assert secret not in repr(record())
     assert secret not in repr(decode_record(encode_record(record()), now=NOW, jitter=0.5))
-
-
-def test_the_payload_is_what_the_upcall_delivers() -> None:
-    payload = decode(payload_of(record(), authority().root))
-    assert payload.generation == 1
-    assert payload.not_after == int((NOW + timedelta(hours=2)).timestamp())
-    assert len(payload.chain_pem) == 2
-    assert payload.private_key_pem == KEYS.private_key_pem.reveal()
-
-
-def test_actions_move_generations() -> None:
-    second = Generation(number=2, keys=KEYS, issued=issued())
-    both: Record = replace(record(), upcoming=second)
-    assert len(serials(both)) == 2
-    promoted = performed(both, [Action.PROMOTE, Action.INSTALL])
-    assert (promoted.current, promoted.upcoming, promoted.next_number) == (second, None, 3)
-    assert performed(both, [Action.DISCARD]).upcoming is None
-    assert serials(performed(both, [Action.WITHDRAW])) == []

@@ -46,7 +46,7 @@ class FakeAgents:
         self.record = record(binding=Binding(uid=0, scope=scope))
 
 
-class Watching:
+class RunningWatch:
     def __init__(self, watched: Record, clock: FakeClock | None = None) -> None:
         self.agents = FakeAgents(record=watched)
         self.watch = ScopeWatch(cast("Agents", self.agents), VIEW, clock or FakeClock())
@@ -76,7 +76,7 @@ def test_an_end_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     os.kill(child, 9)
-    watching = Watching(bound_to(parent.pid))
+    watching = RunningWatch(bound_to(parent.pid))
     try:
         until(lambda: watching.agents.looks >= 2)
         parent.kill()
@@ -89,7 +89,7 @@ def test_an_end_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
 def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    watching = Watching(bound_to(parent.pid))
+    watching = RunningWatch(bound_to(parent.pid))
     try:
         until(lambda: watching.agents.looks >= 2)
         parent.kill()
@@ -109,7 +109,7 @@ def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Po
 def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes], is_named: bool) -> None:
     clock = FakeClock()
     named = pinned(VIEW, parent.pid, None).key if is_named else None
-    watching = Watching(record(claim_by=NOW + timedelta(minutes=10), named=named), clock)
+    watching = RunningWatch(record(claim_by=NOW + timedelta(minutes=10), named=named), clock)
     try:
         time.sleep(0.3)
         assert watching.agents.ended == []
@@ -120,7 +120,7 @@ def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes], is_na
 
 
 def test_an_agent_whose_named_process_ends_unclaimed_ends(parent: subprocess.Popen[bytes]) -> None:
-    watching = Watching(record(named=pinned(VIEW, parent.pid, None).key))
+    watching = RunningWatch(record(named=pinned(VIEW, parent.pid, None).key))
     try:
         until(lambda: watching.agents.looks >= 2)
         assert watching.agents.ended == []

@@ -16,7 +16,7 @@ from keyutils import install, request_key_handler
 from keyutils.keyring import KeySerial
 from keyutils.layout import Layout, private_layout, waste
 from tests.support.repository import ROOT
-from tests.support.upcall import LAYOUT, Managers, given, only, request
+from tests.support.upcall import LAYOUT, Managers, answer_for, key_answer, request
 
 SOCKET = Path("/run/ostiary/certmgr.sock")
 THIS_WIRE = f"WIRE_VERSION = {request_key_handler.WIRE_VERSION}"
@@ -125,7 +125,7 @@ import sys, uuid
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from keyutils import agent_keys, install
-from tests.support.upcall import LAYOUT, Managers, given, only, request
+from tests.support.upcall import LAYOUT, Managers, key_answer, answer_for, request
 assert install.__file__.startswith(sys.argv[1])
 agent_keys.join_session()
 managers = Managers(Path(sys.argv[3]))
@@ -133,7 +133,7 @@ rounds = 0
 print(LAYOUT.handler, flush=True)
 while sys.argv[2] == "killed" or rounds < 10:
     agent = str(uuid.uuid4())
-    managers.start(only(agent, given(b"theirs")))
+    managers.start(answer_for(agent, key_answer(b"theirs")))
     assert request(agent) == b"theirs"
     rounds += 1
     print(rounds, flush=True)
@@ -191,7 +191,7 @@ def test_runs_of_two_checkouts_and_a_killed_one_work_side_by_side(
             assert left[0].exists()
             for _ in range(5):
                 agent = str(uuid.uuid4())
-                managers.start(only(agent, given(b"mine")))
+                managers.start(answer_for(agent, key_answer(b"mine")))
                 assert request(agent) == b"mine"
             assert not left[0].exists()
             assert whole.wait(30) == 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from keyutils import keyring, permissions, syscalls
+from keyutils import keyring, permissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,13 +111,6 @@ def test_unpossessed_agent_key_is_unreadable_even_for_its_owner(session: KeySeri
         keyring.read(serial)
 
 
-def test_agent_mask_is_the_one_that_was_measured() -> None:
-    assert permissions.AGENT_KEY == 0x0B290000
-    assert permissions.OWNER_KEY == 0x3F010000
-    with pytest.raises(ValueError, match="outside"):
-        permissions.mask(possessor=0x40, user=0)
-
-
 def test_read_into_fills_the_callers_buffer_and_wipe_clears_it(session: KeySerial) -> None:
     serial = keyring.add_key("user", "ostiary-test:b", b"secret", session)
     buffer = bytearray(16)
@@ -160,15 +152,3 @@ def test_link_and_unlink_between_keyrings(session: KeySerial) -> None:
 
 def test_session_serial_is_the_joined_one(session: KeySerial) -> None:
     assert keyring.serial_of(keyring.SESSION_KEYRING, create=False) == session
-
-
-def test_unknown_machine_is_enosys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "vax")
-    syscalls._numbers.cache_clear()
-    try:
-        with pytest.raises(OSError, match="vax") as caught:
-            syscalls._numbers()
-    finally:
-        monkeypatch.undo()
-        syscalls._numbers.cache_clear()
-    assert caught.value.errno == errno.ENOSYS

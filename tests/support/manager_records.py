@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, Final
 
 from cryptography import x509
 
-from certmgr.agents import Agents, Node
-from certmgr.binding import ManagerProcess, Peer
+from certmgr.agents import AgentRequest, Agents, Node
+from certmgr.binding import Claim, ManagerProcess, Peer
 from certmgr.issued import Issued, Wanted, check_issued
 from certmgr.keys import KeyPair, Names, generate
-from certmgr.lifecycle import AgentState, Life
+from certmgr.lifecycle import AgentState, Life, SignedActive
 from certmgr.record import Generation, Record
 from certmgr.scopes import Process
 from ostiary.capabilities import parse_capabilities
-from ostiary.identity import Identity, parse_agent_id
-from ostiary.subsystems import CERTIFICATE_MANAGER
+from ostiary.identity import Identity, parse_agent_id, parse_subsystem
+from ostiary.subsystems import CERTIFICATE_MANAGER, NODE_CONTROLLER
 from ostiary.token import Token, mint
 from tests.support.ca_authority import AuthorityForTests
-from tests.support.certificates import IDENTITY, NOW
+from tests.support.certificates import AGENT, IDENTITY, NOW
 from tests.support.fake_processes import FakeProcesses
 
 MANAGER_AGENT: Final = parse_agent_id("0a0a0a0a-0000-4000-8000-000000000001")
@@ -34,6 +34,16 @@ MANAGER_NAMES: Final = Names(
     subsystem=CERTIFICATE_MANAGER,
     node=IDENTITY.node,
     agent=MANAGER_AGENT,
+)
+CHILD: Final = parse_agent_id(AGENT)
+CONTROLLER: Final = parse_agent_id("0a0a0a0a-0000-4000-8000-000000000002")
+CONTROLLER_NAMES: Final = replace(MANAGER_NAMES, subsystem=NODE_CONTROLLER, agent=CONTROLLER)
+CONTROLLER_IDENTITY: Final = replace(
+    IDENTITY,
+    subsystem=NODE_CONTROLLER,
+    agent=CONTROLLER,
+    endpoints=(),
+    capabilities=parse_capabilities(["spawn:component-harness"]),
 )
 KEYS: Final = generate(NAMES)
 ENDPOINTS: Final = tuple(map(str, IDENTITY.endpoints))
@@ -150,3 +160,60 @@ def make_agents(
 
 def peer(process: Process, uid: int = 0) -> Peer:
     return Peer(uid=uid, process=process)
+
+
+def claim_of(process: Process, *, uid: int = 0, has_token: bool = True, lease: bool = False) -> Claim:
+    return Claim(peer=peer(process, uid), has_token=has_token, wants_lease=lease)
+
+
+def install_certificate(agents: Agents, agent: str, found: Issued) -> None:
+    """The authority signs, and the first certificate is good at once."""
+    agents.with_key(agent)
+    window = {"not_before": found.not_before, "not_after": found.not_after}
+    agents.apply(agent, SignedActive(**window), issued=found)
+
+
+class FakeNode:
+    """A node with its controller active and claimed by process 20."""
+
+    def __init__(self, vault: MemoryVault | None = None) -> None:
+        self.machine = FakeProcesses()
+        self.machine.add(1, parent=0)
+        self.machine.add(10)
+        self.controller = self.machine.add(20)
+        self.clock = FakeClock()
+        self.vault = vault or MemoryVault()
+        self.agents = make_agents(self.machine, vault=self.vault, clock=self.clock)
+
+    def ready(self) -> FakeNode:
+        self.agents.introduce(MANAGER_NAMES, token(8))
+        self.agents.introduce(CONTROLLER_NAMES, token(9))
+        install_certificate(self.agents, CONTROLLER, self.issued(CONTROLLER))
+        self.agents.claim(claim_of(self.controller), token=token(9), agent=None, wait_s=0)
+        return self
+
+    def issued(self, agent: str) -> Issued:
+        record = self.agents.with_key(agent)
+        assert record is not None
+        assert record.upcoming is not None
+        identity = CONTROLLER_IDENTITY if agent == CONTROLLER else IDENTITY
+        return issued(identity, record.upcoming.keys)
+
+    def spawn(self, **changes: Any) -> None:
+        given: dict[str, Any] = {
+            "subsystem": parse_subsystem("component-harness"),
+            "capabilities": IDENTITY.capabilities,
+            "endpoints": tuple(map(str, IDENTITY.endpoints)),
+            "uid": None,
+            "named": None,
+        }
+        request = AgentRequest(**given | changes)
+        self.agents.spawn(peer(self.controller), request, CHILD, token(1))
+
+    def installed(self) -> None:
+        install_certificate(self.agents, CHILD, self.issued(CHILD))
+
+    def child(self) -> Record:
+        found = self.agents.get(CHILD)
+        assert found is not None
+        return found

@@ -132,7 +132,7 @@ PYTHON = sys.executable
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-class Actor:
+class ClaimingProgram:
     """A program of the test's (`tests/support/claiming_program.py`), the leader of a session; perhaps of
     another user or in its own cgroup.
     """

@@ -65,15 +65,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return "unix"
 
 
-def given(payload: bytes, timeout_s: int = 60) -> tuple[int, dict[str, Any]]:
+def key_answer(payload: bytes, timeout_s: int = 60) -> tuple[int, dict[str, Any]]:
     return 200, {"payload_b64": base64.b64encode(payload).decode(), "timeout_s": timeout_s}
 
 
-def refused(name: str, negative_s: int = 1) -> tuple[int, dict[str, Any]]:
+def refusal_answer(name: str, negative_s: int = 1) -> tuple[int, dict[str, Any]]:
     return 403, {"errno": name, "negative_timeout_s": negative_s}
 
 
-def only(agent: str, answer: tuple[int, dict[str, Any]] | None) -> Callable[[dict[str, Any]], Any]:
+def answer_for(agent: str, answer: tuple[int, dict[str, Any]] | None) -> Callable[[dict[str, Any]], Any]:
     """Answer for one agent."""
     return lambda body: answer if body["agent"] == agent else (404, {"errno": "ENOKEY"})
 

@@ -10,24 +10,24 @@ from typing import Any
 import pytest
 
 from keyutils import keyring, request_key_handler
-from tests.support.upcall import StubManager, given, only, refused, request
+from tests.support.upcall import StubManager, answer_for, key_answer, refusal_answer, request
 
 
 @pytest.mark.parametrize("name", ["EKEYREJECTED", "EKEYREVOKED", "EAGAIN", "EDQUOT"])
 def test_refusal_arrives_with_its_errno(start: Callable[..., StubManager], agent: str, name: str) -> None:
-    start(only(agent, refused(name)))
+    start(answer_for(agent, refusal_answer(name)))
     with pytest.raises(keyring.KeyringError) as caught:
         request(agent, b"token")
     assert caught.value.name == name
 
 
 def test_refusal_is_remembered_for_its_seconds(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, refused("EKEYREJECTED", 2)))
+    manager = start(answer_for(agent, refusal_answer("EKEYREJECTED", 2)))
     for _ in range(3):
         with pytest.raises(keyring.KeyRejected):
             request(agent, b"token")
     assert len(manager.requests) == 1
-    manager.answer = only(agent, given(b"x"))
+    manager.answer = answer_for(agent, key_answer(b"x"))
     time.sleep(2.1)
     assert request(agent, b"token") == b"x"
 
@@ -36,7 +36,7 @@ def test_unknown_agent_is_enokey_and_the_next_manager_is_asked(
     start: Callable[..., StubManager], agent: str
 ) -> None:
     other = start(lambda _: (404, {"errno": "ENOKEY"}))
-    start(only(agent, given(b"mine")))
+    start(answer_for(agent, key_answer(b"mine")))
     assert request(agent) == b"mine"
     with pytest.raises(keyring.KeyringError) as caught:
         request(str(uuid.uuid4()))
@@ -45,7 +45,7 @@ def test_unknown_agent_is_enokey_and_the_next_manager_is_asked(
 
 
 def test_manager_down_is_eagain_soon(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, given(b"x")))
+    manager = start(answer_for(agent, key_answer(b"x")))
     manager.path.unlink()
     began = time.monotonic()
     with pytest.raises(keyring.KeyringError) as caught:
@@ -63,7 +63,7 @@ def test_hung_manager_is_bounded_and_the_next_is_asked(start: Callable[..., Stub
     assert caught.value.name == "EAGAIN"
     assert time.monotonic() - began < request_key_handler.KILL_S
     other = str(uuid.uuid4())
-    start(only(other, given(b"x")))
+    start(answer_for(other, key_answer(b"x")))
     assert request(other) == b"x"
 
 
@@ -81,14 +81,14 @@ def test_hung_manager_is_bounded_and_the_next_is_asked(start: Callable[..., Stub
 def test_nonsense_from_a_manager_is_eagain(
     start: Callable[..., StubManager], agent: str, answer: tuple[int, dict[str, Any]]
 ) -> None:
-    start(only(agent, answer))
+    start(answer_for(agent, answer))
     with pytest.raises(keyring.KeyringError) as caught:
         request(agent)
     assert caught.value.name == "EAGAIN"
 
 
 def test_callout_that_is_no_text_is_rejected_unasked(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, given(b"x")))
+    manager = start(answer_for(agent, key_answer(b"x")))
     with pytest.raises(keyring.KeyRejected):
         request(agent, b"\xff\xfe")
     assert manager.requests == []

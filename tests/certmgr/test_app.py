@@ -16,7 +16,7 @@ from certmgr.lifecycle import AgentState
 from ostiary.capabilities import parse_capabilities
 from tests.support.fake_ca import FakeCA
 from tests.support.need import require_kernel, require_root
-from tests.support.running_manager import PYTHON, Actor, RunningManager, until
+from tests.support.running_manager import PYTHON, ClaimingProgram, RunningManager, until
 
 pytestmark = pytest.mark.slow
 OTHER_USER = 61_999
@@ -31,10 +31,10 @@ CGROUPS = next(
 
 
 @pytest.fixture
-def controller(running: RunningManager, actor: Callable[..., Actor]) -> Actor:
+def controller(running: RunningManager, start_program: Callable[..., ClaimingProgram]) -> ClaimingProgram:
     """The node controller, with its certificate."""
     running.when_active()
-    found = actor()
+    found = start_program()
     assert found("claim", token=running.controller["token"])["agent"] == running.controller["agent"]
     return found
 
@@ -51,7 +51,7 @@ def cgroup() -> Iterator[Path]:
     path.rmdir()
 
 
-def spawn(controller: Actor, **options: Any) -> tuple[str, str]:
+def spawn(controller: ClaimingProgram, **options: Any) -> tuple[str, str]:
     answer = controller("request", subsystem="component-harness", capabilities=["credential:use"], **options)
     return answer["agent"], answer["token"]
 
@@ -113,10 +113,10 @@ def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
 
 
 def test_who_may_spawn_gets_a_claim_token_and_the_child_its_certificate(
-    fake: FakeCA, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA, controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     agent, token = spawn(controller, endpoints=["https+tcp://:8443"])
-    child = actor()
+    child = start_program()
     assert child("claim", token=token)["agent"] == agent
     row = fake.of_agent(agent)[0]
     assert row.identity.capabilities == parse_capabilities(["credential:use"])
@@ -125,17 +125,19 @@ def test_who_may_spawn_gets_a_claim_token_and_the_child_its_certificate(
     assert again["generation"] == 1
 
 
-def test_who_may_not_spawn_is_told_the_rule(controller: Actor, actor: Callable[..., Actor]) -> None:
+def test_who_may_not_spawn_is_told_the_rule(
+    controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
+) -> None:
     assert controller("request", subsystem="certificate-manager")["rule"] == "spawn-capability"
-    assert actor()("request", subsystem="component-harness")["rule"] == "spawn-agent"
+    assert start_program()("request", subsystem="component-harness")["rule"] == "spawn-agent"
 
 
 def test_another_user_is_refused_and_reported(
-    running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    running: RunningManager, controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     require_root()
     agent, token = spawn(controller)
-    mine, other = actor(), actor(uid=OTHER_USER)
+    mine, other = start_program(), start_program(uid=OTHER_USER)
     assert mine("claim", token=token)["agent"] == agent
     assert other("claim", token=token)["rule"] == "claim-user"
     named, token = spawn(controller, uid=OTHER_USER)
@@ -146,10 +148,10 @@ def test_another_user_is_refused_and_reported(
 
 
 def test_another_scope_is_refused_and_descendants_are_not(
-    controller: Actor, actor: Callable[..., Actor]
+    controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     agent, token = spawn(controller)
-    mine, stranger = actor(), actor()
+    mine, stranger = start_program(), start_program()
     assert mine("claim", token=token)["agent"] == agent
     assert mine("child", order={"do": "claim", "token": token})["agent"] == agent
     assert mine("child", order={"do": "claim", "agent": agent})["agent"] == agent
@@ -160,17 +162,19 @@ def test_another_scope_is_refused_and_descendants_are_not(
     assert mine("claim", token=token)["agent"] == named
 
 
-def test_a_token_that_nobody_gave_is_refused(running: RunningManager, actor: Callable[..., Actor]) -> None:
+def test_a_token_that_nobody_gave_is_refused(
+    running: RunningManager, start_program: Callable[..., ClaimingProgram]
+) -> None:
     bogus = "ost_" + "a" * 16 + "_" + "b" * 58
-    found = actor()("claim", token=bogus)
+    found = start_program()("claim", token=bogus)
     assert found["error"] == "bad-input"
     assert bogus not in found["message"]
     assert bogus not in running.log
-    assert actor()("claim", agent=str(uuid.uuid4()))["error"] == "not-found"
+    assert start_program()("claim", agent=str(uuid.uuid4()))["error"] == "not-found"
 
 
 def test_a_child_with_a_certificate_of_its_own_is_no_longer_its_parent(
-    running: RunningManager, controller: Actor
+    running: RunningManager, controller: ClaimingProgram
 ) -> None:
     agent, token = spawn(controller)
     own = {"do": "claim", "agent": running.controller["agent"]}
@@ -190,10 +194,13 @@ def test_a_child_with_a_certificate_of_its_own_is_no_longer_its_parent(
 
 
 def test_the_end_of_a_program_is_a_revocation_within_a_second(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     agent, token = spawn(controller)
-    child = actor()
+    child = start_program()
     child("claim", token=token)
     child.process.kill()
     child.process.wait()
@@ -204,10 +211,10 @@ def test_the_end_of_a_program_is_a_revocation_within_a_second(
 
 
 def test_a_child_that_outlives_its_parent_keeps_the_agent(
-    fake: FakeCA, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA, controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     agent, token = spawn(controller)
-    server = actor()
+    server = start_program()
     server("claim", token=token)
     assert server("fork", parent_lives_s=1.0)["pid"] != server.process.pid
     assert server("claim", agent=agent)["agent"] == agent
@@ -217,10 +224,14 @@ def test_a_child_that_outlives_its_parent_keeps_the_agent(
 
 
 def test_a_double_forking_daemon_in_its_cgroup_is_one_agent(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor], cgroup: Path
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
+    cgroup: Path,
 ) -> None:
     agent, token = spawn(controller)
-    daemon, stranger = actor(cgroup=cgroup), actor()
+    daemon, stranger = start_program(cgroup=cgroup), start_program()
     daemon("claim", token=token)
     assert running.row(agent)["scope"] == {"kind": "cgroup", "path": f"/{cgroup.name}"}
     daemon("daemonize")
@@ -235,12 +246,12 @@ def test_a_double_forking_daemon_in_its_cgroup_is_one_agent(
 def test_a_lease_lets_a_session_go_on_where_the_claimer_ends(
     fake: FakeCA,
     running: RunningManager,
-    controller: Actor,
-    actor: Callable[..., Actor],
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
     is_orphaned: bool,
 ) -> None:
     agent, token = spawn(controller)
-    shell = actor(is_orphaned=is_orphaned)
+    shell = start_program(is_orphaned=is_orphaned)
     claimed = shell("child", order={"do": "claim", "token": token, "lease": True})
     assert claimed["agent"] == agent
     time.sleep(0.6)
@@ -252,10 +263,13 @@ def test_a_lease_lets_a_session_go_on_where_the_claimer_ends(
 
 
 def test_what_an_operator_revokes_is_not_handed_out_any_more(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     agent, token = spawn(controller)
-    child = actor()
+    child = start_program()
     child("claim", token=token)
     serial = running.row(agent)["serial_number"]
     fake.revoke(serial)
@@ -268,13 +282,16 @@ def test_what_an_operator_revokes_is_not_handed_out_any_more(
 
 
 def test_a_hung_authority_delays_nobody_but_those_who_need_it(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     fake.open_gate.clear()
     began = time.monotonic()
     spawned = [spawn(controller) for _ in range(20)]
     assert time.monotonic() - began < 2
-    waiting = [actor() for _ in range(12)]
+    waiting = [start_program() for _ in range(12)]
     for each, (_, token) in zip(waiting, spawned, strict=False):
         assert each.process.stdin is not None
         each.process.stdin.write(b'{"do": "claim", "token": "%s"}\n' % token.encode())
@@ -292,16 +309,19 @@ def test_a_hung_authority_delays_nobody_but_those_who_need_it(
     assert sum(b'"generation": 1' in answer for answer in answers) >= 8
     assert all(b'"generation"' in answer or b'"busy"' in answer for answer in answers)
     agent, token = spawned[-1]
-    assert actor()("claim", token=token)["agent"] == agent
+    assert start_program()("claim", token=token)["agent"] == agent
 
 
 def test_a_killed_manager_comes_back_with_its_agents(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     if running.status()["lacks"]:
         pytest.skip(f"this kernel lacks {running.status()['lacks']}")
     agent, token = spawn(controller)
-    child, stranger = actor(), actor()
+    child, stranger = start_program(), start_program()
     before = child("claim", token=token)
     running.kill()
     fake.away = True
@@ -339,14 +359,17 @@ def test_a_manager_killed_while_it_asks_loses_nothing(fake: FakeCA, tmp_path: Pa
 
 
 def test_certificates_are_renewed_and_the_claimer_gets_the_next_generation(
-    fake: FakeCA, running: RunningManager, controller: Actor, actor: Callable[..., Actor]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     agent, token = spawn(controller)
-    child = actor()
+    child = start_program()
     fake.short_lived = True
     other, other_token = spawn(controller)
     assert child("claim", token=token)["agent"] == agent
-    heir = actor()
+    heir = start_program()
     first = heir("claim", token=other_token)
     assert first["generation"] == 1
     until(lambda: heir("claim", agent=other).get("generation", 0) >= 2, timeout_s=10)

@@ -16,12 +16,12 @@ import pytest
 
 from keyutils import install, keyring
 from tests.support.repository import ROOT
-from tests.support.upcall import LAYOUT, StubManager, given, only, request
+from tests.support.upcall import LAYOUT, StubManager, answer_for, key_answer, request
 
 
 def test_socket_of_another_user_is_not_trusted(start: Callable[..., StubManager], agent: str) -> None:
     """The registration says who must listen: a stranger who took the path learns no token."""
-    manager = start(only(agent, given(b"x")), uid=12345)
+    manager = start(answer_for(agent, key_answer(b"x")), uid=12345)
     with pytest.raises(keyring.KeyringError) as caught:
         request(agent, b"token")
     assert caught.value.name == "EAGAIN"
@@ -71,7 +71,7 @@ def test_unprivileged_requester(start: Callable[..., StubManager], readable: Pat
     """
     agents = [str(uuid.uuid4()) for _ in range(12)]
     manager = start(
-        lambda body: given(b"x" * 6000) if body["agent"] in agents else (404, {"errno": "ENOKEY"})
+        lambda body: key_answer(b"x" * 6000) if body["agent"] in agents else (404, {"errno": "ENOKEY"})
     )
     interpreter = install.find_interpreter()
     assert interpreter is not None
@@ -107,7 +107,7 @@ def test_nothing_of_the_exchange_shows_in_the_process_table(
                 except OSError:
                     continue
         seen.append(Path("/proc/keys").read_bytes())
-        return given(b"x")
+        return key_answer(b"x")
 
     start(answer)
     request(agent, b"marked-token-7261")

@@ -7,13 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from keyutils import agent_keys, keyring, permissions
-from tests.support.upcall import StubManager, find, forget, given, only, request
+from keyutils import keyring, permissions
+from tests.support.upcall import StubManager, answer_for, find, key_answer, request
 
 
 def test_miss_is_made_by_the_manager_and_then_hit(start: Callable[..., StubManager], agent: str) -> None:
     payload = bytes(range(256)) * 20
-    manager = start(only(agent, given(payload)))
+    manager = start(answer_for(agent, key_answer(payload)))
     assert request(agent, b'claim "token" \xc3\xa9;\n') == payload
     assert request(agent) == payload
     assert manager.requests == [
@@ -29,7 +29,7 @@ def test_miss_is_made_by_the_manager_and_then_hit(start: Callable[..., StubManag
 
 
 def test_key_has_owner_mask_and_timeout(start: Callable[..., StubManager], agent: str) -> None:
-    start(only(agent, given(b"x", timeout_s=1)))
+    start(answer_for(agent, key_answer(b"x", timeout_s=1)))
     request(agent)
     serial = find(agent)
     assert serial is not None
@@ -39,48 +39,14 @@ def test_key_has_owner_mask_and_timeout(start: Callable[..., StubManager], agent
     assert find(agent) is None
 
 
-def test_expired_key_is_made_anew(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, given(b"x", timeout_s=1)))
-    request(agent)
-    time.sleep(1.1)
-    assert request(agent) == b"x"
-    assert len(manager.requests) == 2
-
-
-def test_forgotten_key_is_made_anew(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, given(b"x")))
-    request(agent)
-    forget(agent)
-    time.sleep(0.05)
-    assert request(agent) == b"x"
-    assert len(manager.requests) == 2
-
-
-def test_key_is_inherited_although_a_process_keyring_exists(
-    start: Callable[..., StubManager], agent: str
-) -> None:
-    """The kernel would put it into the process keyring, which children don't see."""
-    start(only(agent, given(b"x")))
-    pid = os.fork()
-    if pid == 0:
-        keyring.serial_of(keyring.PROCESS_KEYRING, create=True)
-        agent_keys.join_session()
-        request(agent)
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if find(agent) else 1)
-        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-
 def test_largest_payload_passes(start: Callable[..., StubManager], agent: str) -> None:
     payload = b"p" * keyring.MAX_PAYLOAD_BYTES
-    start(only(agent, given(payload)))
+    start(answer_for(agent, key_answer(payload)))
     assert request(agent) == payload
 
 
 def test_one_upcall_for_many_threads(start: Callable[..., StubManager], agent: str) -> None:
-    manager = start(only(agent, given(b"x")))
+    manager = start(answer_for(agent, key_answer(b"x")))
     results: list[bytes] = []
     threads = [threading.Thread(target=lambda: results.append(request(agent))) for _ in range(6)]
     for thread in threads:
