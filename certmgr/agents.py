@@ -1,13 +1,13 @@
 """The agents of this node: one table of records, in one process, for many threads.
 
 Rules:
-- A spawn is answered at once with a claim token; key and signature are made behind it (`certmgr.conductor`).
-- Every change goes through `certmgr.lifecycle.step`, is written to the vault, and wakes who waits for it.
-- A claim waits for a certificate that is being made, but only so many do: others are told to come again.
-- Claims by the wrong user or from the wrong scope are refused, logged and kept for `status`.
-- The dead stay known for a while, so that their programs learn why.
+- A spawn returns a claim token at once; key and signature follow in the background (`certmgr.conductor`).
+- Every change goes through `certmgr.lifecycle.step`, is written to the vault, and wakes the claims that wait.
+- A claim waits for a certificate that is under way, but only `MAX_WAITING` claims do; the others get Busy.
+- A claim by the wrong user or from the wrong scope is refused, logged and kept for `status`.
+- An agent that has ended stays known for a while, so that its program learns why.
 
-Owner of the lock: this class; /proc may be read under it, the network never.
+`Agents` owns the lock. Code that holds it may read /proc, but never the network.
 """
 
 from __future__ import annotations
@@ -37,12 +37,7 @@ from certmgr.lifecycle import (
     is_lapsed,
     step,
 )
-from certmgr.record import (
-    Generation,
-    Record,
-    Spawn,
-    performed,
-)
+from certmgr.record import Generation, Record, Spawn, performed
 from certmgr.scopes import ProcessKey, ProcessView, Scope, without
 from certmgr.table import Table, VaultPort
 from ostiary.capabilities import Capabilities, spawnable
@@ -52,10 +47,15 @@ from ostiary.errors import BadInput, Busy, Conflict, Forbidden, OstiaryError, Un
 from ostiary.identity import AgentID, Application, NodeName, SubSystem
 from ostiary.token import Token
 
+# An agent that nobody claims within this time ends (`certmgr.watch`): its certificate serves nobody.
 CLAIM_WITHIN: Final = timedelta(minutes=10)
 REMEMBER_DEAD: Final = timedelta(minutes=10)
+# Bounds of memory and of the authority's queue, not of the design: root's quota alone holds about 14,000
+# agents' keys of 1.7 kB (`kernel.keys.root_maxbytes`, 25,000,000 by default).
 MAX_AGENTS: Final = 10_000
 MAX_REQUESTED: Final = 1_000
+# Half of the socket's threads (`certmgr.app.THREADS`): while the authority hangs, the other half still serves
+# the claims that need no authority.
 MAX_WAITING: Final = 8
 _KEPT_REPORTS: Final = 100
 _log = logging.getLogger("ostiary.certmgr")
@@ -63,7 +63,7 @@ _log = logging.getLogger("ostiary.certmgr")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRequest:
-    """What a spawner asks for; `uid` and `named` narrow who may claim."""
+    """What a spawner asks for; `uid` and `named` restrict the claim to a user and to a process."""
 
     subsystem: SubSystem
     capabilities: Capabilities
@@ -74,7 +74,7 @@ class AgentRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """Where this manager is."""
+    """The node that this manager serves, and the manager's own process."""
 
     application: Application
     node: NodeName
@@ -83,7 +83,7 @@ class Node:
 
 
 class Agents:
-    """The table; see the rules above."""
+    """The table of all agents; safe to use from any thread."""
 
     def __init__(
         self, node: Node, *, view: ProcessView, vault: VaultPort, clock: Clock, jitter: Callable[[], float]
@@ -95,6 +95,7 @@ class Agents:
         self._jitter = jitter
         self._waiting = 0
         self._reports: deque[dict[str, Any]] = deque(maxlen=_KEPT_REPORTS)
+        # Reentrant, because `claim` calls `rescope` and `take_due` calls `apply`, which take it again.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._table = Table(vault, clock)
@@ -103,13 +104,12 @@ class Agents:
     # --- making agents ---
 
     def introduce(self, names: Names, token: Token) -> None:
-        """Know one of the two agents that bootstrap; nothing happens if it is known already by the same
-        token.
-        """
+        """Add one of the two bootstrap agents, unless the vault brought it back with the same token."""
         with self._lock:
             known = self._table.get(names.agent)
             if known is not None and known.claim_digest == token.digest and known.names == names:
                 return
+            # Another token comes from a new document: its lineage replaces the old one.
             self._put(
                 Record(
                     names=names,
@@ -125,14 +125,15 @@ class Agents:
             )
 
     def spawn(self, peer: Peer, request: AgentRequest, agent: AgentID, token: Token) -> None:
-        """Take on a new agent for a peer whose certificate says that it may; Forbidden(rule=spawn-...) or
-        Busy.
+        """Add a new agent for a peer whose certificate allows it to spawn.
+
+        Raises Forbidden(rule=spawn-...) or Busy.
         """
         with self._lock:
             spawner, spawner_serial = self._spawner(peer, request.subsystem)
             requested = sum(record.life.state is AgentState.REQUESTED for record in self._table.all())
             if len(self._table.all()) >= MAX_AGENTS or requested >= MAX_REQUESTED:
-                raise Busy("this manager has as many agents under way as it takes", retry_after_s=5)
+                raise Busy("this manager has reached its limit of agents; retry", retry_after_s=5)
             now = self._clock.now()
             names = Names(
                 application=self.node.application,
@@ -149,9 +150,7 @@ class Agents:
                     claim_digest=token.digest,
                     claim_by=now + CLAIM_WITHIN,
                     spawn=Spawn(
-                        spawner=spawner.agent,
-                        spawner_serial=spawner_serial,
-                        process=peer.process.key,
+                        spawner=spawner.agent, spawner_serial=spawner_serial, process=peer.process.key
                     ),
                     uid=request.uid,
                     named=request.named,
@@ -160,9 +159,8 @@ class Agents:
         self.wake.set()
 
     def _spawner(self, peer: Peer, subsystem: SubSystem) -> tuple[Record, SerialHex]:
-        """Return who the peer is and the serial number of its certificate, which carries
-        `spawn:<subsystem>`.
-        """
+        """Return the agent that the peer is, and the serial of its certificate with `spawn:<subsystem>`."""
+        # The certificate decides, not the record: the authority may have granted less than was asked for.
         asking = [each for each in agents_of(self._table.live(), peer, self._view) if delivers(each.life)]
         for record in asking:
             issued = record.current.issued if record.current else None
@@ -170,7 +168,7 @@ class Agents:
                 return record, issued.serial
         if not asking:
             raise Forbidden(
-                "you are no agent of this manager: claim a certificate that may spawn first",
+                "the caller is no agent of this manager; claim a certificate with a spawn capability first",
                 rule="spawn-agent",
             )
         raise Forbidden(
@@ -184,13 +182,20 @@ class Agents:
     def claim(self, claim: Claim, *, token: Token | None, agent: str | None, wait_s: float) -> Record:
         """Return an agent's record with a certificate that may be delivered to this claimer.
 
-        By token, by name (where it was bound before), or by both. Raises Unauthenticated (token), NotFound
-        (name), Forbidden (user or scope), Conflict (ended or refused), Busy (not yet).
+        The token names the agent, or `agent` does once it is bound; both may be given. `wait_s` bounds the
+        wait for a certificate that is under way. Raises Unauthenticated (token), NotFound (name), Forbidden
+        (user or scope), Conflict (ended or refused), Busy (not signed yet).
+
+        1. Find the agent. 2. It lives. 3. Bind it, or check its binding (`certmgr.binding`). 4. Take the
+        claimer out of its spawner's scope. 5. Wait for the certificate.
         """
         with self._changed:
+            # 1. the token's agent, or the named one
             record = self._find(token, agent)
+            # 2. an agent that is ending gets no certificate any more
             if record.life.state in DEAD or record.life.state is AgentState.ENDING:
                 raise Conflict(f"agent {record.agent} is {record.life.state.value}")
+            # 3. the first claim binds, and each later one is held to that binding
             others = [
                 each.binding.scope for each in self._table.live() if each is not record and each.binding
             ]
@@ -206,14 +211,18 @@ class Agents:
             except OstiaryError as exc:
                 self._report(record, claim.peer, exc)
                 raise
+            # The binding is kept before there is anything to deliver: a second claimer must not slip in while
+            # the first one waits.
             if bound != record:
                 self._put(bound)
+            # 4. only the first claim creates a scope
             if record.binding is None and bound.binding is not None:
                 self._leave_others(bound.agent, bound.binding.scope)
+            # 5. the lock is free while this thread waits
             return self._delivered(bound.agent, wait_s)
 
     def _leave_others(self, agent: str, scope: Scope) -> None:
-        """Who has a certificate of its own is no part of its spawner any more."""
+        """Remove the processes of a newly claimed scope from all other agents' scopes."""
         for each in self._table.live():
             if each.agent != agent and each.binding is not None:
                 seen = each.binding.scope
@@ -223,23 +232,23 @@ class Agents:
         if token is not None:
             record = self._table.by_digest(token.digest)
             if record is None:
-                raise Unauthenticated("the claim token is not known here", field="token")
+                raise Unauthenticated("this manager does not know the claim token", field="token")
             if agent is not None and agent != record.agent:
-                raise Unauthenticated("the claim token is another agent's", field="token")
+                raise Unauthenticated("the claim token belongs to another agent", field="token")
             return record
         if agent is None:
-            raise BadInput("neither a claim token nor an agent is given", field="token")
+            raise BadInput("a claim needs a token or the name of an agent", field="token")
         return self._table.require(agent)
 
     def _delivered(self, agent: str, wait_s: float) -> Record:
-        """Wait, with the lock given up meanwhile, until there is something to deliver."""
+        """Wait until there is a certificate to deliver; the lock is released meanwhile."""
         until_ns = self._clock.monotonic_ns() + int(wait_s * 1e9)
         while not delivers((record := self._table.require(agent)).life):
             if record.life.state in DEAD or record.life.state in {AgentState.ENDING, AgentState.FINAL}:
                 raise Conflict(f"agent {agent} is {record.life.state.value}")
             left_s = (until_ns - self._clock.monotonic_ns()) / 1e9
             if left_s <= 0 or self._waiting >= MAX_WAITING:
-                raise Busy(f"the certificate of agent {agent} is not there yet ({record.life.state.value})")
+                raise Busy(f"agent {agent} has no certificate yet ({record.life.state.value}); retry")
             self._waiting += 1
             try:
                 self._changed.wait(left_s)
@@ -256,7 +265,7 @@ class Agents:
     # --- ending ---
 
     def end(self, peer: Peer, agent: str) -> None:
-        """End an agent for itself, its spawner, or an administrator (root, the manager's user)."""
+        """End an agent at the request of itself, its spawner, or an administrator (root, manager's user)."""
         with self._lock:
             record = self._find(None, agent)
             askers = {each.agent for each in agents_of(self._table.live(), peer, self._view)}
@@ -264,42 +273,49 @@ class Agents:
             if peer.uid not in {0, self.node.process.uid} and not askers & may:
                 raise Forbidden("only an agent, its spawner or an administrator may end it", rule="end-agent")
             if record.agent == self.node.manager:
-                raise BadInput("the manager itself is ended by its certificate authority", field="agent")
+                raise BadInput("only the certificate authority can end the manager itself", field="agent")
             self.apply(agent, ScopeEnded())
 
     def scope_ended(self, agent: str) -> None:
-        """The program is gone: revoke. A bootstrap agent may come back with its token, as the same user."""
+        """Revoke an agent whose program has ended; a bootstrap agent is only unbound.
+
+        A node controller that restarts claims again with its token, as the same user (docs/adr/0013).
+        """
         with self._lock:
             record = self._table.get(agent)
             if record is None or record.life.state in DEAD:
                 return
             _log.info("scope ended", extra={"agent": agent, "subsystem": record.names.subsystem})
             if record.spawn is None:
+                # The user stays fixed, or anybody who read the bootstrap document could claim it now.
                 uid = record.binding.uid if record.binding else record.uid
                 self._put(replace(record, binding=None, uid=uid))
             else:
                 self.apply(agent, ScopeEnded())
 
     def cut_off(self, serials: frozenset[SerialHex]) -> None:
-        """The authority has revoked these certificates."""
+        """Withdraw the agents whose certificates the authority has revoked."""
         with self._lock:
             for record in self._table.live():
                 current = record.current.issued if record.current else None
                 if current is not None and current.serial in serials:
-                    _log.warning("certificate was revoked", extra={"agent": record.agent})
+                    _log.warning("the authority revoked the certificate", extra={"agent": record.agent})
                     self.apply(record.agent, CutOff())
 
     # --- what the conductor does ---
 
     def apply(self, agent: str, event: Event, *, issued: Issued | None = None) -> tuple[Action, ...]:
-        """Let something happen to an agent; return what is to be done by others. `issued` comes with Signed
-        events.
+        """Take one step in an agent's life; return the actions that others have to perform.
+
+        `issued` accompanies the two Signed events. An event for an agent that is already forgotten is
+        dropped: its answer was under way when the agent ended.
         """
         with self._changed:
             record = self._table.get(agent)
             if record is None:
                 return ()
             life, actions = step(record.life, event, now=self._clock.now(), jitter=self._jitter())
+            # The certificate joins its key before `performed` promotes the two together.
             if issued is not None and record.upcoming is not None:
                 record = replace(record, upcoming=replace(record.upcoming, issued=issued))
             if life.state is not record.life.state:
@@ -309,9 +325,10 @@ class Agents:
             return actions
 
     def take_due(self) -> list[tuple[str, tuple[Action, ...]]]:
-        """Start what is due now: return agents with what is to be done for each."""
+        """Start the work that is due now; return each agent with the actions to perform for it."""
         now = self._clock.now()
         with self._lock:
+            # Lists are taken before the loops, because `apply` changes the table.
             for record in [each for each in self._table.all() if is_lapsed(each.life, now)]:
                 self.apply(record.agent, Lapsed())
             self._table.forget_dead(now - REMEMBER_DEAD)
@@ -319,17 +336,20 @@ class Agents:
             return [(agent, self.apply(agent, Due())) for agent in due]
 
     def next_due(self) -> datetime | None:
-        """When something will be due."""
+        """Return when the next work is due or the next certificate expires; None if neither is ahead."""
         with self._lock:
             times = [each.life.due for each in self._table.all() if each.life.due]
             ends = [each.life.used[1] for each in self._table.live() if each.life.used]
             return min([*times, *ends], default=None)
 
     def with_key(self, agent: str) -> Record | None:
-        """Make the next generation's key unless it is there; the record, None when the agent is gone."""
+        """Make the next generation's key, unless it exists; return the record, None for an unknown agent."""
         record = self.get(agent)
         if record is None or record.upcoming is not None or record.life.state in DEAD:
             return record
+        # The key is made without the lock, so other agents' claims do not wait for it; if another thread was
+        # faster, its key counts. It reaches the vault before the request leaves (`_put`), so a manager that
+        # is killed meanwhile asks again with the same bytes.
         made = Generation(number=record.next_number, keys=generate(record.names))
         with self._lock:
             record = self._table.get(agent)
@@ -339,8 +359,10 @@ class Agents:
             return record
 
     def rescope(self, agent: str, seen: Scope, scope: Scope) -> None:
-        """Keep what became known of an agent's processes, unless its scope is another than was `seen` when
-        that was looked for.
+        """Store a scope that the watch refreshed, unless the scope has changed since it was `seen`.
+
+        The watch reads /proc without the lock. A child may have claimed a certificate of its own meanwhile;
+        the older view must not bring it back into its parent's scope.
         """
         with self._lock:
             record = self._table.get(agent)
@@ -355,12 +377,12 @@ class Agents:
             return self._table.get(agent)
 
     def records(self) -> list[Record]:
-        """All that are not dead."""
+        """Return the records of all agents that have not ended."""
         with self._lock:
             return self._table.live()
 
     def status(self) -> dict[str, Any]:
-        """What `certmgr status` shows; no secret."""
+        """Return what `certmgr status` shows; no secret."""
         with self._lock:
             return {
                 "application": self.node.application,

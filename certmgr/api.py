@@ -1,15 +1,18 @@
-"""The manager's UNIX socket: HTTP and JSON, and a peer that the kernel vouches for.
+"""The manager's UNIX socket: HTTP and JSON, and a peer that the kernel identifies.
 
-    POST /v1/agents                {"subsystem","capabilities","endpoints","uid"?,"pid"?} -> {"agent","claim_token"}
-    POST /v1/claim                 {"token"} (first), {"agent"} or both (again), "lease"? -> certificate, key and chain
-    POST /v1/upcall                root only: what the kernel's handler asks (keyutils/request_key_handler.py)
-    POST /v1/agents/{agent}/end    -> {"agent","state"}
+    POST /v1/agents              {"subsystem","capabilities","endpoints","uid"?,"pid"?}
+                                 -> {"agent","claim_token"}
+    POST /v1/claim               {"token"} (first), {"agent"} or both (again), "lease"?
+                                 -> certificate, key and chain
+    POST /v1/upcall              root only: the request of the kernel's handler
+                                 (keyutils/request_key_handler.py)
+    POST /v1/agents/{agent}/end  -> {"agent","state"}
     GET  /v1/status
 
 Rules:
-- Anybody may connect; who it is, is told by SO_PEERCRED and SO_PEERPIDFD, never by the request.
-- An endpoint may leave out its host, which is the agent's own (`https+tcp://:8443`): the spawner can't know
-  it before.
+- Any user may connect; SO_PEERCRED and SO_PEERPIDFD identify the caller, never the request.
+- An endpoint may omit its host (`https+tcp://:8443`): the host is the agent's own name, which the spawner
+  cannot know in advance.
 """
 
 from __future__ import annotations
@@ -51,10 +54,12 @@ from ostiary.front.serve import peer_credentials, peer_pidfd
 from ostiary.identity import parse_agent_id, parse_endpoint, parse_subsystem
 from ostiary.token import RANDOM_BYTES, Token, mint, parse_token
 
-CLAIM_WAIT_S: Final = 8.0
-UPCALL_WAIT_S: Final = 2.0  # the handler gives all managers together 3 s
+CLAIM_WAIT_S: Final = 8.0  # below the 10 s that `certmgr.client` waits for the answer
+UPCALL_WAIT_S: Final = 2.0  # the handler gives all managers together 3 s (`request_key_handler.BUDGET_S`)
+# The kernel serves a held key without asking us, so this is also how long a process that left the scope can
+# go on reading it. The certificate outlives it by far.
 KEY_TIMEOUT_S: Final = 300
-_SO_PEERPIDFD: Final = 77
+_SO_PEERPIDFD: Final = 77  # asm-generic/socket.h, Linux 6.5; Python 3.11's socket module does not name it
 _HOSTLESS: Final = re.compile(r"(?<=://)(?=:[0-9])")
 
 
@@ -88,7 +93,7 @@ def build_api(
     clock: Clock,
     status: Callable[[], dict[str, Any]],
 ) -> falcon.App[Any, Any]:
-    """Build the application; `status` is all that `GET /v1/status` shows."""
+    """Build the application; `status` returns everything that `GET /v1/status` shows."""
     app = create_app(audience="operator")
     app.add_route("/v1/agents", _AgentsResource(agents, view))
     app.add_route("/v1/agents/{agent}/end", _End(agents, view))
@@ -98,16 +103,17 @@ def build_api(
     return app
 
 
-# --- who asks
-# -----------------------------------------------------------------------------------------------------------------
+# --- the caller ---
 
 
 def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
-    """Tell who connected; Forbidden when that process has ended meanwhile."""
+    """Identify the process that connected; Forbidden when it has ended meanwhile."""
     credentials = peer_credentials(req.env)
     if credentials is None:
         raise AssertionError("the manager serves UNIX sockets only")
     pidfd = peer_pidfd(req.env)
+    # SO_PEERCRED gives the pid of connect(2)'s caller, which may since have ended and its number been reused;
+    # the pidfd pins that very process. Before Linux 6.5 `pinned` opens one by the pid, with that small race.
     if pidfd is None and kernel_has_peer_pidfd():
         raise Forbidden("the process that connected has ended", rule="claim-scope")
     return Peer(uid=credentials.uid, process=pinned(view, credentials.pid, pidfd))
@@ -115,9 +121,7 @@ def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
 
 @functools.cache
 def kernel_has_peer_pidfd() -> bool:
-    """Whether this kernel gives pidfds of peers (Linux 6.5), so that having none means that the
-    peer is gone.
-    """
+    """Whether this kernel returns pidfds of peers (Linux 6.5); if it does, a peer without one has ended."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with here, there:
         try:
@@ -127,8 +131,7 @@ def kernel_has_peer_pidfd() -> bool:
     return True
 
 
-# --- resources
-# ----------------------------------------------------------------------------------------------------------------
+# --- resources ---
 
 
 class _AgentsResource:
@@ -137,7 +140,7 @@ class _AgentsResource:
         self._view = view
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Answer at once; key and signature are made behind the answer."""
+        """Answer at once; key and signature follow in the background."""
         body = read_json(req, _Request)
         peer = peer_of_request(req, self._view)
         agent = parse_agent_id(str(uuid.uuid4()))
@@ -158,27 +161,29 @@ class _AgentsResource:
     def _named(self, pid: int | None) -> ProcessKey | None:
         if pid is None:
             return None
+        # PID_MAX_LIMIT of a 64-bit kernel is 2^22 (proc_sys_kernel(5), pid_max).
         process = self._view.process(pid) if 0 < pid < 1 << 22 else None
         if process is None:
-            raise BadInput(f"pid: there is no process {pid}", field="pid")
+            raise BadInput(f"pid: process {pid} does not exist", field="pid")
         return process.key
 
 
 def parse_endpoint_of(host: str, url: str) -> str:
-    """Parse an endpoint of the agent with that DNS name; its host may be left out, or be the node."""
+    """Parse an endpoint of the agent whose DNS name is `host`; it may omit the host, or name the node."""
     node = host.partition(".")[2]
     placed = _HOSTLESS.sub(host, url, count=1).replace(f"://{node}:", f"://{host}:", 1)
     endpoint = parse_endpoint(placed)
     if endpoint.host != host:
         raise BadInput(
-            f"endpoints: the host of '{endpoint}' is not the new agent's; leave it out", field="endpoints"
+            f"endpoints: '{endpoint}' names another host than the new agent's; omit the host",
+            field="endpoints",
         )
     return str(endpoint)
 
 
 def _checked_uid(uid: int | None) -> int | None:
     if uid is not None and not 0 <= uid < 1 << 32:
-        raise BadInput(f"uid: {uid} is no user", field="uid")
+        raise BadInput(f"uid: {uid} is outside 0..4294967295", field="uid")
     return uid
 
 
@@ -192,7 +197,8 @@ class _ClaimResource:
         body = read_json(req, _Claim)
         if body.token is None and body.agent is None:
             raise BadInput(
-                "token: missing, and no agent is named that you were bound to before", field="token"
+                "token: a claim needs a token, or the name of an agent that the caller has claimed before",
+                field="token",
             )
         token = parse_token(body.token) if body.token is not None else None
         agent = parse_agent_id(body.agent) if body.agent is not None else None
@@ -230,11 +236,12 @@ class _UpcallResource:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         credentials = peer_credentials(req.env)
         if credentials is None or credentials.uid != 0:
-            raise Forbidden("only the kernel's upcall, which is root, may ask here", rule="upcall-root")
+            raise Forbidden("only the kernel's upcall, which runs as root, may call this", rule="upcall-root")
         body = read_json(req, _Upcall)
         try:
             record = self._claimed(body)
         except OstiaryError as exc:
+            # The handler knows one form of refusal (docs/keyring.md, wire version 1), not problem documents.
             resp.status = falcon.HTTP_403
             write_json(resp, {"errno": errno_name(exc), "negative_timeout_s": 1})
             return
@@ -242,8 +249,10 @@ class _UpcallResource:
         write_json(resp, {"payload_b64": payload, "timeout_s": key_timeout_s(record, self._clock.now())})
 
     def _claimed(self, body: _Upcall) -> Record:
-        """The requester waits in the kernel until the handler ends, so its pid can't come to mean another
-        process.
+        """Claim for the thread that waits in request_key(2).
+
+        It sleeps in the kernel until the handler ends and not even SIGKILL ends it before, so its number
+        cannot pass to another process while this runs (measured on Linux 6.18).
         """
         agent = parse_agent_id(body.agent)
         if self._agents.get(agent) is None:
@@ -256,14 +265,16 @@ class _UpcallResource:
 
 
 def errno_name(exc: OstiaryError) -> str:
-    """Return the errno that request_key(2) shall return."""
+    """Return the errno that the agent gets from request_key(2) (docs/keyring.md)."""
     match exc:
+        # The handler asks the next manager.
         case NotFound():
             return "ENOKEY"
         case Conflict():
             return "EKEYREVOKED"
         case Busy():
             return "EAGAIN"
+        # A bad, a spent and a foreign token look alike to the requester.
         case BadInput() | Unauthenticated() | Forbidden():
             return "EKEYREJECTED"
         case _:
@@ -271,9 +282,8 @@ def errno_name(exc: OstiaryError) -> str:
 
 
 def key_timeout_s(record: Record, now: datetime) -> int:
-    """Return how long the kernel may hold what is delivered: it asks again well before the
-    certificate ends.
-    """
+    """Return the key's timeout: at most KEY_TIMEOUT_S, and never beyond the certificate's notAfter."""
+    # set_timeout(0) would mean "never" (keyctl_set_timeout(3)).
     window = record.life.used
     left_s = int((window[1] - now).total_seconds()) if window else 1
     return max(1, min(KEY_TIMEOUT_S, left_s))

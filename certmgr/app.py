@@ -1,11 +1,11 @@
 """The certificate manager's process: builds every part, connects them, and serves the socket.
 
 Rules:
-- One worker process holds all agents; the parent only restarts it and holds no key. Everything is made in the
-  worker, after the fork: memory locks and session keyrings don't cross it.
-- Order: harden, vault, table (with what an earlier manager left), threads, socket. The first two on the main
-  thread.
-- It starts without its authority: agents wait, those that are installed go on.
+- One worker process holds all agents; its parent only restarts it and holds no key. The worker builds
+  everything after the fork, because neither memory locks (mlock(2)) nor threads survive one.
+- Order: harden, vault, table (with an earlier manager's records), threads, socket. The first two run on the
+  main thread.
+- The manager starts without its authority: new agents wait, installed ones keep working.
 """
 
 from __future__ import annotations
@@ -48,16 +48,15 @@ from ostiary.errors import Misconfigured
 from ostiary.front.serve import Front, listen_tcp, listen_unix, run_front
 from ostiary.token import Token
 
-THREADS: Final = 16
+THREADS: Final = 16  # of the socket; `certmgr.agents.MAX_WAITING` of them may wait for a certificate
+# mlockall(MCL_FUTURE) locks the whole stack of every new thread; the default of 8 MiB would lock 200 MiB.
 _STACK_BYTES: Final = 512 << 10
 _log = logging.getLogger("ostiary.certmgr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What `serve` was told, and what became of registering with the kernel's upcall (None: it will reach
-    us).
-    """
+    """The arguments of `serve`, and why the kernel's upcall will not reach this manager (None: it will)."""
 
     bootstrap: Bootstrap
     socket_path: Path
@@ -68,6 +67,7 @@ class Serving:
 def serve(bootstrap: Bootstrap, *, socket_path: Path, listen: Address) -> None:
     """Be the certificate manager of this node until SIGTERM."""
     _check_alone(socket_path)
+    # Any user may connect: the kernel identifies each caller, and the rules of claims decide.
     sock = listen_unix(socket_path, mode=0o666)
     with _registered(socket_path) as lacks:
         serving = Serving(bootstrap=bootstrap, socket_path=socket_path, listen=listen, upcall_lacks=lacks)
@@ -77,7 +77,7 @@ def serve(bootstrap: Bootstrap, *, socket_path: Path, listen: Address) -> None:
                 listeners=[sock],
                 make_app=manager.start,
                 tls=None,
-                workers=1,
+                workers=1,  # all records live in one process; a second worker would have its own table
                 threads=THREADS,
                 on_worker_exit=manager.stop,
             )
@@ -85,7 +85,7 @@ def serve(bootstrap: Bootstrap, *, socket_path: Path, listen: Address) -> None:
 
 
 def _check_alone(path: Path) -> None:
-    """Refuse to take the socket of a manager that lives."""
+    """Refuse to replace the socket of a manager that still accepts connections."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -97,9 +97,8 @@ def _check_alone(path: Path) -> None:
 
 @contextlib.contextmanager
 def _registered(socket_path: Path) -> Iterator[str | None]:
-    """Tell the kernel's upcall of this manager for as long as it runs; gives the reason where that is not
-    possible.
-    """
+    """Register this manager with the kernel's upcall while it runs; yields the reason if that fails."""
+    # One name per socket path: a restarted manager replaces its own registration, a second one gets another.
     name = f"certmgr-{hashlib.sha256(os.fsencode(socket_path)).hexdigest()[:16]}"
     try:
         install.install(name, socket_path.absolute(), uid=os.geteuid(), is_lasting=False)
@@ -114,7 +113,7 @@ def _registered(socket_path: Path) -> Iterator[str | None]:
 
 
 class _Part(Protocol):
-    """What has a thread of its own."""
+    """A part with a thread of its own."""
 
     def run(self) -> None: ...
 
@@ -122,20 +121,28 @@ class _Part(Protocol):
 
 
 class Manager:
-    """All parts of the worker; made before the fork, started after it."""
+    """All parts of the worker; constructed before the fork, started after it."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._stops: list[Callable[[], None]] = []
 
     def start(self) -> falcon.App[Any, Any]:
-        """Build and start everything; return the application for the socket."""
+        """Build and start everything; return the application for the socket.
+
+        1. Harden the process. 2. Open the vault. 3. Fill the table. 4. Build what talks to the authority.
+        5. Start a thread per part. 6. Build the application; the caller serves it.
+        """
+        # 1. before there is any secret in memory
         threading.stack_size(_STACK_BYTES)
         for shortfall in harden_process().shortfalls:
             _log.info("not hardened", extra={"shortfall": shortfall})
         bootstrap, clock, view = self._serving.bootstrap, SystemClock(), LinuxProcesses()
+        # 2. on the main thread: the threads of step 5 inherit its session keyring (`certmgr.vault`)
         vault = Vault(bootstrap.manager.agent)
+        # 3. an earlier manager's records first, then the two agents of the bootstrap document
         agents = _agents(bootstrap, vault, view, clock)
+        # 4. the one client of the authority, shared by all parts
         authority = ESTClient(
             address=bootstrap.ca,
             application=bootstrap.application,
@@ -150,6 +157,7 @@ class Manager:
         watch = ScopeWatch(agents, view, clock)
         feed = RevocationFeed(agents, authority)
         memories = [LedgerMemory(ledger, vault) for ledger in bootstrap.ledgers]
+        # The authority serves its own ledger only; other services' ledgers keep their first checkpoint here.
         own = f"{bootstrap.application}/ca"
         followers = [Follower(agents, "revocations", feed.turn)]
         followers += [
@@ -158,10 +166,12 @@ class Manager:
             if memory.origin == own
         ]
         listener = self._listener(agents)
+        # 5. daemon threads, so the worker ends without waiting for them
         parts: list[_Part] = [conductor, watch, listener, *followers]
         for part in parts:
             self._stops.append(part.stop)
             threading.Thread(target=part.run, name=type(part).__name__, daemon=True).start()
+        # 6. the socket answers from here on
         return build_api(
             agents,
             view=view,
@@ -171,7 +181,7 @@ class Manager:
         )
 
     def stop(self) -> None:
-        """Stop the threads; agents live on."""
+        """Stop the threads; the agents' records stay in the kernel."""
         for stop in self._stops:
             stop()
 
@@ -199,9 +209,8 @@ class Manager:
 
 
 def shown_identity_pem(record: Record) -> bytes | None:
-    """Return key and chain that prove an agent at the manager's endpoint: the one in use, else the pending
-    one.
-    """
+    """Return key and chain (PEM) for the dial-back: the delivered generation, else the one to be proven."""
+    # A bootstrap agent has no delivered generation while the authority dials back for the first time.
     for generation in (record.current if delivers(record.life) else None, record.upcoming, record.current):
         if generation is not None and generation.issued is not None:
             return generation.identity_pem

@@ -2,11 +2,13 @@
 
 Rules:
 - The first claim presents the token; it binds the agent to the claimer's user and scope.
-- Afterwards only that user from that scope may come again, with the token or without; anybody else is
-  refused, and reported.
-- Without the token, a claimer that is deeper inside another agent's scope is that agent, not this one.
-- The two agents that bootstrap are claimed by root or the manager's own user only: their document is no
-  secret.
+- Every later claim comes from that user and that scope, with or without the token; all others are refused
+  and reported.
+- Without the token, a claimer that is deeper inside another agent's scope counts as that agent.
+- Only root and the manager's own user may claim the two bootstrap agents, because the document that holds
+  their tokens is not secret.
+
+`certmgr.agents` finds the record and stores the result. Reasons: docs/adr/0013.
 """
 
 from __future__ import annotations
@@ -29,14 +31,13 @@ from certmgr.scopes import (
 )
 from ostiary.errors import Forbidden, Unauthenticated
 
+# A shell script claims once and works on for a while; each further claim moves the end (docs/adr/0013).
 LEASE: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Who is at the other end: a user, and a process that was read while it was certain to be the one that
-    asks.
-    """
+    """The caller: a user, and its process as /proc showed it while the caller was known to live."""
 
     uid: int
     process: Process
@@ -44,7 +45,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One claim; `wants_lease` is the claimer's own word that it will end at once."""
+    """One claim; `wants_lease` says that the claimer ends at once and its session continues as the agent."""
 
     peer: Peer
     has_token: bool
@@ -53,7 +54,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerProcess:
-    """The manager itself, as far as rules need it."""
+    """The manager's own user and process."""
 
     uid: int
     pid: int
@@ -68,22 +69,26 @@ def bind(
     manager: ManagerProcess,
     now: datetime,
 ) -> Record:
-    """Return the record as it is after the claim was let in; raises Forbidden(rule=claim-...) or
-    Unauthenticated.
+    """Return the record after an admitted claim; raises Forbidden(rule=claim-...) or Unauthenticated.
 
-    `others` are the scopes of all other agents. 1. The user.  2. A first claim: with the token, and a scope
-    is chosen.
-    3. A later one: inside that scope and, without the token, in no other agent's deeper one.  4. A lease goes
-       on.
+    `others` are the scopes of all other agents.
+
+    1. The user is the right one. 2. The first claim carries the token and chooses the scope. 3. A later claim
+    comes from inside that scope and, without the token, from no deeper scope of another agent. 4. A later
+    claim extends a lease.
     """
+    # 1. the user
     _check_user(record, claim.peer, manager)
+    # 2. the first claim
     if record.binding is None:
         if not claim.has_token:
-            raise Unauthenticated("this agent was not claimed yet: present its claim token", field="token")
+            raise Unauthenticated("the first claim of an agent needs its claim token", field="token")
         scope = choose_scope(view, claim.peer.process, _surroundings(record, claim, manager, now))
         return replace(record, binding=Binding(uid=claim.peer.uid, scope=scope))
+    # 3. A later claim. Holding the token outweighs being deeper inside another agent's scope.
     scope = record.binding.scope
     _check_inside(scope, claim.peer.process, () if claim.has_token else others, view)
+    # 4. the lease
     if isinstance(scope, LeaseScope):
         return replace(record, binding=Binding(uid=claim.peer.uid, scope=replace(scope, until=now + LEASE)))
     return record
@@ -110,17 +115,16 @@ def _check_inside(scope: Scope, process: Process, others: Iterable[Scope], view:
     line = list(lineage(view, process))
     inside = distance(view, scope, line)
     if inside is None:
-        raise Forbidden(f"process {process.key.pid} is not part of this agent", rule="claim-scope")
+        raise Forbidden(f"process {process.key.pid} is outside this agent's scope", rule="claim-scope")
     for other in others:
         depth = distance(view, other, line)
         if depth is not None and depth < inside:
-            raise Forbidden(f"process {process.key.pid} is another agent", rule="claim-scope")
+            raise Forbidden(f"process {process.key.pid} belongs to another agent", rule="claim-scope")
 
 
 def agents_of(records: Iterable[Record], peer: Peer, view: ProcessView) -> list[Record]:
-    """Return the agents that a peer is: those of its user whose scope it is deepest in; usually one, [] for
-    nobody.
-    """
+    """Return the agents that a peer is, usually one: those of its user whose scope it is deepest in."""
+    # Several remain when one process claimed several agents; each of them may then spawn and end.
     line = list(lineage(view, peer.process))
     found = [
         (depth, record)

@@ -1,16 +1,15 @@
-"""The bootstrap document: what a node is told at first contact, parsed strictly into a value that can be
-trusted in form.
+"""The bootstrap document: everything a node knows at first contact, parsed strictly.
 
-    {"version":1, "application":..., "node":..., "ca":{"url","status_url"}, "credentials":{"url"}|null,
-    "root":PEM,
-     "ledgers":[{"origin","vkey","checkpoint"}], "tokens":{"node-controller":{"agent","token"},
-     "certificate-manager":...}}
+    {"version": 1, "application": ..., "node": ...,
+     "ca": {"url", "status_url"}, "credentials": {"url"} | null, "root": PEM,
+     "ledgers": [{"origin", "vkey", "checkpoint"}],
+     "tokens": {"node-controller": {"agent", "token"}, "certificate-manager": {"agent", "token"}}}
 
 Rules:
 - Unknown and missing members are refused, and so is a checkpoint that its own ledger's key did not sign.
-- It need not be confidential: a token in it buys a certificate that stays pending until the node proves its
-  address.
-- It must be authentic: whoever changes `root` is this node's certificate authority.
+- The document need not be confidential: a token in it buys a certificate that stays pending until the node
+  proves its address.
+- It must be authentic: whoever changes `root` becomes this node's certificate authority.
 """
 
 from __future__ import annotations
@@ -55,9 +54,7 @@ class Introduction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownLedger:
-    """A ledger's key and the first checkpoint that this node was told (signed note); None where none was known
-    yet.
-    """
+    """A ledger's key and the first checkpoint (a signed note); None where the ledger had none yet."""
 
     origin: str
     key: VerifierKey
@@ -84,7 +81,7 @@ class Bootstrap:
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every object of the document."""
+    """The base of every object in the document."""
 
 
 class _Authority(_Strict, frozen=True, kw_only=True):
@@ -108,6 +105,7 @@ class _TokenFor(_Strict, frozen=True, kw_only=True):
 
 
 class _Tokens(_Strict, frozen=True, kw_only=True):
+    # The members are the sub-systems' names, so nothing but this pair can be bootstrapped.
     node_controller: _TokenFor = msgspec.field(name=NODE_CONTROLLER)
     certificate_manager: _TokenFor = msgspec.field(name=CERTIFICATE_MANAGER)
 
@@ -126,23 +124,24 @@ class _Document(_Strict, frozen=True, kw_only=True):
 def load_bootstrap(source: str) -> Bootstrap:
     """Read the document from a file, or from standard input where `source` is `-`."""
     if source == "-":
+        # One byte more than allowed, so that `parse_bootstrap` sees what is too long.
         return parse_bootstrap(sys.stdin.buffer.read(MAX_DOCUMENT_BYTES + 1))
     return parse_bootstrap(read_limited(Path(source), limit_bytes=MAX_DOCUMENT_BYTES))
 
 
 def parse_bootstrap(content: bytes) -> Bootstrap:
-    """Parse the document; BadInput names the member at fault and repeats no token.
+    """Parse the document; BadInput names the member at fault and quotes no token.
 
-    Not checked: that the root is the right one, and that anybody listens at the URLs.
+    Not checked: that the root is the right one, and that the services listen at their URLs.
     """
     if len(content) > MAX_DOCUMENT_BYTES:
-        raise BadInput(f"the bootstrap document has more than {MAX_DOCUMENT_BYTES} bytes")
+        raise BadInput(f"the bootstrap document is longer than {MAX_DOCUMENT_BYTES} bytes")
     document = decode_json(content, _Document)
     tokens = document.tokens
     manager = _introduction(CERTIFICATE_MANAGER, tokens.certificate_manager)
     controller = _introduction(NODE_CONTROLLER, tokens.node_controller)
     if manager.agent == controller.agent:
-        raise BadInput("manager and node controller are the same agent", field="tokens")
+        raise BadInput("tokens: manager and node controller must be two agents", field="tokens")
     return Bootstrap(
         application=parse_application(document.application),
         node=parse_node(document.node),
@@ -185,25 +184,29 @@ def _introduction(subsystem: SubSystem, given: _TokenFor) -> Introduction:
 
 
 def _root(pem: str) -> x509.Certificate:
-    """Load the one certificate; a self-signed CA's, because a chain ends there and nowhere else."""
+    """Load the one certificate, a self-signed CA's: every chain must end there."""
     try:
         certificates = x509.load_pem_x509_certificates(pem.encode())
         constraints = certificates[0].extensions.get_extension_for_class(x509.BasicConstraints).value
         certificates[0].verify_directly_issued_by(certificates[0])
     except Exception as exc:  # pyca raises ValueError, TypeError, InvalidSignature, ExtensionNotFound
-        raise BadInput("root: not the PEM of a self-signed certificate", field="root") from exc
+        raise BadInput("root: not a self-signed CA certificate in PEM", field="root") from exc
     if len(certificates) != 1 or not constraints.ca:
-        raise BadInput("root: not exactly one certificate of an authority", field="root")
+        raise BadInput("root: not exactly one CA certificate", field="root")
     return certificates[0]
 
 
 def _ledger(given: _Ledger, *, application: str, field: str) -> KnownLedger:
     try:
         key = parse_verifier_key(given.vkey)
+        # A ledger that was empty when the document was made has no checkpoint; its key alone pins it.
         note = given.checkpoint.encode() or None
         origin = open_note(note, [key]).origin if note else key.name
     except BadInput as exc:
         raise BadInput(f"{field}: {exc.message}", field=f"{field}.{exc.field or 'checkpoint'}") from exc
+    # A valid note of another application's ledger would make every later checkpoint look like a fork.
     if origin != given.origin or not given.origin.startswith(f"{application}/"):
-        raise BadInput(f"{field}: key or checkpoint is not of '{given.origin}'", field=f"{field}.origin")
+        raise BadInput(
+            f"{field}: key or checkpoint does not belong to '{given.origin}'", field=f"{field}.origin"
+        )
     return KnownLedger(origin=given.origin, key=key, note=note)

@@ -1,15 +1,14 @@
-"""The library for agents: get one's certificate from the node's manager, and a TLS context that renews
-itself.
+"""The manager's client, for agents to import: claim a certificate and keep TLS contexts renewed.
 
     identity = open_agent(token=os.read(fd, 200).decode(), socket_path="/run/ostiary/certmgr.sock")
-    context = identity.ssl_context()                # an ssl.SSLContext for clients; server_side=True for servers
+    context = identity.ssl_context()                # an ssl.SSLContext; server_side=True for servers
 
 Rules:
-- It imports the standard library and `keyutils` only, and of those little: it lives in every agent.
-- By the keyring where the kernel's upcall reaches the manager (call before threads start: a session keyring
-  is a thread's), else by the socket; both doors check user and scope.
-- The private key comes to OpenSSL by a sealed memfd; it is in no file, argument or environment variable.
-- A claim token is needed the first time only; the manager knows its agent again by user and scope.
+- It runs inside every agent, so it imports only the standard library and `keyutils`, and little of either.
+- It uses the keyring where the kernel's upcall reaches the manager, else the manager's socket; both check
+  user and scope. With the keyring, claim before threads start: a session keyring belongs to a thread.
+- OpenSSL reads the private key from a sealed memfd; no file, argument or environment variable holds it.
+- Only the first claim needs the token; later ones are recognised by user and scope (docs/adr/0013).
 """
 
 from __future__ import annotations
@@ -34,17 +33,20 @@ if TYPE_CHECKING:
 
 Via = Literal["auto", "keyring", "socket"]
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # above the 8 s that the manager lets a claim wait (`certmgr.api.CLAIM_WAIT_S`)
 _MAX_ANSWER_BYTES = 1 << 20
+# The manager renews at two thirds of the lifetime or a little earlier (`certmgr.lifecycle.RENEW_AT`), so the
+# next generation is there by now, unless the authority is away.
 _REFRESH_AT = 2 / 3
 _RETRY_S = 5.0
 _END = b"-----END CERTIFICATE-----\n"
 _CONF = "/etc/request-key.d/ostiary.conf"
+# Nobody, not even a thread of this process, changes the key between writing it and OpenSSL's reading.
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 class ManagerError(Exception):
-    """The manager said no, or nothing. `kind` is that of its problem document (`busy`: try again)."""
+    """The manager refused or did not answer; `kind` is that of its problem document (`busy`: retry)."""
 
     def __init__(self, message: str, *, kind: str, rule: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
@@ -55,7 +57,7 @@ class ManagerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A certificate with its key; times are seconds since the epoch, `chain` is leaf first, all PEM."""
+    """A certificate with its key, all in PEM; `chain` starts with the leaf and ends before the root."""
 
     agent: str
     generation: int
@@ -76,7 +78,7 @@ def request_agent(
     uid: int | None = None,
     pid: int | None = None,
 ) -> tuple[str, str]:
-    """Ask for a new agent, as an agent that may spawn it; return its name and its claim token, at once."""
+    """Ask for a new agent, as an agent that may spawn it; return its name and claim token at once."""
     body = {
         "subsystem": subsystem,
         "capabilities": list(capabilities),
@@ -91,9 +93,9 @@ def request_agent(
 def claim(
     socket_path: str | Path, token: str | None, *, agent: str | None = None, lease: bool = False
 ) -> Claimed:
-    """Get a certificate by the socket: with the claim token, or again by the agent's name.
+    """Claim a certificate through the socket: with the claim token, or later by the agent's name.
 
-    `lease` says that this process ends at once and others of its session go on as the agent.
+    `lease` says that this process ends at once and others of its session continue as the agent.
     """
     body = {"token": token, "agent": agent, "lease": lease}
     answer = call(socket_path, "POST", "/v1/claim", body)
@@ -104,7 +106,7 @@ def claim(
 
 
 def claim_by_keyring(agent: str, token: str | None) -> Claimed:
-    """Get a certificate by request_key(2); raises keyutils.keyring.KeyringError (OSError)."""
+    """Claim a certificate through request_key(2); raises keyutils.keyring.KeyringError (OSError)."""
     from keyutils import agent_keys, payload  # noqa: PLC0415 - ctypes costs those who use the socket nothing
 
     got = payload.decode(agent_keys.request(agent, (token or "").encode()))
@@ -121,8 +123,9 @@ def claim_by_keyring(agent: str, token: str | None) -> Claimed:
 
 
 def keep_in_session(claimed: Claimed) -> None:
-    """Put what was claimed by the socket where the upcall would have put it: this thread's session keyring,
-    read only.
+    """Put a certificate claimed through the socket into this thread's session keyring, read-only.
+
+    Programs then find it as if the upcall had made it.
     """
     from keyutils import agent_keys, keyring, payload, permissions  # noqa: PLC0415 - as above
 
@@ -140,6 +143,7 @@ def keep_in_session(claimed: Claimed) -> None:
     serial = keyring.add_key(
         agent_keys.TYPE, agent_keys.PREFIX + claimed.agent, text, keyring.SESSION_KEYRING
     )
+    # Never 0, which would mean that the key does not expire (keyctl_set_timeout(3)).
     keyring.set_timeout(serial, max(1, claimed.not_after - int(time.time())))
     keyring.setperm(serial, permissions.AGENT_KEY)
 
@@ -149,9 +153,7 @@ def _blocks(pem: bytes) -> tuple[bytes, ...]:
 
 
 def session_agents() -> list[str]:
-    """Return the agents whose keys this thread's session keyring holds: what `ostiary agent exec` was run
-    for.
-    """
+    """Return the agents whose keys this thread's session keyring holds, as under `ostiary agent exec`."""
     from keyutils import agent_keys, keyring  # noqa: PLC0415 - as above
 
     found = []
@@ -159,7 +161,7 @@ def session_agents() -> list[str]:
         try:
             description = keyring.describe(serial).description
         except keyring.KeyringError:
-            continue
+            continue  # expired or revoked since the keyring was read, or another user's
         if description.startswith(agent_keys.PREFIX):
             found.append(description.removeprefix(agent_keys.PREFIX))
     return found
@@ -173,11 +175,13 @@ def _is_held(agent: str) -> bool:
 
 def upcall_reaches(socket_path: str | Path) -> bool:
     """Whether the kernel's upcall is installed and asks the manager behind this socket."""
+    # An agent that is not root can read both directories, but cannot tell whether the handler works.
     if not Path(_CONF).exists():
         return False
     wanted = str(Path(socket_path).absolute())
     for directory in map(Path, MANAGER_DIRECTORIES):
         try:
+            # The first line of a registration is the socket's path (`keyutils.install`).
             lines = [path.read_text(encoding="utf-8").split("\n", 1)[0] for path in directory.iterdir()]
         except (OSError, UnicodeDecodeError):
             continue
@@ -187,7 +191,7 @@ def upcall_reaches(socket_path: str | Path) -> bool:
 
 
 class AgentIdentity:
-    """One agent's certificate, fetched again at two thirds of its lifetime; thread-safe."""
+    """One agent's certificate, claimed again at two thirds of its lifetime; thread-safe."""
 
     def __init__(
         self, socket_path: str | Path, *, agent: str | None, token: str | None, via: Via = "auto"
@@ -197,7 +201,7 @@ class AgentIdentity:
         self._by_keyring = via == "keyring" or (
             via == "auto" and agent is not None and (upcall_reaches(socket_path) or _is_held(agent))
         )
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # around `_claimed` and `_tried`; held while the manager is asked
         self._claimed = self._fetch(agent, token)
         self._tried = time.monotonic()
 
@@ -206,13 +210,12 @@ class AgentIdentity:
         return self._claimed.agent
 
     def current(self) -> Claimed:
-        """The certificate to use now; the one before while the manager can't be reached and it is still
-        valid.
-        """
+        """Return the certificate to use now; while the manager is away, the previous one until it expires."""
         with self._lock:
             if self._is_old() and time.monotonic() - self._tried > _RETRY_S:
                 self._tried = time.monotonic()
                 try:
+                    # Without the token: the binding made by the first claim suffices.
                     self._claimed = self._fetch(self._claimed.agent, None)
                 except (OSError, ManagerError):
                     if time.time() >= self._claimed.not_after:
@@ -220,7 +223,7 @@ class AgentIdentity:
             return self._claimed
 
     def ssl_context(self, *, server_side: bool = False) -> RenewingContext:
-        """Make a context for TLS 1.3 with this certificate, trusting the application's root only."""
+        """Make a TLS 1.3 context with this certificate that trusts only the application's root."""
         protocol = ssl.PROTOCOL_TLS_SERVER if server_side else ssl.PROTOCOL_TLS_CLIENT
         return RenewingContext(protocol, identity=self)
 
@@ -237,15 +240,17 @@ class AgentIdentity:
 def open_agent(
     *, socket_path: str | Path, agent: str | None = None, token: str | None = None, via: Via = "auto"
 ) -> AgentIdentity:
-    """Claim, and keep claiming, an agent's certificate; the keyring is used where `agent` is known, too."""
+    """Claim an agent's certificate and keep it current; the keyring needs the name of the `agent`, too."""
     return AgentIdentity(socket_path, agent=agent, token=token, via=via)
 
 
 class RenewingContext(ssl.SSLContext):
-    """A context that stands for the one of the certificate to use now; settings made on it later are not
-    carried over.
+    """A context that delegates each handshake to one made for the current certificate.
+
+    Settings made on it later do not reach the context behind it.
     """
 
+    # SSLContext.__new__ takes the protocol alone and fixes it; `identity` is for __init__ only.
     def __new__(cls, protocol: ssl._SSLMethod, **_kwargs: object) -> Self:
         return super().__new__(cls, protocol)
 
@@ -253,7 +258,8 @@ class RenewingContext(ssl.SSLContext):
         self._ours = (protocol, identity)
         self._lock = threading.Lock()
         self._made: tuple[int, ssl.SSLContext] | None = None
-        # What callers look at before they connect (http.client, urllib3) is true of the context behind, too.
+        # http.client and urllib3 inspect a context before they connect (verify_mode, check_hostname): the
+        # outer one gets the same settings as those behind it.
         _settle(self, protocol)
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
@@ -272,7 +278,10 @@ class RenewingContext(ssl.SSLContext):
 
 
 def make_context(claimed: Claimed, protocol: ssl._SSLMethod) -> ssl.SSLContext:
-    """Make a context with a certificate and its key, which OpenSSL reads from a sealed memfd."""
+    """Make a context with a certificate and its key, which OpenSSL reads from a sealed memfd.
+
+    Not wiped: OpenSSL's copy of the key, and the bytes in `claimed`.
+    """
     context = ssl.SSLContext(protocol)
     _settle(context, protocol)
     context.load_verify_locations(cadata=claimed.root.decode("ascii"))
@@ -280,6 +289,8 @@ def make_context(claimed: Claimed, protocol: ssl._SSLMethod) -> ssl.SSLContext:
     try:
         os.write(fd, claimed.key + claimed.chain)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        # load_cert_chain wants a path and opens it twice, so a pipe will not do; CPython has no way to load
+        # a key from memory (python/cpython#129216).
         context.load_cert_chain(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
@@ -288,19 +299,23 @@ def make_context(claimed: Claimed, protocol: ssl._SSLMethod) -> ssl.SSLContext:
 
 def _settle(context: ssl.SSLContext, protocol: ssl._SSLMethod) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # RFC 5280 to the letter, as ssl.create_default_context() asks since Python 3.13.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     context.set_alpn_protocols(["http/1.1"])
     context.verify_mode = ssl.CERT_REQUIRED
     if protocol == ssl.PROTOCOL_TLS_SERVER:
+        # No resumption (RFC 8446 section 2.2): a resumed session would not show the peer's certificate again,
+        # so its expiry and revocation would go unnoticed.
         context.num_tickets = 0
 
 
-# --- one exchange over the manager's socket
-# ---------------------------------------------------------------------------------------
+# --- one exchange over the manager's socket ---
 
 
 def call(socket_path: str | Path, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Send one request and return the answer's JSON; raises ManagerError."""
+    # By hand, because importing http.client takes 7 ms, fifty times the exchange (-X importtime; 0.13 ms).
+    # `Connection: close` frames the answer: it ends where the stream ends (RFC 9112 section 6.3).
     content = b"" if body is None else json.dumps(body).encode()
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -323,11 +338,12 @@ def call(socket_path: str | Path, method: str, path: str, body: object = None) -
 def _parse(answer: bytes) -> dict[str, Any]:
     head, _, content = answer.partition(b"\r\n\r\n")
     try:
+        # "HTTP/1.1 200 OK": the three digits of status-code (RFC 9112 section 4)
         status, value = int(head[9:12]), json.loads(content)
     except ValueError:
-        raise ManagerError("the manager's answer can't be read", kind="internal-fault") from None
+        raise ManagerError("malformed response from the manager", kind="internal-fault") from None
     if not isinstance(value, dict):
-        raise ManagerError("the manager's answer can't be read", kind="internal-fault")
+        raise ManagerError("malformed response from the manager", kind="internal-fault")
     if status >= 400:
         kind = str(value.get("type", "")).removeprefix("urn:ostiary:problem:")
         message = value.get("detail") or value.get("title") or f"status {status}"

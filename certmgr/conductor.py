@@ -1,12 +1,11 @@
-"""Does what the agents' lives ask for: one thread that watches the time, a few that talk to the certificate
-authority.
+"""Performs the actions of agents' lives: one thread watches the time, a few call the certificate authority.
 
 Rules:
-- An answer of the authority becomes an event of `certmgr.lifecycle`; nothing else comes back from here.
-- What can be right later (no answer, busy, a failure over there) is `Unavailable`; what can't is `Refused`.
-- That the manager itself is not accepted any more says nothing about the agent it asks for: `Unavailable`
-  too.
-- An unexpected exception is logged by its type and place, counts as `Unavailable`, and so backs off.
+- Every answer of the authority becomes an event of `certmgr.lifecycle`; nothing else returns from here.
+- A failure that may pass (no answer, busy, a fault of the authority) becomes `Unavailable`, any other one
+  `Refused`.
+- A refusal of the manager's own certificate says nothing about the agent: it is `Unavailable`, too.
+- An unexpected exception is logged with its traceback and becomes `Unavailable`, so the agent backs off.
 """
 
 from __future__ import annotations
@@ -47,8 +46,13 @@ from ostiary.errors import (
 )
 from ostiary.token import Token
 
+# A call holds its thread until it is answered or times out (`est_client.TIMEOUT_S`). All agents share these
+# threads, so a hung authority occupies eight of them, not one per agent.
 WORKERS: Final = 8
+# `wake` is set at every change; this only bounds how late a step of the wall clock is noticed.
 _LONGEST_SLEEP_S: Final = 30.0
+# Rules after which proving or using a generation can never succeed. All others may pass: a dial-back that
+# fails, for instance, succeeds once the firewall is open.
 _FINAL_RULES: Final = frozenset(
     {
         "proof-late",
@@ -59,14 +63,15 @@ _FINAL_RULES: Final = frozenset(
         "certificate-unknown",
     }
 )
-# What the recorder says where the front still saw the manager's certificate before its renewal.
+# The recorder's refusals when the front still took the manager by the certificate before its renewal.
 _NOT_THE_MANAGER: Final = frozenset({"spawn-not-manager", "retire-stranger"})
 _log = logging.getLogger("ostiary.certmgr")
 
 
 class Authority(Protocol):
-    """The certificate authority (`certmgr.est_client`). Thread-safe; each call ends within its own
-    deadline.
+    """The certificate authority (`certmgr.est_client`). Thread-safe; each call has a deadline of its own.
+
+    Asking again with the same request is safe for all of them: a lost answer is given again.
     """
 
     def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued: ...
@@ -83,7 +88,7 @@ class Authority(Protocol):
 
 
 class Conductor:
-    """Runs until `stop`; `tokens` are those of the agents that bootstrap."""
+    """Runs until `stop`; `tokens` holds the enrollment tokens of the two bootstrap agents."""
 
     def __init__(
         self, agents: Agents, authority: Authority, *, tokens: Mapping[str, Token], clock: Clock
@@ -103,8 +108,9 @@ class Conductor:
         }
 
     def run(self) -> None:
-        """Hand out what is due, sleep until the next is; call in a thread of its own."""
+        """Hand out the work that is due, then sleep until the next is; runs in a thread of its own."""
         while not self._stopped.is_set():
+            # Cleared before the table is read: a change after that sets it again and ends the sleep below.
             self._agents.wake.clear()
             try:
                 self._hand_out()
@@ -123,13 +129,13 @@ class Conductor:
                 self._pool.submit(self.perform, agent, action)
 
     def stop(self) -> None:
-        """End `run`; calls under way are not waited for."""
+        """End `run` without waiting for calls that are under way."""
         self._stopped.set()
         self._agents.wake.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def perform(self, agent: str, action: Action) -> None:
-        """Do one thing for one agent and tell its life what came of it."""
+        """Perform one action for one agent and apply its outcome to the agent's life."""
         record = self._agents.with_key(agent) if action in {Action.ASK, Action.RENEW} else None
         record = record or self._agents.get(agent)
         if record is None:
@@ -141,7 +147,7 @@ class Conductor:
         except OstiaryError as exc:
             event = _event_of(exc, action)
             _log.warning(
-                "the authority did not do it",
+                "the authority refused or failed",
                 extra={"agent": agent, "action": action.value, "kind": exc.kind, "problem": exc.message},
             )
         except Exception:  # noqa: BLE001 - a fault of ours must not leave the agent without an outcome
@@ -164,7 +170,7 @@ class Conductor:
         return SignedActive(not_before=issued.not_before, not_after=issued.not_after), issued
 
     def _spawner_serial(self, record: Record) -> SerialHex:
-        """The spawner's certificate now: it may have been renewed since it asked."""
+        """Return the spawner's current serial: it may have been renewed since it asked."""
         if record.spawn is None:
             raise AssertionError("a bootstrap agent has no spawner")
         spawner = self._agents.get(record.spawn.spawner)
@@ -186,11 +192,14 @@ class Conductor:
             raise AssertionError("there is nothing to prove")
         identity_pem = generation.identity_pem
         status = self._authority.status(identity_pem)
-        if status != "active":  # else an operator has confirmed it
+        # An operator may have confirmed the node meanwhile (`ca confirm`); then no dial-back is needed.
+        if status != "active":
             status = self._authority.prove(identity_pem, generation.issued.serial)
         return Proven() if status == "active" else Unavailable()
 
     def _use(self, record: Record) -> Event:
+        # The first request under a renewed certificate activates it at the authority, and supersedes the one
+        # before. Only then is it delivered, so an agent never holds a certificate that is not active.
         status = self._authority.status(_upcoming(record).identity_pem)
         return Proven() if status == "active" else Unavailable()
 
@@ -199,19 +208,19 @@ class Conductor:
             try:
                 self._authority.retire(self._manager(), serial)
             except (Conflict, NotFound):
-                continue
+                continue  # it has ended already
             except Forbidden as exc:
-                # With a field it is about the manager's own certificate. The first end takes the whole
-                # lineage.
+                # A refusal with a field concerns the manager's own certificate. Without one, the agent's was
+                # revoked before: revoking one generation revokes its whole lineage.
                 if exc.rule != "certificate-revoked" or exc.field is not None:
                     raise
         return Retired()
 
     def _manager(self) -> bytes:
-        """Key and chain of the manager itself; Busy until it has its capabilities."""
+        """Return the manager's own key and chain (PEM); Busy until its certificate carries capabilities."""
         record = self._agents.get(self._agents.node.manager)
         if record is None or record.current is None or not delivers(record.life):
-            raise Busy("the manager itself has no certificate yet")
+            raise Busy("the manager has no certificate of its own yet")
         return record.current.identity_pem
 
 
@@ -231,7 +240,8 @@ def _wanted(record: Record, generation: Generation) -> Wanted:
 
 
 def _is_about_the_manager(exc: OstiaryError, action: Action) -> bool:
-    """Whether it is not the agent that was refused: the manager was renewed a moment ago, or has to be."""
+    """Whether the authority rejected the manager's certificate, not the agent's request."""
+    # ASK and RETIRE authenticate as the manager; all other actions use the agent's own certificate.
     if action not in {Action.ASK, Action.RETIRE}:
         return False
     return exc.field == "certificate" or (isinstance(exc, Forbidden) and exc.rule in _NOT_THE_MANAGER)
@@ -243,6 +253,8 @@ def _event_of(exc: OstiaryError, action: Action) -> Event:
     match exc:
         case Busy() | InternalFault() | Misconfigured():
             return Unavailable()
+        # Refusals of our own checks (`certmgr.issued`, `certmgr.est_client`): a wrong clock or a stranger at
+        # the authority's address may be gone at the next try.
         case Forbidden(rule="server-certificate" | "validity" | "unknown"):
             return Unavailable()
         case Forbidden(rule=rule) if action in {Action.PROVE, Action.USE}:

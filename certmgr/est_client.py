@@ -1,12 +1,10 @@
-"""The certificate authority as a manager sees it: EST for enrolling, our own endpoints for the rest, over
-TLS.
+"""The manager's client of the certificate authority: EST to enroll, Ostiary's own endpoints for the rest.
 
 Rules:
-- The server is known by its certificate: signed under the pinned root, sub-system `certificate-authority` of
-  our application. The address in the bootstrap document is only where to find it.
-- Every call is one exchange with a deadline; whether to try again is the caller's affair
-  (`certmgr.lifecycle`).
-- What comes back is checked (`certmgr.issued`) before it is returned.
+- The server is recognised by its certificate: issued under the pinned root for the sub-system
+  `certificate-authority` of our application. The bootstrap document's address only says where to find it.
+- Every call is one exchange with a deadline; the caller decides about retries (`certmgr.lifecycle`).
+- Every certificate is checked (`certmgr.issued`) before it is returned.
 
 Standard: RFC 7030 sections 4.1.3, 4.2 (base64 of DER, certs-only PKCS#7), RFC 8951.
 """
@@ -47,7 +45,7 @@ _KEPT_CONNECTIONS: Final = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnRequest:
-    """What a manager asks for on behalf of a spawner; `spawner_serial` names the certificate."""
+    """A manager's request on behalf of a spawner, whose certificate is `spawner_serial`."""
 
     wanted: Wanted
     csr_der: bytes
@@ -60,7 +58,7 @@ class _Spawned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
-    status: str = ""
+    status: str
 
 
 class _Revoked(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +71,9 @@ class _Feed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ESTClient:
-    """All that is asked of the authority. Thread-safe: connections of the manager itself are kept, others
-    made anew.
+    """The calls to the authority. Thread-safe: it keeps the manager's own connections, and no others.
+
+    An agent's certificate makes a few calls in its lifetime; a kept connection would only hold a descriptor.
     """
 
     def __init__(
@@ -93,29 +92,26 @@ class ESTClient:
         self._root_pem = root_pem
         self._clock = clock
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # guards `_kept`; a connection in use belongs to its thread alone
         self._kept: dict[bytes, list[HTTPClient]] = {}
         self._authorities: list[x509.Certificate] = []
 
     # --- enrolling ---
 
     def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued:
-        """Spend an enrollment token (simpleenroll); the same token with the same request may be
-        asked again.
-        """
+        """Spend an enrollment token (simpleenroll); repeating it with the same request is safe."""
+        # RFC 7030 section 3.2.3: HTTP Basic. The user name is the token's public part.
         secret = base64.b64encode(f"{token.id}:{token.reveal()}".encode()).decode()
         with self._connection(None) as client:
             return self._enroll(client, "simpleenroll", csr_der, wanted, {"Authorization": f"Basic {secret}"})
 
     def renew(self, identity_pem: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
-        """Get the next generation (simplereenroll) with the key of the one before."""
+        """Get the next generation (simplereenroll), authenticated by the current one's key."""
         with self._connection(identity_pem) as client:
             return self._enroll(client, "simplereenroll", csr_der, wanted, {})
 
     def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
-        """Get an agent's first certificate, as its node's manager; asking again with the same request is
-        safe.
-        """
+        """Get an agent's first certificate, as its node's manager; repeating the same request is safe."""
         wanted = request.wanted
         body = {
             "agent": wanted.names.agent,
@@ -130,7 +126,7 @@ class ESTClient:
         try:
             found = x509.load_pem_x509_certificates(f"{answer.certificate}\n{answer.chain}".encode())
         except ValueError as exc:
-            raise InternalFault("the authority's answer holds no certificates") from exc
+            raise InternalFault("malformed certificates in the authority's response") from exc
         return check_issued(found, root=self._root, wanted=wanted, now=self._clock.now())
 
     def _enroll(
@@ -139,12 +135,14 @@ class ESTClient:
         response = client.request(
             "POST", _EST + verb, body=base64.encodebytes(csr_der), content_type=_CSR_TYPE, headers=headers
         )
-        if response.status != 200:  # 202: RFC 7030 section 4.2.3, "ask again later"
-            raise Busy("the authority has not decided yet")
+        if response.status != 200:  # 202 Accepted: RFC 7030 section 4.2.3, retry later
+            raise Busy("the authority has not decided yet; retry")
         found = parse_certificates(response.body)
         if len(found) > 1:
             return check_issued(found, root=self._root, wanted=wanted, now=self._clock.now())
-        # The chain is not in the answer; the authority's certificates change once in years.
+        # RFC 7030 section 4.2.3 lets a server return the leaf alone. The rest of the chain comes from cacerts
+        # and is kept, as a CA's certificates change once in years; a chain that fails with the kept ones is
+        # tried once more with fresh ones.
         try:
             return check_issued(
                 [*found, *self._authorities], root=self._root, wanted=wanted, now=self._clock.now()
@@ -155,15 +153,15 @@ class ESTClient:
             [*found, *self._authorities], root=self._root, wanted=wanted, now=self._clock.now()
         )
 
-    # --- a certificate's own affairs ---
+    # --- the state of a certificate ---
 
     def prove(self, identity_pem: bytes, serial: SerialHex) -> str:
-        """Ask to be dialled back, with the pending certificate; return the status that it has then."""
+        """Ask the authority to dial back, with the pending certificate; return the status after it."""
         with self._connection(identity_pem) as client:
             return client.call("POST", f"/v1/certificates/{serial}/prove", type_=_Status).status
 
     def status(self, identity_pem: bytes) -> str:
-        """Return the status of a certificate; of a renewed one this is the use that makes it active."""
+        """Return the status of a certificate; for a renewed one this is the first use, which activates it."""
         with self._connection(identity_pem) as client:
             return client.call("GET", "/v1/whoami", type_=_Status).status
 
@@ -177,7 +175,7 @@ class ESTClient:
     # --- what is public ---
 
     def revocations(self, identity_pem: bytes, since: int, *, wait_s: int) -> tuple[int, list[SerialHex]]:
-        """Return where the feed goes on, and the serial numbers revoked since; waits for the first one."""
+        """Return the feed's next position and the serials revoked since; waits up to `wait_s` for one."""
         with self._connection(identity_pem, timeout_s=wait_s + self._timeout_s) as client:
             feed = client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=_Feed)
         return feed.next, [SerialHex(each.serial_number) for each in feed.revoked]
@@ -190,7 +188,7 @@ class ESTClient:
     # --- connections ---
 
     def close(self) -> None:
-        """Close the connections that were kept; others may be made later."""
+        """Close the kept connections; the client stays usable."""
         with self._lock:
             for clients in self._kept.values():
                 for client in clients:
@@ -208,7 +206,7 @@ class ESTClient:
         try:
             yield client
         except BaseException:
-            client.close()
+            client.close()  # an answer may still be under way on it
             raise
         if keep and identity_pem:
             self._keep(identity_pem, client)
@@ -222,9 +220,8 @@ class ESTClient:
 
     def _keep(self, identity_pem: bytes, client: HTTPClient) -> None:
         with self._lock:
-            for old in [
-                each for each in self._kept if each != identity_pem
-            ]:  # a renewed manager's former self
+            # The manager has been renewed: connections under its previous certificate are of no more use.
+            for old in [each for each in self._kept if each != identity_pem]:
                 for each in self._kept.pop(old):
                     each.close()
             kept = self._kept.setdefault(identity_pem, [])
@@ -236,7 +233,7 @@ class ESTClient:
     def _connector(self, identity_pem: bytes | None, timeout_s: float) -> Connector:
         def context() -> ssl.SSLContext:
             made = client_context(self._root_pem, identity_pem)
-            made.check_hostname = False  # names are checked below: by identity, not by address
+            made.check_hostname = False  # `_check_authority` checks the identity instead of an address
             return made
 
         return authority_connector(self._address, self._application, context, timeout_s=timeout_s)
@@ -245,11 +242,13 @@ class ESTClient:
 def authority_connector(
     address: Address, application: Application, context: Callable[[], ssl.SSLContext], *, timeout_s: float
 ) -> Connector:
-    """Connect to `address` and make sure that it is our application's certificate authority that answers."""
+    """Connect to `address` and verify that the server is our application's certificate authority."""
 
     def connect() -> socket.socket:
         sock = socket.create_connection((address.host, address.port), timeout=timeout_s)
         try:
+            # Head and body leave in two writes; under Nagle's algorithm (RFC 896) the second one would wait
+            # for the server's delayed acknowledgement, 40 ms on Linux.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             wrapped = context().wrap_socket(sock)
         except BaseException:
@@ -269,17 +268,19 @@ def _check_authority(certificate_der: bytes | None, application: Application) ->
     try:
         identity = identity_of(x509.load_der_x509_certificate(certificate_der or b""))
     except (BadInput, ValueError) as exc:
-        raise Forbidden("who answers there has no identity of ours", rule="server-certificate") from exc
+        raise Forbidden("server certificate carries no Ostiary identity", rule="server-certificate") from exc
     if (identity.application, identity.subsystem) != (application, CERTIFICATE_AUTHORITY):
         raise Forbidden(
-            f"who answers there is '{identity.subsystem}' of '{identity.application}', no authority of ours",
+            f"server certificate belongs to '{identity.subsystem}' of '{identity.application}', "
+            f"expected '{CERTIFICATE_AUTHORITY}' of '{application}'",
             rule="server-certificate",
         )
 
 
 def parse_certificates(body: bytes) -> list[x509.Certificate]:
     """Read a certs-only PKCS#7 (base64 of DER, RFC 7030 section 4.1.3); InternalFault for anything else."""
+    # RFC 8951 section 3.1: receivers tolerate white space within the base64.
     try:
         return load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
     except (ValueError, binascii.Error) as exc:
-        raise InternalFault("the authority's answer is no certs-only PKCS#7") from exc
+        raise InternalFault("the authority's response is not a certs-only PKCS#7") from exc

@@ -1,11 +1,11 @@
-"""What a certificate authority returned, checked before anybody is given it.
+"""Checks of the certificates that an authority returns, before any agent receives one.
 
 Rules:
-- Only the pinned root is trusted: neither the connection nor the certificate's own word.
-- A certificate that is not exactly what was asked for is refused, whoever signed it.
+- Only the pinned root is trusted, neither the connection nor the issuer that a certificate names.
+- A certificate that differs from the request is refused, whoever signed it.
 
-Not checked: revocation (the feed tells), name constraints beyond our own name (peers do), capabilities beyond
-the ceiling. Standard: RFC 5280 section 6.1, for a chain of at most three.
+Not checked: revocation (`certmgr.followers` learns of it), name constraints (peers check them), and whether
+capabilities are fewer than asked for. Standard: RFC 5280 section 6.1, for a short chain below one root.
 """
 
 from __future__ import annotations
@@ -24,14 +24,12 @@ from ostiary.certificate import SerialHex, accept_public_key, serial_hex, spki_d
 from ostiary.errors import BadInput, Forbidden, InternalFault
 from ostiary.identity import Identity, identity_of
 
-_MAX_CHAIN: Final = 4
+_MAX_CHAIN: Final = 4  # bounds the loop in `_chain`; our own chains are a leaf and an issuing CA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What was asked for; `endpoints` None takes what the token fixed, `capabilities` None what the token
-    allows.
-    """
+    """What was asked for; None accepts the endpoints, or capabilities, that the token fixed."""
 
     names: Names
     spki_der: bytes
@@ -41,7 +39,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
-    """A certificate that passed `check_issued`: `chain` is leaf first, without the root."""
+    """A certificate that passed `check_issued`; `chain` starts with the leaf and omits the root."""
 
     chain: tuple[x509.Certificate, ...]
     identity: Identity
@@ -66,22 +64,28 @@ class Issued:
 def check_issued(
     certificates: Iterable[x509.Certificate], *, root: x509.Certificate, wanted: Wanted, now: datetime
 ) -> Issued:
-    """Find our certificate among those returned (in any order) and check it; raises InternalFault or
-    Forbidden.
+    """Find our certificate among those returned, in any order, and check it.
 
-    1. One of them has our key.  2. From it a chain leads to the pinned root, each signature verified.
-    3. All of it is valid now.  4. Its names are ours.  5. It asks for no more than we asked.
+    Raises InternalFault for an answer that no honest authority gives, Forbidden for one that it did not sign
+    or that is not valid now.
+
+    1. One of them certifies our key. 2. A chain leads from it to the pinned root, each signature verified.
+    3. Every certificate of the chain is valid now. 4. The names are ours. 5. Endpoints and capabilities are
+    no more than was asked for.
     """
+    # 1. and 2.
     chain = _chain(list(certificates), wanted.spki_der, root)
+    # 3. the root, too, though RFC 5280 section 6.1 does not ask for it: an expired root ends all trust
     for certificate in (*chain, root):
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise Forbidden(
                 "a certificate of the chain is not valid now; is the clock right?", rule="validity"
             )
+    # 4. and 5.
     try:
         identity = identity_of(chain[0])
     except BadInput as exc:
-        raise InternalFault(f"the authority's certificate has no identity: {exc.message}") from exc
+        raise InternalFault(f"issued certificate carries no Ostiary identity: {exc.message}") from exc
     _check_identity(identity, wanted)
     return Issued(chain=chain, identity=identity)
 
@@ -89,14 +93,16 @@ def check_issued(
 def _chain(
     certificates: Sequence[x509.Certificate], wanted_spki: bytes, root: x509.Certificate
 ) -> tuple[x509.Certificate, ...]:
+    # 1. by SubjectPublicKeyInfo: a name can be repeated, our key cannot
     leaf = next((each for each in certificates if _spki(each) == wanted_spki), None)
     if leaf is None:
         raise InternalFault("the authority returned no certificate for our key")
+    # 2. By issuer name upwards. The bound ends the loop where two certificates name each other as issuer.
     chain = [leaf]
     while chain[-1].issuer != root.subject:
         issuer = next((each for each in certificates if each.subject == chain[-1].issuer), None)
         if issuer is None or len(chain) == _MAX_CHAIN:
-            raise InternalFault("the authority's certificates lead to no root that is known")
+            raise InternalFault("the authority's certificates do not lead to the pinned root")
         _check_signature(chain[-1], issuer)
         chain.append(issuer)
     _check_signature(chain[-1], root)
@@ -107,7 +113,7 @@ def _spki(certificate: x509.Certificate) -> bytes:
     try:
         return spki_der(accept_public_key(certificate.public_key()))
     except (BadInput, ValueError):
-        return b""
+        return b""  # a key of a kind that we never ask for, so it equals none of ours
 
 
 def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
@@ -116,20 +122,23 @@ def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate) ->
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as exc:
         raise Forbidden(
-            "the certificate was not signed by our application's authority", rule="pinned-root"
+            "the certificate does not chain to the application's pinned root", rule="pinned-root"
         ) from exc
+    # RFC 5280 section 6.1.4 (k). Without it, any agent's key could sign for another agent: CVE-2002-0862.
     if not constraints.ca:
-        raise Forbidden("the certificate's issuer is no authority", rule="pinned-root")
+        raise Forbidden("the certificate's issuer is not a CA", rule="pinned-root")
 
 
 def _check_identity(identity: Identity, wanted: Wanted) -> None:
+    # 4. all four names, each by itself, so that the message says which one differs
     names = wanted.names
     for name in ("application", "subsystem", "node", "agent"):
         found, asked = getattr(identity, name), getattr(names, name)
         if found != asked:
-            raise InternalFault(f"the authority certified {name} '{found}', asked was '{asked}'")
+            raise InternalFault(f"the authority certified {name} '{found}' instead of '{asked}'")
+    # 5. endpoints exactly; capabilities may be fewer, because the spawner's own certificate caps them
     endpoints = sorted(map(str, identity.endpoints))
     if wanted.endpoints is not None and endpoints != sorted(wanted.endpoints):
-        raise InternalFault("the authority certified other endpoints than were asked for")
+        raise InternalFault("the authority certified other endpoints than requested")
     if wanted.capabilities is not None and not identity.capabilities <= wanted.capabilities:
-        raise InternalFault("the authority certified capabilities that nobody asked for")
+        raise InternalFault("the authority certified capabilities that were not requested")

@@ -1,10 +1,11 @@
 """An agent's key and the certification request for it.
 
 Rules:
-- A new P-256 key for every generation; it exists in memory, in a kernel key, and in no file.
-- The request says the names that the certificate will carry (so that a mix-up shows at once) and asks for
-  nothing else; endpoints and capabilities come from the token or the lineage.
-- A request is made once per key and kept beside it: asking again with the same bytes is the same request.
+- Every generation has a new P-256 key, which exists in memory and in a kernel key, and in no file.
+- The request carries the names that the certificate will have, so a mix-up shows at once, and nothing else;
+  endpoints and capabilities come from the token or the lineage.
+- A request is made once per key and kept beside it: an ECDSA signature differs each time, and only the same
+  bytes count as the same request.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ostiary.secret import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Who an agent is, apart from what it may do and where it listens."""
+    """An agent's names: who it is, without what it may do or where it listens."""
 
     application: Application
     subsystem: SubSystem
@@ -44,7 +45,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair:
-    """A private key (PEM, PKCS#8 in the clear) and the PKCS#10 request (DER) that was made with it."""
+    """A private key (PEM, unencrypted PKCS#8) and its PKCS#10 request (DER)."""
 
     private_key_pem: Secret
     csr_der: bytes
@@ -65,6 +66,7 @@ def generate(names: Names) -> KeyPair:
 
 def build_csr(key: ec.EllipticCurvePrivateKey, names: Names) -> bytes:
     """Build the PKCS#10 request (DER): Subject and DNS name of an identity."""
+    # RFC 2247 section 2: one domainComponent per label, so shop.example is DC=example, DC=shop.
     labels = [
         x509.NameAttribute(NameOID.DOMAIN_COMPONENT, label)
         for label in reversed(names.application.split("."))
@@ -78,6 +80,7 @@ def build_csr(key: ec.EllipticCurvePrivateKey, names: Names) -> bytes:
         ]
     )
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    # RFC 2985 section 5.4.2: pyca writes this as an extensionRequest attribute.
     host = x509.SubjectAlternativeName([x509.DNSName(names.host)])
     return builder.add_extension(host, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 

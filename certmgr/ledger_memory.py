@@ -1,14 +1,13 @@
-"""What this node remembers of the ledgers: the last checkpoint of each, and both sides of a contradiction.
+"""This node's memory of the ledgers: the last checkpoint of each, and both sides of a contradiction.
 
 Rules:
-- A checkpoint counts when the ledger's own key signed it. It may only grow out of the last one: the proof is
-  computed from tiles, which nobody needs to trust (`ostiary.ledger.proof`).
+- A checkpoint counts if the ledger's own key signed it. It must extend the last one: the proof is computed
+  from tiles, which need no trust (`ostiary.ledger.proof`).
 - On a smaller or inconsistent tree the old checkpoint stays, the new one is kept beside it, and the alarm
-  stays on: agents and renewals go on, people must look.
-- Not answering is no contradiction.
+  stays on. Agents and renewals continue; a person has to decide.
+- A ledger that does not answer contradicts nothing.
 
-First form: one ledger's memory is one key in the vault, so it starts from the bootstrap document again after
-a reboot.
+The memory of one ledger is one key in the vault; after a reboot it begins with the bootstrap document again.
 """
 
 from __future__ import annotations
@@ -28,27 +27,26 @@ from ostiary.ledger.proof import build_consistency_proof, check_consistency
 from ostiary.ledger.tiles import Tile
 from ostiary.ledger.tree import HASH_BYTES
 
-KEEP_S: Final = 90 * 86_400
+KEEP_S: Final = 90 * 86_400  # from the last change; then the node trusts the bootstrap document again
 _log = logging.getLogger("ostiary.certmgr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The last good checkpoint (signed note, None before the first), and the one that contradicts it, if any
-    ever did.
-    """
+    """The last good checkpoint and the one that contradicts it: signed notes, None where there is none."""
 
     note: bytes | None
     contradiction: bytes | None = None
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    # b"" where `Memory` says None: the form of the keys that earlier managers left.
     note: bytes
     contradiction: bytes
 
 
 class TileFetcher:
-    """A HashReader over whatever fetches tiles by their path."""
+    """A HashReader over a function that fetches a tile by its path."""
 
     def __init__(self, fetch: Callable[[str], bytes]) -> None:
         self._fetch = fetch
@@ -57,17 +55,27 @@ class TileFetcher:
         """Fetch a tile's hashes; InternalFault for a tile of another length."""
         hashes = self._fetch(Tile(level=level, index=index, width=width).path())
         if len(hashes) != width * HASH_BYTES:
-            raise InternalFault("a tile of the ledger has another length than asked for")
+            raise InternalFault("a tile of the ledger has the wrong length")
         return hashes
 
 
 def advance(memory: Memory, note: bytes, ledger: KnownLedger, fetch: Callable[[str], bytes]) -> Memory:
-    """Return the memory after a checkpoint was seen; BadInput where it is none of this ledger's."""
+    """Return the memory after reading a checkpoint; BadInput if it does not belong to this ledger.
+
+    1. This ledger's key signed it. 2. The first one is taken as it is. 3. A later one extends the last; if it
+    does not, both are kept.
+    """
+    # 1. a note that anybody else signed proves nothing, so it raises no alarm
     seen = open_note(note, [ledger.key])
     if seen.origin != ledger.origin:
-        raise BadInput(f"the checkpoint is of '{seen.origin}', not '{ledger.origin}'", field="checkpoint")
+        raise BadInput(
+            f"the checkpoint belongs to '{seen.origin}', not '{ledger.origin}'", field="checkpoint"
+        )
+    # 2. trust on first use, where the bootstrap document had no checkpoint
     if memory.note is None:
         return replace(memory, note=note)
+    # 3. The tiles are not trusted: a wrong hash breaks the proof. InternalFault (a tile that does not arrive)
+    # passes through and raises no alarm.
     last = open_note(memory.note, [ledger.key])
     try:
         _check_grown(last, seen, fetch)
@@ -77,7 +85,7 @@ def advance(memory: Memory, note: bytes, ledger: KnownLedger, fetch: Callable[[s
 
 
 def _check_grown(last: Checkpoint, seen: Checkpoint, fetch: Callable[[str], bytes]) -> None:
-    # Refuses a smaller tree, too.
+    # RFC 6962 section 2.1.2; `build_consistency_proof` refuses a smaller tree as well.
     path = build_consistency_proof(TileFetcher(fetch), old_size=last.size, new_size=seen.size)
     check_consistency(
         old_size=last.size, old_root=last.root, new_size=seen.size, new_root=seen.root, path=path
@@ -85,7 +93,7 @@ def _check_grown(last: Checkpoint, seen: Checkpoint, fetch: Callable[[str], byte
 
 
 class LedgerMemory:
-    """The memory of one ledger, in the vault. One thread's."""
+    """The memory of one ledger, in the vault. `see` is one thread's; `status` may be called from any."""
 
     def __init__(self, ledger: KnownLedger, vault: VaultPort) -> None:
         self._ledger = ledger
@@ -105,21 +113,21 @@ class LedgerMemory:
                 open_note(value.note, [self._ledger.key])
                 return Memory(note=value.note, contradiction=value.contradiction or None)
             except (msgspec.MsgspecError, BadInput):
-                _log.exception("the memory of a ledger can't be read", extra={"origin": self._ledger.origin})
+                _log.exception("unreadable memory of a ledger", extra={"origin": self._ledger.origin})
         return Memory(note=self._ledger.note)
 
     def see(self, note: bytes, fetch: Callable[[str], bytes]) -> None:
-        """Take in a checkpoint that the service shows now."""
+        """Compare a checkpoint that the service has published, and remember it."""
         memory = advance(self._memory, note, self._ledger, fetch)
         if memory.contradiction and memory.contradiction != self._memory.contradiction:
-            _log.error("the ledger contradicts what it showed before", extra={"origin": self._ledger.origin})
+            _log.error("the ledger contradicts its earlier checkpoint", extra={"origin": self._ledger.origin})
         if memory != self._memory:
             self._memory = memory
             stored = _Stored(note=memory.note or b"", contradiction=memory.contradiction or b"")
             self._vault.save(self._name, msgspec.msgpack.encode(stored), timeout_s=KEEP_S)
 
     def status(self) -> dict[str, Any]:
-        """Return the row of `certmgr status`: both notes where there is a contradiction."""
+        """Return the row for `certmgr status`: both notes if there is a contradiction."""
         memory = self._memory
         return {
             "origin": self._ledger.origin,

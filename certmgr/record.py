@@ -1,8 +1,9 @@
-"""What the manager knows of one agent: immutable values, and the few things that follow from them alone.
+"""The manager's record of one agent: immutable values, and what follows from them alone.
 
 Rules:
-- A record is all there is: written to the vault at every change (`certmgr.record_form`), nothing beside it.
-- Of a claim token only the digest is kept. Private keys are `Secret`.
+- The record is complete: each change writes it to the vault (`certmgr.record_form`), and nothing else
+  describes the agent.
+- It holds only the digest of a claim token. Private keys are `Secret`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,8 +23,6 @@ from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Sc
 from keyutils.payload import EpochSeconds, Payload, encode
 from ostiary.capabilities import Capabilities
 from ostiary.certificate import SerialHex
-
-_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spawn:
-    """Who asked for an agent: the spawner's process and certificate. None for the two that bootstrap."""
+    """Who asked for an agent: the spawner, its certificate and its process."""
 
     spawner: str
     spawner_serial: SerialHex
@@ -53,7 +52,7 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """Who claimed: only this user, from this scope, may come again."""
+    """Who claimed: only this user, from this scope, may claim again."""
 
     uid: int
     scope: Scope
@@ -61,7 +60,11 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One agent; `uid` and `named` are what its spawner fixed, `claim_by` is when an unclaimed agent ends."""
+    """One agent; its spawner fixed `uid` and `named`, and an unclaimed agent ends at `claim_by`.
+
+    `spawn` and `claim_by` are None for the two bootstrap agents. `current` authenticates and is delivered;
+    `upcoming` has a key, and a certificate once the authority has signed one.
+    """
 
     names: Names
     life: Life
@@ -82,12 +85,13 @@ class Record:
 
     @property
     def next_number(self) -> int:
-        """The number of the generation after the current one."""
+        """The number of the generation after the current one; a discarded generation's number is reused."""
         return self.current.number + 1 if self.current else 1
 
 
 def performed(record: Record, actions: Iterable[Action]) -> Record:
-    """Return the record after those actions that concern nothing but itself."""
+    """Return the record after those actions that change nothing but the record."""
+    # PROMOTE precedes INSTALL in the table: what is delivered is always what authenticates.
     for action in actions:
         match action:
             case Action.PROMOTE:
@@ -102,13 +106,13 @@ def performed(record: Record, actions: Iterable[Action]) -> Record:
 
 
 def serials(record: Record) -> list[SerialHex]:
-    """Return the serial numbers of the generations that may still be good."""
+    """Return the serials of the generations that may still be valid."""
     generations = (record.current, record.upcoming)
     return [each.issued.serial for each in generations if each and each.issued]
 
 
 def payload_of(record: Record, root: x509.Certificate) -> bytes:
-    """Return what an agent's key holds (`keyutils.payload`) for the generation that is delivered."""
+    """Return the content of the agent's kernel key (`keyutils.payload`) for its current generation."""
     generation = record.current
     if generation is None or generation.issued is None:
         raise AssertionError("nothing to deliver")

@@ -1,8 +1,10 @@
-"""The form of a record in a kernel key: msgpack with a version.
+"""The stored form of a record, in a kernel key: msgpack with a version.
 
 Rules:
-- It holds private keys in the clear, so it goes into a kernel key and nowhere else.
-- Read back, every value is parsed again by its own type.
+- It contains private keys in the clear, so it goes into a kernel key and nowhere else.
+- Every value read back is parsed by its own type again.
+- Keys outlive a release. Members keep their stored names within a version; a change that an older manager
+  cannot read takes a new version.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ostiary.identity import identity_of, parse_agent_id, parse_application, par
 from ostiary.secret import Secret
 
 _VERSION: Final = 1
+# Stored times are seconds since the epoch, as floats: they keep the microseconds of a datetime.
 
 
 class _Generation(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,8 @@ class _Generation(msgspec.Struct, frozen=True, kw_only=True):
     chain: list[bytes]
 
 
+# `kind` says which members are there: cgroup path and number (its inode), process processes (root first),
+# lease processes (the anchor) and until.
 class _Scope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     kind: str
     path: str | None = None
@@ -49,6 +54,7 @@ class _Binding(msgspec.Struct, frozen=True, kw_only=True):
     scope: _Scope
 
 
+# Windows follow from the certificates, `due` and `attempts` begin anew (`certmgr.lifecycle.resumed`).
 class _Life(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     installed: bool
@@ -65,7 +71,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[str] | None
     claim_digest: bytes
     claim_by_s: float | None = msgspec.field(name="claim_by")
-    spawn: tuple[str, str, int, int] | None
+    spawn: tuple[str, str, int, int] | None  # spawner, its serial, its pid and start time
     uid: int | None
     named: tuple[int, int] | None
     binding: _Binding | None
@@ -74,7 +80,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def encode_record(record: Record) -> bytes:
-    """Return the record as msgpack; it holds private keys."""
+    """Return the record as msgpack; it contains private keys."""
     names, spawn = record.names, record.spawn
     value = _Record(
         version=_VERSION,
@@ -100,16 +106,14 @@ def encode_record(record: Record) -> bytes:
 
 
 def decode_record(content: bytes, *, now: datetime, jitter: float) -> Record:
-    """Read a record back; work that was under way is due at once. BadInput for what this release didn't
-    write.
-    """
+    """Read a record back; unfinished work is due at once. BadInput for content of another form or version."""
     try:
         value = msgspec.msgpack.decode(content, type=_Record)
         if value.version != _VERSION:
-            raise BadInput(f"the record has version {value.version}, this release reads {_VERSION}")
+            raise BadInput(f"record version {value.version}, expected {_VERSION}")
         return _record(value, now, jitter)
     except (msgspec.MsgspecError, ValueError) as exc:
-        raise BadInput("the record can't be read") from exc
+        raise BadInput("malformed record") from exc
 
 
 def _record(value: _Record, now: datetime, jitter: float) -> Record:
@@ -175,6 +179,8 @@ def _generation(value: _Generation | None) -> Generation | None:
     bare = Generation(number=value.number, keys=keys)
     if not value.chain:
         return bare
+    # Not checked again: `check_issued` did, before this manager or an earlier one wrote it; the kernel keeps
+    # other users from writing here.
     chain = tuple(map(x509.load_der_x509_certificate, value.chain))
     return replace(bare, issued=Issued(chain=chain, identity=identity_of(chain[0])))
 
@@ -199,4 +205,4 @@ def _scope(value: _Scope) -> Scope:
         case _Scope(kind="lease", until_s=int() | float() as until_s) if processes:
             return LeaseScope(anchor=processes[0], until=datetime.fromtimestamp(until_s, UTC))
         case _:
-            raise BadInput("the record's scope can't be read")
+            raise BadInput("malformed scope in the record")

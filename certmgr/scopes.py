@@ -1,18 +1,19 @@
-"""What counts as an agent's program being alive, and which process belongs to it.
+"""Scopes: which processes belong to an agent, and whether its program still lives.
 
-    cgroup    the claimer is in a leaf cgroup (version 2) that neither spawner nor manager are in: everything in it
-    process   the process that the spawner named, else the claimer: it, and what descends from it
-    lease     whoever claimed asked for one (a command that ends at once): same session, for a while after the last claim;
-              where the session's leader has ended (nohup, cron, a container), what descends from the topmost
-              that is left of it
+    cgroup    the claimer is in a leaf cgroup (version 2) without the spawner and the manager:
+              all processes of that cgroup
+    process   the process that the spawner named, else the claimer: it and its descendants
+    lease     the claimer asked for one, because it ends at once: the processes of its session, for a
+              while after the last claim; if the session's leader has ended (nohup, cron, a container),
+              the descendants of the topmost process that is left of it
 
 Rules:
-- Pure decisions over `ProcessView`; a process is its pid and its start time, so that no later one can be
-  taken for it.
-- Parents are believed only when the child still has that parent after the parent was read.
-- Where scopes overlap the innermost counts: a child that claimed a certificate of its own is no longer its
-  parent.
-- User and scope are both bound at the first claim; this file decides about scopes only.
+- Pure decisions over `ProcessView`. A process is identified by pid and start time, so no later process can
+  take its place.
+- A parent counts only if the child still has that parent after the parent was read.
+- Where scopes overlap, the innermost counts: a child with a certificate of its own is no longer part of its
+  parent's agent.
+- The first claim binds user and scope; this file decides about scopes only. Reasons: docs/adr/0013.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from ostiary.errors import Forbidden
 
-_MAX_ANCESTORS: Final = 512
-_ROOT_CGROUP: Final = "/"
+_MAX_ANCESTORS: Final = 512  # bounds the walk where /proc changes under it
+_ROOT_CGROUP: Final = "/"  # holds whatever nobody placed elsewhere, so it groups nothing
 _INIT: Final = 1
 
 
 class ProcessKey(NamedTuple):
-    """A process for all time: pid (thread group) and start time in clock ticks since boot."""
+    """The lasting name of a process: pid (thread group) and start time in clock ticks since boot."""
 
     pid: int
     start_time: int
@@ -39,7 +40,7 @@ class ProcessKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """What /proc says of a process; `cgroup` is its path in version 2, None where there is none."""
+    """A process as /proc shows it; `cgroup` is its path in version 2, None where there is none."""
 
     key: ProcessKey
     parent: int
@@ -49,7 +50,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cgroup:
-    """A cgroup for as long as it exists: a later one of the same path has another inode."""
+    """A cgroup; a later one with the same path has another inode."""
 
     path: str
     inode: int
@@ -58,9 +59,7 @@ class Cgroup:
 
 
 class ProcessView(Protocol):
-    """The processes of this machine; each call reads anew, None for what has gone. Safe to call from any
-    thread.
-    """
+    """The processes of this machine; each call reads anew and returns None for what is gone. Thread-safe."""
 
     def process(self, pid: int) -> Process | None: ...
 
@@ -69,7 +68,7 @@ class ProcessView(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupScope:
-    """All processes of one cgroup."""
+    """All processes of one cgroup; exact, whatever they fork."""
 
     path: str
     inode: int
@@ -77,8 +76,9 @@ class CgroupScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessScope:
-    """A process and its descendants; `members` are those known to live on after it or to be other branches'
-    roots.
+    """A process and its descendants; `members` are the descendants known so far, orphans included.
+
+    The kernel forgets whose child an orphan was, so the watch learns members while their parents live.
     """
 
     root: ProcessKey
@@ -87,10 +87,10 @@ class ProcessScope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseScope:
-    """The processes of one session (setsid(2)), until a time that each claim moves.
+    """The processes of one session (setsid(2)) until `until`, which each claim moves.
 
-    While `anchor`, its leader or the topmost of the claimer's ancestors in it, lives, the session's number is
-    no other's.
+    `anchor` is the session's leader, or the topmost of the claimer's ancestors in it. While the anchor lives,
+    no other session can have the number.
     """
 
     anchor: ProcessKey
@@ -102,7 +102,7 @@ Scope: TypeAlias = CgroupScope | ProcessScope | LeaseScope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Who else is concerned by a first claim; `named` is the process the spawner named."""
+    """The other processes that a first claim concerns; `named` is the one that the spawner named."""
 
     manager: int
     spawner: ProcessKey | None
@@ -111,12 +111,19 @@ class Surroundings:
 
 
 def choose_scope(view: ProcessView, claimer: Process, around: Surroundings) -> Scope:
-    """Return the scope of a first claim; Forbidden when the claimer is not what the spawner named."""
+    """Return the scope of a first claim; Forbidden if the claimer is not the process that the spawner named.
+
+    1. The claimer is the named process, or belongs to it. 2. Prefer its own cgroup: it is exact. 3. Then the
+    named process. 4. Then a lease, where the claimer asks for one. 5. Else the claimer itself.
+    """
+    # 1.
     if around.named is not None and not _is_named(view, claimer, around.named):
         raise Forbidden("the spawner named another process for this agent", rule="scope")
+    # 2.
     own = _own_cgroup(view, claimer, around)
     if own is not None:
         return CgroupScope(path=own.path, inode=own.inode)
+    # 3. to 5.
     if around.named is not None:
         return ProcessScope(root=around.named)
     if around.lease_until is not None:
@@ -128,6 +135,7 @@ def _anchor(view: ProcessView, claimer: Process) -> ProcessKey:
     leader = view.process(claimer.session)
     if leader is not None:
         return leader.key
+    # An orphaned session: init adopted its processes, and must not become the anchor of everything.
     line = takewhile(
         lambda each: each.session == claimer.session and each.key.pid != _INIT, lineage(view, claimer)
     )
@@ -137,7 +145,7 @@ def _anchor(view: ProcessView, claimer: Process) -> ProcessKey:
 def _is_named(view: ProcessView, claimer: Process, named: ProcessKey) -> bool:
     if any(each.key == named for each in lineage(view, claimer)):
         return True
-    # A named process in a leaf of its own stands for that leaf.
+    # The named process and the claimer share a cgroup: a daemon that forked away from the named process.
     process = view.process(named.pid)
     return (
         process is not None
@@ -150,15 +158,20 @@ def _is_named(view: ProcessView, claimer: Process, named: ProcessKey) -> bool:
 def _own_cgroup(view: ProcessView, claimer: Process, around: Surroundings) -> Cgroup | None:
     if claimer.cgroup is None or claimer.cgroup == _ROOT_CGROUP:
         return None
+    # A cgroup shared with the manager or the spawner (a login session, a container) is not the agent's.
     others = [around.manager, *([around.spawner.pid] if around.spawner else [])]
     if any((other := view.process(pid)) and other.cgroup == claimer.cgroup for pid in others):
         return None
+    # Version 2 keeps processes in leaves (cgroups(7), "no internal processes"); a cgroup with children is
+    # delegated to somebody who divides it further.
     found = view.cgroup(claimer.cgroup)
     return found if found is not None and found.is_leaf else None
 
 
 def lineage(view: ProcessView, process: Process) -> Iterator[Process]:
     """Yield a process, its parent, and so on, as far as each link is proven."""
+    # Between reading a child's stat and its parent's, the parent may end and its number pass on. Reading the
+    # child again shows that: init, or a subreaper, is its parent then.
     yield process
     for _ in range(_MAX_ANCESTORS):
         if process.parent <= 0:
@@ -172,8 +185,11 @@ def lineage(view: ProcessView, process: Process) -> Iterator[Process]:
 
 
 def distance(view: ProcessView, scope: Scope, line: Sequence[Process]) -> int | None:
-    """Return how far inside a scope a process is (0 is its root), None where it is not in it; `line` is its
-    lineage.
+    """Return how deep inside a scope a process is (0 is its root), None outside; `line` is its lineage.
+
+    Smaller means closer, across all kinds of scopes: a process scope's root is 0, and each generation below
+    it adds 2. A cgroup counts from just beyond the topmost process of `line` that is in it, and a lease is
+    farther than anything else.
     """
     process = line[0]
     match scope:
@@ -184,6 +200,7 @@ def distance(view: ProcessView, scope: Scope, line: Sequence[Process]) -> int | 
             depth = inside.index(False) if False in inside else len(inside)
             return 2 * depth - 1
         case ProcessScope():
+            # A member is as good as a child of the root (1), also when its parent is gone.
             keys = {scope.root: 0} | dict.fromkeys(scope.members - {scope.root}, 1)
             return next(
                 (2 * depth + keys[each.key] for depth, each in enumerate(line) if each.key in keys), None
@@ -205,9 +222,7 @@ def _is_same_cgroup(view: ProcessView, scope: CgroupScope) -> bool:
 
 
 def refresh(view: ProcessView, scope: Scope, children: Iterable[ProcessKey]) -> Scope:
-    """Return the scope with what is now known of its descendants (`children` of all its members), the dead
-    left out.
-    """
+    """Return the scope with the living among its members and `children`, their current descendants."""
     if not isinstance(scope, ProcessScope):
         return scope
     members = {key for key in (*scope.members, *children) if _lives(view, key)}
@@ -215,7 +230,7 @@ def refresh(view: ProcessView, scope: Scope, children: Iterable[ProcessKey]) -> 
 
 
 def without(view: ProcessView, scope: Scope, newer: Scope) -> Scope:
-    """Return a scope without those of its known descendants that are part of another agent's newer scope."""
+    """Return a scope without its members that now belong to another agent's newer scope."""
     if not isinstance(scope, ProcessScope):
         return scope
     return replace(scope, members=frozenset(key for key in scope.members if not _is_part(view, key, newer)))
@@ -229,7 +244,7 @@ def _is_part(view: ProcessView, key: ProcessKey, scope: Scope) -> bool:
 
 
 def is_alive(view: ProcessView, scope: Scope, now: datetime) -> bool:
-    """Whether anything of the scope is left."""
+    """Whether any process of the scope may still live; a lease lives until its end, whatever runs."""
     match scope:
         case CgroupScope():
             found = view.cgroup(scope.path)

@@ -1,9 +1,9 @@
-"""The records of all agents, indexed, and kept where they outlive this process.
+"""The records of all agents, indexed, and kept in a vault that outlives this process.
 
 Rules:
-- Not thread-safe by itself: `certmgr.agents` owns it and its lock.
-- What is alive is in the vault as it is here; what has died is dropped there at once and remembered here for
-  a while.
+- Not thread-safe by itself: `certmgr.agents` owns the table and the lock around it.
+- The vault holds every living record as the table has it. A dead one leaves the vault at once and stays in
+  the table for a while.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from ostiary.edge.clock import Clock
 from ostiary.errors import NotFound, OstiaryError
 
 _VAULT_PREFIX: Final = "agent:"
+# How long a record without any certificate stays in the kernel if no manager comes back for it.
 _UNSIGNED: Final = timedelta(days=1)
 _log = logging.getLogger("ostiary.certmgr")
 
 
 class VaultPort(Protocol):
-    """Where records outlive this process (`certmgr.vault`). Thread-safe; `save` says whether it will."""
+    """Storage that outlives this process (`certmgr.vault`). Thread-safe.
+
+    `save` returns False where the content will not survive; that is no error, and `lacks` gives the reason.
+    """
 
     lacks: str | None
 
@@ -46,25 +50,26 @@ class Table:
         self._records: dict[str, Record] = {}
         self._by_digest: dict[bytes, str] = {}
         self._died: dict[str, datetime] = {}
-        self._fleeting: set[str] = set()
+        self._fleeting: set[str] = set()  # agents that the vault did not take
 
     @property
     def lacks(self) -> str | None:
-        """Why not everything here survives a restart; None where it does."""
+        """Why some records do not survive a restart; None if all do."""
         return self._vault.lacks
 
     def get(self, agent: str) -> Record | None:
         return self._records.get(agent)
 
     def require(self, agent: str) -> Record:
-        """Return a record; NotFound when it was forgotten meanwhile."""
+        """Return a record; NotFound for an agent that is unknown or already forgotten."""
         record = self._records.get(agent)
         if record is None:
             raise NotFound(f"this manager has no agent {agent[:64]!r}", field="agent")
         return record
 
     def by_digest(self, digest: bytes) -> Record | None:
-        """Return whose claim token has this SHA-256."""
+        """Return the record whose claim token has this SHA-256."""
+        # Looking a digest up, instead of comparing tokens, leaves nothing to time.
         agent = self._by_digest.get(digest)
         return self._records.get(agent) if agent else None
 
@@ -72,7 +77,7 @@ class Table:
         return list(self._records.values())
 
     def live(self) -> list[Record]:
-        """All that are not dead."""
+        """Return the records of all agents that have not ended."""
         return [record for record in self._records.values() if record.life.state not in DEAD]
 
     def put(self, record: Record) -> None:
@@ -83,11 +88,13 @@ class Table:
             self._died.setdefault(record.agent, self._clock.now())
             self._vault.drop(_VAULT_PREFIX + record.agent)
         else:
+            # A late certificate brings a dead agent back to be revoked (`certmgr.lifecycle.LATE`).
             self._died.pop(record.agent, None)
             self._save(record)
 
     def _save(self, record: Record) -> None:
         now = self._clock.now()
+        # The key expires with the last certificate: what a manager that never returns left is worthless then.
         ends = [window[1] for window in (record.life.used, record.life.signed) if window]
         timeout_s = int((max(ends, default=now + _UNSIGNED) - now).total_seconds())
         kept = self._vault.save(_VAULT_PREFIX + record.agent, encode_record(record), timeout_s=timeout_s)
@@ -97,7 +104,7 @@ class Table:
             self._fleeting.add(record.agent)
 
     def forget_dead(self, before: datetime) -> None:
-        """Forget who died before that time."""
+        """Forget the agents that died before that time."""
         for agent in [agent for agent, died in self._died.items() if died < before]:
             del self._died[agent]
             record = self._records.pop(agent)
@@ -105,7 +112,7 @@ class Table:
             self._fleeting.discard(agent)
 
     def restore(self, jitter: Callable[[], float]) -> None:
-        """Read what an earlier manager of this node left."""
+        """Read the records that an earlier manager of this node left."""
         now = self._clock.now()
         for name, content in self._vault.load().items():
             if not name.startswith(_VAULT_PREFIX):
@@ -113,15 +120,16 @@ class Table:
             try:
                 record = decode_record(content, now=now, jitter=jitter())
             except OstiaryError:
-                _log.exception("a record of an earlier manager can't be read", extra={"agent": name})
+                # Left in place: a manager of the release that wrote it may return, and it expires by itself.
+                _log.exception("unreadable record of an earlier manager", extra={"agent": name})
                 continue
             self._records[record.agent] = record
             self._by_digest[record.claim_digest] = record.agent
         if self._records:
-            _log.info("agents of an earlier manager", extra={"count": len(self._records)})
+            _log.info("restored an earlier manager's agents", extra={"count": len(self._records)})
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what `certmgr status` shows of each; no secret."""
+        """Return what `certmgr status` shows of each agent; no secret."""
         return [self._row(record) for record in self._records.values()]
 
     def _row(self, record: Record) -> dict[str, Any]:

@@ -1,12 +1,12 @@
-"""Notices the ends of scopes: a process's by its pidfd, at once; a cgroup's and a lease's by looking, four
-times a second.
+"""Notices the end of scopes: of a process at once by its pidfd, of a cgroup or a lease by polling.
 
 Rules:
-- Looking also learns the descendants of process scopes, so that children that outlive their parent keep the
-  agent alive.
-- An agent that nobody claims in time, or whose named process ends before, is ended too.
+- Four looks a second also learn the descendants of process scopes, so a child that outlives its parent keeps
+  the agent alive.
+- An agent ends, too, if nobody claims it in time, or if its named process ends before the claim.
 
-What it can't see without a cgroup: a daemon that forks twice within one look after its first claim.
+Not seen without a cgroup: a daemon that forks twice between its first claim and the next look
+(docs/adr/0013).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger("ostiary.certmgr")
 
 
 class ScopeWatch:
-    """One thread's: `run` until `stop`."""
+    """One thread's: `run` until `stop`; only that thread touches the pidfds."""
 
     def __init__(self, agents: Agents, view: LinuxProcesses, clock: Clock) -> None:
         self._agents = agents
@@ -39,18 +39,20 @@ class ScopeWatch:
         self._poll = select.poll()
         self._pidfds: dict[ProcessKey, int] = {}
         self._stopped = threading.Event()
-        # What agents are made of, as of this look.
+        # The roots and cgroups of all agents, as of this look.
         self._roots: set[ProcessKey] = set()
         self._cgroups: set[str] = set()
 
     def run(self) -> None:
-        """Look, then sleep until a watched process ends or it is time to look again."""
+        """Look, then sleep until a watched process ends or the next look is due."""
         while not self._stopped.is_set():
             began_ns = self._clock.monotonic_ns()
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - the watch must go on for the other agents
                 _log.exception("unexpected", extra={"part": "watch"})
+            # With thousands of agents a look takes long; sleeping nine times as long keeps the share. A pidfd
+            # still ends the sleep at once.
             took_s = (self._clock.monotonic_ns() - began_ns) / 1e9
             self._poll.poll(int(max(LOOK_S, took_s * (1 / MAX_SHARE - 1)) * 1000))
 
@@ -67,6 +69,7 @@ class ScopeWatch:
         watched: set[ProcessKey] = set()
         for record in records:
             scope = self._scope_of(record)
+            # Unclaimed for too long, else look whether the scope still lives (`_still_there` ends it if not).
             if self._is_unclaimed_too_long(record):
                 self._agents.scope_ended(record.agent)
             elif scope is not None and self._still_there(record, scope):
@@ -83,6 +86,7 @@ class ScopeWatch:
         if isinstance(scope, ProcessScope) and record.binding is not None:
             known = frozenset({scope.root, *scope.members})
             children = self._view.children(known, is_foreign=self._foreign_to(known))
+            # Before asking whether it lives: a root that has just ended may have left children.
             seen, scope = scope, refresh(self._view, scope, children)
             self._agents.rescope(record.agent, seen, scope)
         if is_alive(self._view, scope, self._clock.now()):
@@ -91,7 +95,8 @@ class ScopeWatch:
         return False
 
     def _foreign_to(self, known: frozenset[ProcessKey]) -> Callable[[Process], bool]:
-        """Return what tells another agent's processes from those of an agent that consists of `known`."""
+        """Return a test for other agents' processes, for an agent that consists of `known`."""
+        # A spawner's child that claimed a certificate is a root of its own, or lives in a cgroup of its own.
         found = (self._view.process(key.pid) for key in known)
         cgroups = self._cgroups - {each.cgroup for each in found if each is not None}
 
@@ -106,7 +111,7 @@ class ScopeWatch:
         return self._clock.now() >= record.claim_by
 
     def _watch(self, wanted: set[ProcessKey]) -> None:
-        # Who has ended stays readable and would wake us for ever.
+        # The pidfd of an ended process stays readable and would end every sleep at once.
         ended = {key for key, descriptor in self._pidfds.items() if has_ended(descriptor)}
         for key in (self._pidfds.keys() - wanted) | ended:
             descriptor = self._pidfds.pop(key)

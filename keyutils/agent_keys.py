@@ -1,13 +1,12 @@
-"""An agent's side of the key retention service: get its key by request_key(2), from a session of its own.
+"""An agent's side of the upcall: get its key by request_key(2), into a session of its own.
 
 Rules:
-- Join a session before threads start; the key then is this process's and its children's, nobody else's.
-- The claim token goes as callout and only the first time; afterwards b"": the manager knows the requester by
-  then.
-- `prefix` is for a private layout (`keyutils.layout`); agents' keys always begin with PREFIX.
-- A key has a timeout: asking again after it simply starts the next upcall.
-- EKEYREJECTED: a bad or spent token. EKEYREVOKED: the agent is revoked. EAGAIN: no manager answered, try
-  again.
+- Join a session before threads start; then only this process and its children have the key.
+- The claim token travels as callout, and only the first time; afterwards the callout is b"", as the manager
+  recognises the requester.
+- `prefix` is for a private layout (`keyutils.layout`); the keys of agents always begin with PREFIX.
+- A key has a timeout; the first request after it starts the next upcall.
+- EKEYREJECTED: a bad or spent token. EKEYREVOKED: the agent is revoked. EAGAIN: no manager answered; retry.
 """
 
 from __future__ import annotations
@@ -24,19 +23,23 @@ PREFIX = "ostiary:"
 
 
 def join_session() -> KeySerial:
-    """Give this thread, and what it starts from now on, an anonymous session keyring that holds its keys."""
+    """Give this thread, and what it starts from now on, an anonymous session keyring for its keys."""
+    # Anonymous, so nothing can join it by name; what this thread starts inherits it.
     serial = keyring.join_session()
     keyring.keep_requested_keys_in_session()
     return serial
 
 
 def request(agent: str, callout: bytes = b"", *, prefix: str = PREFIX) -> bytes:
-    """Return the agent's payload, from the session or by an upcall; raises KeyringError (see above)."""
+    """Return the agent's payload, from the session or by an upcall; raises KeyringError (see above).
+
+    A hit in the session takes microseconds and never reaches the manager; an upcall takes about 12 ms.
+    """
     return keyring.read(keyring.request_key(TYPE, prefix + agent, callout))
 
 
 def find(agent: str, *, prefix: str = PREFIX) -> KeySerial | None:
-    """Return the key that is held already, without an upcall."""
+    """Return the key that the session already holds, None if it has none; never starts an upcall."""
     try:
         return keyring.request_key(TYPE, prefix + agent, None)
     except (keyring.NoSuchKey, keyring.KeyExpired, keyring.KeyRevoked, keyring.KeyRejected):
@@ -44,7 +47,8 @@ def find(agent: str, *, prefix: str = PREFIX) -> KeySerial | None:
 
 
 def forget(agent: str, *, prefix: str = PREFIX) -> None:
-    """Drop the held key, so that the next request gets a new one."""
+    """Drop the held key, so the next request gets a new one."""
+    # Invalidate, not revoke: request_key(2) goes on finding a revoked key and fails with EKEYREVOKED.
     serial = find(agent, prefix=prefix)
     if serial is not None:
         keyring.invalidate(serial)

@@ -1,14 +1,15 @@
 """A backend for the `keyring` library that keeps passwords in the Linux kernel, in the user's own keyring.
 
 Rules:
-- Never chosen by itself: everything here is gone at the next start of the machine, so the priority is below
-  even keyring's `fail`. Name it: `keyring -b keyutils.backend.KernelKeyring`, or in a configuration.
-- `volatile` says so to programs: whoever stores something irreplaceable here first makes a copy elsewhere.
-- Readable by every process of the user, as other keyrings are, also from a session that doesn't link to the
-  user keyring (a systemd service): the key's own mask gives its owner READ, possession is not needed.
-- The description `keyring:LENGTH:SERVICE:USERNAME` is exact for any names; it is no secret (/proc/keys shows
-  it).
-- At most 32,766 bytes of UTF-8; an empty password can be stored (a marker stands before each).
+- The library never chooses it: everything here is gone at the machine's next start, so its priority is below
+  even keyring's `fail`. Name it, with `keyring -b keyutils.backend.KernelKeyring` or in a configuration
+  (docs/adr/0002).
+- `volatile` tells programs the same: anything irreplaceable needs a copy elsewhere first.
+- Every process of the user can read the passwords, as with other keyrings, also from a session that does not
+  link to the user keyring (a systemd service): the mask gives READ to the owner, without possession.
+- The description `keyring:LENGTH:SERVICE:USERNAME` is unambiguous for any names. It is not secret, because
+  /proc/keys shows it.
+- A password has at most 32,766 bytes of UTF-8 and may be empty (a marker stands before each).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from keyring.errors import PasswordDeleteError, PasswordSetError
 from keyutils import keyring
 from keyutils.permissions import ALL, READ, SEARCH, VIEW, mask
 
-_MARKER: Final = b"="  # the kernel refuses empty payloads
+_MARKER: Final = b"="  # the kernel refuses empty payloads with EINVAL
+# With the default mask, 0x3f010000, a session that does not possess the key could not read it back.
 _PERMISSIONS: Final = mask(possessor=ALL, user=VIEW | READ | SEARCH)
 
 
@@ -38,7 +40,7 @@ class KernelKeyring(KeyringBackend):
 
     @classproperty
     def priority(cls) -> float:  # noqa: N805 - a property of the class
-        """Below `fail` (0): used only when named; RuntimeError where the kernel has no keys."""
+        """Below `fail` (0), so only a name selects it; RuntimeError where the kernel has no keys."""
         try:
             keyring.serial_of(keyring.USER_KEYRING, create=False)
         except keyring.KeyringError as exc:
@@ -46,7 +48,7 @@ class KernelKeyring(KeyringBackend):
         return -0.5
 
     def get_password(self, service: str, username: str) -> str | None:
-        """Return the password, None where there is none."""
+        """Return the password, None if there is none."""
         try:
             serial = _find(service, username)
             return None if serial is None else keyring.read(serial)[len(_MARKER) :].decode()
@@ -61,7 +63,7 @@ class KernelKeyring(KeyringBackend):
             raise PasswordSetError(str(exc)) from exc
 
     def delete_password(self, service: str, username: str) -> None:
-        """Take the password away; PasswordDeleteError where there is none."""
+        """Delete the password; PasswordDeleteError if there is none."""
         try:
             serial = _find(service, username)
             if serial is not None:
@@ -73,19 +75,22 @@ class KernelKeyring(KeyringBackend):
 
 
 def _store(description: str, payload: bytes) -> None:
-    """Make the key, then put it in place whole, over an earlier one.
+    """Make the key aside, then link it into the user keyring whole, replacing an earlier one.
 
-    Its mask can only be set by its possessor, and a session need not link to the user keyring: so the key is
-    made in a keyring of the session that lives for this moment (a thread or process keyring would redirect
-    request_key).
+    1. Make a temporary keyring in the session, which therefore possesses what is in it. 2. Make the key there
+    and set its mask, which takes possession: a session need not link to the user keyring. 3. Link the key;
+    linking displaces a key of the same type and description. 4. Unlink the temporary keyring.
     """
-    desk = keyring.add_key("keyring", f"keyring-desk:{uuid.uuid4()}", b"", keyring.SESSION_KEYRING)
+    # 1. not a thread or process keyring: request_key(2) would then put new keys there
+    aside = keyring.add_key("keyring", f"keyring-aside:{uuid.uuid4()}", b"", keyring.SESSION_KEYRING)
     try:
-        serial = keyring.add_key("user", description, payload, desk)
+        # 2. and 3.
+        serial = keyring.add_key("user", description, payload, aside)
         keyring.setperm(serial, _PERMISSIONS)
         keyring.link(serial, keyring.USER_KEYRING)
     finally:
-        keyring.unlink(desk, keyring.SESSION_KEYRING)
+        # 4. the key stays, as the user keyring links to it
+        keyring.unlink(aside, keyring.SESSION_KEYRING)
 
 
 def _find(service: str, username: str) -> keyring.KeySerial | None:
@@ -96,4 +101,5 @@ def _find(service: str, username: str) -> keyring.KeySerial | None:
 
 
 def _description(service: str, username: str) -> str:
+    # The length separates the names: ("a", "b:c") and ("a:b", "c") would otherwise be one.
     return f"keyring:{len(service)}:{service}:{username}"

@@ -1,25 +1,24 @@
-"""Install the upcall's handler on this machine and tell it which certificate managers to ask.
+"""Install the upcall's handler on this machine, and register the certificate managers that it asks.
 
     /etc/request-key.d/ostiary.conf     create user ostiary:* * /usr/libexec/ostiary/request-key %k
-    /usr/libexec/ostiary/request-key    three lines for a system interpreter, which import
+    /usr/libexec/ostiary/request-key    a few lines for a system interpreter, which import
     .../request_key_handler.py          a copy of that module, and its compiled form
     /etc/ostiary/managers.d/NAME        a lasting manager: socket path, uid
-    /run/ostiary-managers/NAME          a passing one (demo, test): socket path, uid, pid, that process's start time
+    /run/ostiary-managers/NAME          a passing one (demo, test): socket path, uid, pid, start time
 
 Rules:
-- One conf line and one handler serve all managers of the machine, so a demo never takes a real manager's
-  place: lasting ones are asked first, each answers for its own agents, a dead socket costs nothing.
-- A handler that nobody relies on (what a killed run left) is replaced, whatever its release. One that another
-  live manager relies on stays: a passing install of the same wire version works with it, one of another is
-  refused; a lasting install, an operator's act, replaces it. The last to leave removes everything.
-- Tests have a layout of their own (`keyutils.layout`); what dead owners of such layouts left goes with the
-  next install.
-- Only root installs; everything is root's alone, for the kernel runs it as root. Files appear whole or not at
-  all.
-- Refusals say exactly what is missing. A conf file or handler that isn't ours is never touched.
+- One conf line and one handler serve all managers of the machine, so a demo never replaces a real manager:
+  lasting ones are asked first, each answers for its own agents, and a dead socket costs nothing.
+- A handler that no live manager relies on (a killed run's) is replaced, whatever its release. One that
+  another live manager relies on stays: a passing install of the same wire version uses it, one of another
+  version is refused; a lasting install, an operator's act, replaces it. The last uninstall removes all.
+- Tests use a layout of their own (`keyutils.layout`); the next install removes what its dead owners left.
+- Only root installs, and only root may write the files, because the kernel runs them as root. Each file
+  appears whole or not at all.
+- A refusal names exactly what is missing. A conf file or handler of other origin is never touched.
 
-The upcall runs in the initial namespaces: inside a container the files must be on the host
-(`keyutils.selftest` tells).
+The upcall runs in the initial namespaces: for a container, the files must be on the host
+(`keyutils.selftest` finds out).
 """
 
 from __future__ import annotations
@@ -42,9 +41,13 @@ from keyutils.layout import MACHINE, Layout, start_time, waste
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# The system's own interpreters, at fixed paths: PATH is the caller's, and a virtual environment may be
+# anybody's to write.
 INTERPRETERS: Final = (Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
 MAX_SOCKET_PATH_BYTES: Final = 107  # sockaddr_un.sun_path without its NUL
+# %k is the key's serial. Not %d or %c: description and callout would show in /proc/PID/cmdline.
 _CONF: Final = "# Made by ostiary (keyutils.install)\ncreate user {prefix}* * {handler} %k\n"
+# -I: neither environment nor the user's site-packages; -S: no site module; -E is part of -I.
 _PROGRAM: Final = """\
 #!{interpreter} -ISE
 # Made by ostiary (keyutils.install)
@@ -53,17 +56,22 @@ sys.path.insert(0, {directory!r})
 import request_key_handler
 request_key_handler.main(sys.argv, {prefix!r}, {managers!r})
 """
-_MARK: Final = "Made by ostiary"
+_MARK: Final = "Made by ostiary"  # in every file that an uninstall may remove
 _TEMPORARY: Final = ".ostiary-"
+# CHECKED_HASH: the compiled form counts by the source's hash. By modification time (the default) a replaced
+# source of the same second and size would run the old code.
 _COMPILE: Final = (
     "import py_compile, sys; py_compile.compile(sys.argv[1], doraise=True, "
     "invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)"
 )
-_CHECK: Final = "import sys, _ctypes, _json, _signal, _socket, binascii; sys.exit(sys.version_info < (3, 9) or sys.flags.isolated != 1)"
+_CHECK: Final = (
+    "import sys, _ctypes, _json, _signal, _socket, binascii; "
+    "sys.exit(sys.version_info < (3, 9) or sys.flags.isolated != 1)"
+)
 
 
 class InstallRefused(OSError):
-    """Nothing was changed; `missing` lists what the operator has to provide."""
+    """The install changed nothing; `missing` lists what the operator has to provide."""
 
     def __init__(self, missing: tuple[str, ...]) -> None:
         super().__init__("the request-key handler can't be installed: " + "; ".join(missing))
@@ -72,7 +80,7 @@ class InstallRefused(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What is there: `missing` stands in the way of an install, `absent` is what an install would bring."""
+    """The state of this machine: `missing` prevents an install, `absent` is what an install would add."""
 
     missing: tuple[str, ...]
     absent: tuple[str, ...]
@@ -85,26 +93,31 @@ class Status:
 
 
 def probe(layout: Layout = MACHINE) -> Status:
-    """Look at this machine, changing nothing; works for any user."""
+    """Examine this machine without changing it; works for any user."""
     managers = tuple(p.name for d in (layout.lasting, layout.passing) for p in _registrations(d))
     return Status(missing=tuple(_missing(layout)), absent=tuple(_absent(layout)), managers=managers)
 
 
 def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout: Layout = MACHINE) -> Status:
-    """Register the manager that user `uid` runs at `socket_path`, and put conf and handler in place if need
-    be.
+    """Register the manager that user `uid` runs at `socket_path`; put conf and handler in place if necessary.
 
-    Raises InstallRefused (nothing changed) where this machine or user lacks something; ValueError for a bad
-    name or path. A passing registration ends by itself with the calling process.
+    Raises InstallRefused (nothing changed) if this machine or user lacks something, ValueError for a bad name
+    or path. A passing registration is void once the calling process has ended.
+
+    1. Check name, path and machine. 2. Take the lock and remove what dead processes left. 3. Make the
+    directories. 4. Put the handler, unless another manager relies on it. 5. Put the conf line. 6. Register.
     """
+    # 1. before anything is changed
     registration = _registration(name, socket_path, uid, is_lasting=is_lasting)
     missing = tuple(_missing(layout))
     if missing:
         raise InstallRefused(missing)
+    # 2. and 3.
     with _locked(layout):
         _sweep(layout)
         for directory in (layout.handler.parent, layout.lasting.parent, layout.lasting, layout.passing):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # 4. to 6. in this order: an upcall that comes in between finds a whole handler without this manager
         is_relied_on = bool(_others(layout, name, is_lasting=is_lasting)) and not is_lasting
         _put_handler(layout, is_relied_on=is_relied_on)
         _put_conf(layout)
@@ -113,7 +126,7 @@ def install(name: str, socket_path: Path, *, uid: int, is_lasting: bool, layout:
 
 
 def uninstall(name: str, *, is_lasting: bool, layout: Layout = MACHINE) -> Status:
-    """Take a manager's registration away, and with the last one everything else."""
+    """Remove a manager's registration, and with the last one everything else."""
     _checked_name(name)
     if os.geteuid() != 0:
         raise InstallRefused((f"needs root (this is uid {os.geteuid()})",))
@@ -126,7 +139,7 @@ def uninstall(name: str, *, is_lasting: bool, layout: Layout = MACHINE) -> Statu
 
 
 def find_interpreter() -> Path | None:
-    """Return a Python that is root's alone and has the few modules that the handler needs."""
+    """Return a Python that only root can change and that has the few modules which the handler needs."""
     return next((path for path in INTERPRETERS if _is_roots_alone(path.resolve()) and _runs(path)), None)
 
 
@@ -135,7 +148,8 @@ def _runs(path: Path) -> bool:
 
 
 def _is_roots_alone(path: Path) -> bool:
-    """Tell whether nobody but root can change this file, by itself or by its directories."""
+    """Whether only root can change this file, directly or through its directories."""
+    # The kernel runs it as root with all capabilities: who can write here is root.
     for each in (path, *path.parents):
         with contextlib.suppress(OSError):
             status = each.stat()
@@ -151,27 +165,28 @@ def _missing(layout: Layout) -> Iterator[str]:
     try:
         keyring.serial_of(keyring.SESSION_KEYRING, create=False)
     except keyring.KeyringError as exc:
-        yield f"needs the kernel's key retention service ({exc.name}: not built, or withheld by a seccomp filter)"
+        yield f"needs the kernel's key retention service ({exc.name}: not built in, or blocked by seccomp)"
     if not os.access(layout.request_key, os.X_OK):
         yield f"needs {layout.request_key} (Debian package keyutils)"
     if not layout.conf.parent.is_dir():
         yield f"needs {layout.conf.parent} (Debian package keyutils)"
     if find_interpreter() is None:
-        yield f"needs a system Python >= 3.9 with ctypes, root's alone, at {' or '.join(map(str, INTERPRETERS))}"
+        places = " or ".join(map(str, INTERPRETERS))
+        yield f"needs a system Python >= 3.9 with ctypes that only root can change, at {places}"
 
 
 def _absent(layout: Layout) -> Iterator[str]:
     if not layout.conf.exists():
-        yield f"{layout.conf} is not there"
+        yield f"{layout.conf} does not exist"
     elif f" {layout.prefix}* * {layout.handler} %k" not in layout.conf.read_text(encoding="utf-8"):
         yield f"{layout.conf} does not run {layout.handler}"
     if not os.access(layout.handler, os.X_OK):
-        yield f"{layout.handler} is not there"
+        yield f"{layout.handler} does not exist"
     wire = _wire_version(layout.module)
     if wire is None:
-        yield f"{layout.module} is not there"
+        yield f"{layout.module} does not exist"
     elif wire != request_key_handler.WIRE_VERSION:
-        yield f"{layout.module} speaks version {wire}, this release {request_key_handler.WIRE_VERSION}"
+        yield f"{layout.module} has wire version {wire}, this release {request_key_handler.WIRE_VERSION}"
 
 
 def _wire_version(module: Path) -> int | None:
@@ -179,13 +194,13 @@ def _wire_version(module: Path) -> int | None:
         found = re.search(r"^WIRE_VERSION = (\d+)", module.read_text(encoding="utf-8"), re.MULTILINE)
     except FileNotFoundError:
         return None
-    return int(found[1]) if found else 0
+    return int(found[1]) if found else 0  # a file without a version is of no release, but it is there
 
 
 def _put_handler(layout: Layout, *, is_relied_on: bool) -> None:
     interpreter = find_interpreter()
     if interpreter is None:
-        raise AssertionError("checked before")
+        raise AssertionError("install has checked that there is an interpreter")
     program = _PROGRAM.format(
         interpreter=interpreter,
         directory=str(layout.handler.parent),
@@ -194,15 +209,16 @@ def _put_handler(layout: Layout, *, is_relied_on: bool) -> None:
     )
     present = layout.handler.read_text(encoding="utf-8") if layout.handler.exists() else None
     if present is not None and _MARK not in present:
-        raise InstallRefused((f"{layout.handler} is not ours; move it away",))
+        raise InstallRefused((f"{layout.handler} was not made by Ostiary; move it away",))
     wire = _wire_version(layout.module)
     if is_relied_on and present is not None and wire is not None:
         if wire == request_key_handler.WIRE_VERSION:
             return
-        raise InstallRefused((f"a live manager's handler speaks version {wire}; stop that manager first",))
+        raise InstallRefused((f"a live manager's handler has wire version {wire}; stop that manager first",))
     source = Path(request_key_handler.__file__).read_text(encoding="utf-8")
     if present == program and wire is not None and layout.module.read_text(encoding="utf-8") == source:
         return
+    # The program comes last: until then an upcall runs the old one, which imports whichever module is there.
     _write(layout.module, source, 0o644)
     subprocess.run([interpreter, "-ISE", "-c", _COMPILE, layout.module], check=True, capture_output=True)
     _write(layout.handler, program, 0o755)
@@ -230,7 +246,7 @@ def _remove_all(layout: Layout) -> None:
 
 
 def _remove_if_empty(directory: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: somebody else's
+    with contextlib.suppress(OSError):  # ENOTEMPTY: it holds files of other origin
         directory.rmdir()
 
 
@@ -238,14 +254,14 @@ def _registration(name: str, socket_path: Path, uid: int, *, is_lasting: bool) -
     _checked_name(name)
     text = str(socket_path)
     if not socket_path.is_absolute() or "\n" in text or len(os.fsencode(text)) > MAX_SOCKET_PATH_BYTES:
-        raise ValueError(f"socket path {text!r} is not absolute or longer than {MAX_SOCKET_PATH_BYTES} bytes")
+        raise ValueError(f"socket path {text!r} is not an absolute path of <= {MAX_SOCKET_PATH_BYTES} bytes")
     owner = "" if is_lasting else f"{os.getpid()}\n{start_time(os.getpid())}\n"
     return f"{text}\n{uid}\n{owner}"
 
 
 def _checked_name(name: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
-        raise ValueError(f"manager name {name!r} is not 1-64 of a-z, 0-9, '-' and '_'")
+        raise ValueError(f"manager name {name!r} is not 1 to 64 of a-z, 0-9, '-' and '_'")
 
 
 def _registrations(directory: Path) -> list[Path]:
@@ -255,22 +271,26 @@ def _registrations(directory: Path) -> list[Path]:
 
 
 def _others(layout: Layout, name: str, *, is_lasting: bool) -> list[Path]:
-    """The registrations beside the one that is being made, whose own earlier life doesn't count."""
+    """Return all registrations but that of the manager being registered: it may replace its own."""
     own = (layout.lasting if is_lasting else layout.passing) / name
     return [p for d in (layout.lasting, layout.passing) for p in _registrations(d) if p != own]
 
 
 def _sweep(layout: Layout) -> None:
-    """Take away what killed demos and tests left: the process that wrote or registered it, or whose layout it
-    was, is gone.
+    """Remove what killed demos and tests left, now that the processes which made it have ended.
+
+    1. Half-written files. 2. Passing registrations. 3. Private layouts.
     """
+    # 1. files are only written under the lock, and this process has it
     for directory in (layout.conf.parent, layout.handler.parent, layout.lasting, layout.passing):
-        for path in directory.glob(f"{_TEMPORARY}*"):  # files are written under the lock, which we have
+        for path in directory.glob(f"{_TEMPORARY}*"):
             path.unlink()
+    # 2. lines: socket path, uid, pid, start time; the last two tell a process from a later one of its number
     for path in _registrations(layout.passing):
         lines = path.read_text(encoding="utf-8").split("\n")
         if len(lines) < 4 or not lines[2].isdigit() or start_time(int(lines[2])) != lines[3]:
             path.unlink(missing_ok=True)
+    # 3. by the owner in their names
     for dead in waste(layout):
         dead.conf.unlink(missing_ok=True)
         for directory in (dead.handler.parent, dead.lasting, dead.passing):
@@ -279,7 +299,8 @@ def _sweep(layout: Layout) -> None:
 
 @contextlib.contextmanager
 def _locked(layout: Layout) -> Iterator[None]:
-    """Hold the machine's only lock on these files: the directory that request-key itself reads."""
+    """Hold this machine's only lock on these files: the directory that request-key itself reads."""
+    # flock(2) on the directory needs no lock file that a killed process could leave behind.
     descriptor = os.open(layout.conf.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -295,7 +316,7 @@ def _write(path: Path, text: str, mode: int) -> None:
             file.write(text)
             file.flush()
             os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
+            os.fsync(descriptor)  # before the rename, or a crash could leave an empty file under the name
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

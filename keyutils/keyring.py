@@ -1,13 +1,13 @@
 """Keys of the Linux key retention service, with the verbs of keyrings(7) and keyctl(2).
 
 Rules:
-- A key is named by its `KeySerial`; payloads are bytes; descriptions are text (UTF-8) without NUL.
-- Every refusal is a `KeyringError` that carries the errno and its name, never a payload.
-- Don't make a process keyring (PROCESS_KEYRING) where keys are requested: new keys would go there, and with
-  one in the way the kernel no longer remembers negative answers.
+- A `KeySerial` names a key; payloads are bytes; descriptions are text (UTF-8) without NUL.
+- Every refusal is a `KeyringError` with the errno and its name, never with a payload.
+- Do not make a process keyring (PROCESS_KEYRING) where keys are requested: new keys would go there, and the
+  kernel would no longer remember negative answers.
 - A session keyring belongs to a *thread*: join one before starting threads; children inherit it.
-- `update` clears a key's timeout: set it again.
-- Force a renewal by `invalidate`: a revoked key stays in the way.
+- `update` clears a key's timeout; set it again.
+- To force a renewal, use `invalidate`: a revoked key stays and keeps answering EKEYREVOKED.
 - A buffer filled by `read_into` can be wiped; the bytes that `read` returns cannot.
 """
 
@@ -23,7 +23,7 @@ from keyutils import syscalls
 
 KeySerial = NewType("KeySerial", int)
 
-# Special serials of keyctl(2).
+# The special serials of keyctl(2), negative so that they never collide with a real one (linux/keyctl.h).
 THREAD_KEYRING: Final = KeySerial(-1)
 PROCESS_KEYRING: Final = KeySerial(-2)
 SESSION_KEYRING: Final = KeySerial(-3)
@@ -50,7 +50,7 @@ class KeyringError(OSError):
 
 
 class NoSuchKey(KeyringError):
-    """ENOKEY: no such key, or none that this process may find."""
+    """ENOKEY: there is no such key, or none that this process may find."""
 
 
 class KeyExpired(KeyringError):
@@ -58,11 +58,11 @@ class KeyExpired(KeyringError):
 
 
 class KeyRevoked(KeyringError):
-    """EKEYREVOKED: it was cut off."""
+    """EKEYREVOKED: it was revoked."""
 
 
 class KeyRejected(KeyringError):
-    """EKEYREJECTED: whoever should have made it refused to."""
+    """EKEYREJECTED: the upcall refused to make it."""
 
 
 _CLASSES: Final = {
@@ -75,7 +75,7 @@ _CLASSES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyDescription:
-    """What KEYCTL_DESCRIBE tells of a key; `permissions` is the mask of `keyutils.permissions`."""
+    """The answer of KEYCTL_DESCRIBE; `permissions` is a mask of `keyutils.permissions`."""
 
     type: str
     uid: int
@@ -85,7 +85,10 @@ class KeyDescription:
 
 
 def add_key(type_: str, description: str, payload: bytes, keyring: KeySerial) -> KeySerial:
-    """Add a key to a keyring, or update the one that is there; EDQUOT, EINVAL and EACCES are usual."""
+    """Add a key to a keyring, or update the one that is there.
+
+    Usual errors: EDQUOT (the owner's quota), EINVAL (size, or an empty payload), EACCES (no WRITE).
+    """
     try:
         return KeySerial(syscalls.add_key(_text(type_), _text(description), payload, keyring))
     except OSError as exc:
@@ -95,11 +98,12 @@ def add_key(type_: str, description: str, payload: bytes, keyring: KeySerial) ->
 def request_key(
     type_: str, description: str, callout: bytes | None, destination: KeySerial = DEFAULT_DESTINATION
 ) -> KeySerial:
-    """Find a key in this thread's keyrings, else let the kernel have it made.
+    """Find a key in this thread's keyrings, or let the kernel have it made by an upcall.
 
-    `callout` None only looks; b"" and more start the upcall. A destination other than the default needs the
-    LINK permission on a key that is found, so leave it.
+    `callout` None only looks; b"" and anything longer starts the upcall. Keep the default destination: any
+    other needs the LINK permission on a key that is found.
     """
+    # The kernel reads a C string and would silently cut the token here.
     if callout is not None and b"\0" in callout:
         raise KeyringError(errno.EINVAL, "request_key")
     try:
@@ -111,7 +115,7 @@ def request_key(
 def search(
     keyring: KeySerial, type_: str, description: str, destination: KeySerial = DEFAULT_DESTINATION
 ) -> KeySerial:
-    """Find a key in a keyring and those linked to it."""
+    """Find a key in a keyring and the keyrings linked to it."""
     return KeySerial(
         _do("search", syscalls.KEYCTL_SEARCH, keyring, _text(type_), _text(description), destination)
     )
@@ -119,6 +123,8 @@ def search(
 
 def read(serial: KeySerial) -> bytes:
     """Return the payload; of a keyring, the serials in it as native 32-bit integers."""
+    # One call with room for the largest payload, instead of one for the length and one to read: the key may
+    # change in between.
     buffer = bytearray(MAX_PAYLOAD_BYTES)
     try:
         return bytes(memoryview(buffer)[: read_into(serial, buffer)])
@@ -127,11 +133,12 @@ def read(serial: KeySerial) -> bytes:
 
 
 def read_into(serial: KeySerial, buffer: bytearray) -> int:
-    """Fill the caller's buffer with the payload and return its length; E2BIG where it is too short."""
+    """Fill the caller's buffer with the payload and return its length; E2BIG if the buffer is too short."""
     if not buffer:
         raise KeyringError(errno.EINVAL, "read")
     window = (ctypes.c_char * len(buffer)).from_buffer(buffer)
     length = _do("read", syscalls.KEYCTL_READ, serial, window, len(buffer))
+    # KEYCTL_READ returns the payload's full length, also when it copied less or nothing (keyctl_read(3)).
     if length > len(buffer):
         raise KeyringError(errno.E2BIG, "read")
     return length
@@ -139,6 +146,7 @@ def read_into(serial: KeySerial, buffer: bytearray) -> int:
 
 def wipe(buffer: bytearray) -> None:
     """Overwrite a buffer in place."""
+    # memset on the buffer itself: assigning a slice would build a second object first.
     if buffer:
         ctypes.memset((ctypes.c_char * len(buffer)).from_buffer(buffer), 0, len(buffer))
 
@@ -146,10 +154,12 @@ def wipe(buffer: bytearray) -> None:
 def read_keyring(serial: KeySerial) -> list[KeySerial]:
     """Return the serials of the keys linked to a keyring."""
     length = _do("read", syscalls.KEYCTL_READ, serial, None, 0)
+    # Keys may be linked between asking for the length and reading; repeat until the array was long enough.
     while True:
         array = ctypes.create_string_buffer(max(length, 4))
         length = _do("read", syscalls.KEYCTL_READ, serial, array, len(array))
         if length <= len(array):
+            # key_serial_t is int32_t, in native byte order
             return [KeySerial(n) for n in memoryview(array.raw[:length]).cast("i")]
 
 
@@ -157,7 +167,8 @@ def describe(serial: KeySerial) -> KeyDescription:
     """Return type, owner, permissions and description."""
     array = ctypes.create_string_buffer(MAX_DESCRIPTION_BYTES + 128)
     length = _do("describe", syscalls.KEYCTL_DESCRIBE, serial, array, len(array))
-    # type;uid;gid;perm;description - and the description may hold anything, so split four times only
+    # "type;uid;gid;perm;description" and a NUL, perm in hex (keyctl_describe(3)). The description may hold
+    # any character, so split four times only.
     type_, uid, gid, mask, description = (
         array.raw[: length - 1].decode("utf-8", "surrogateescape").split(";", 4)
     )
@@ -177,7 +188,7 @@ def link(serial: KeySerial, keyring: KeySerial) -> None:
 
 
 def unlink(serial: KeySerial, keyring: KeySerial) -> None:
-    """Remove the link of a key from a keyring; the last one gone, the key goes too."""
+    """Remove the link of a key from a keyring; a key without links is destroyed."""
     _do("unlink", syscalls.KEYCTL_UNLINK, serial, keyring)
 
 
@@ -187,17 +198,20 @@ def clear(keyring: KeySerial) -> None:
 
 
 def revoke(serial: KeySerial) -> None:
-    """Cut a key off; whoever asks for it gets EKEYREVOKED until it is unlinked."""
+    """Revoke a key; every request for it fails with EKEYREVOKED until it is unlinked."""
     _do("revoke", syscalls.KEYCTL_REVOKE, serial)
 
 
 def invalidate(serial: KeySerial) -> None:
-    """Cut a key off and forget it, so that the next request makes a new one."""
+    """Remove a key from all keyrings, so the next request makes a new one.
+
+    A request in the first millisecond afterwards may still fail with EKEYREVOKED.
+    """
     _do("invalidate", syscalls.KEYCTL_INVALIDATE, serial)
 
 
 def set_timeout(serial: KeySerial, timeout_s: int) -> None:
-    """Let the key expire in so many seconds; 0 means never."""
+    """Let the key expire after `timeout_s` seconds; 0 means never."""
     _do("set_timeout", syscalls.KEYCTL_SET_TIMEOUT, serial, timeout_s)
 
 
@@ -207,27 +221,27 @@ def setperm(serial: KeySerial, permissions: int) -> None:
 
 
 def chown(serial: KeySerial, uid: int, gid: int) -> None:
-    """Give a key, and the quota it uses, to another user; before `setperm`, which may forbid it."""
+    """Transfer a key, and the quota that it uses, to another user; before `setperm`, which may forbid it."""
     _do("chown", syscalls.KEYCTL_CHOWN, serial, uid, gid)
 
 
 def instantiate(serial: KeySerial, payload: bytes, keyring: KeySerial = DEFAULT_DESTINATION) -> None:
-    """Give a key under construction its payload; the authority over it ends."""
+    """Give a key under construction its payload; this ends the authority over it."""
     _do("instantiate", syscalls.KEYCTL_INSTANTIATE, serial, payload, len(payload), keyring)
 
 
 def reject(serial: KeySerial, timeout_s: int, code: int, keyring: KeySerial = DEFAULT_DESTINATION) -> None:
-    """Make a key under construction negative: requesters get errno `code` for so many seconds."""
+    """Make a key under construction negative: requests fail with errno `code` for `timeout_s` seconds."""
     _do("reject", syscalls.KEYCTL_REJECT, serial, timeout_s, code, keyring)
 
 
 def assume_authority(serial: KeySerial) -> None:
-    """Take on the authority to instantiate a key."""
+    """Assume the authority to instantiate a key."""
     _do("assume_authority", syscalls.KEYCTL_ASSUME_AUTHORITY, serial)
 
 
 def serial_of(special: KeySerial, *, create: bool) -> KeySerial:
-    """Return the real serial of a special one (SESSION_KEYRING), making it where it is missing and may be."""
+    """Return the real serial of a special keyring (SESSION_KEYRING); `create` makes a missing one."""
     return KeySerial(_do("get_keyring_id", syscalls.KEYCTL_GET_KEYRING_ID, special, int(create)))
 
 
@@ -238,22 +252,22 @@ def join_session(name: str | None = None) -> KeySerial:
 
 
 def keep_requested_keys_in_session() -> None:
-    """Let request_key(2) of this thread put new keys into its session keyring, come what may.
+    """Make request_key(2) of this thread put new keys into its session keyring in every case.
 
-    By itself it takes a thread or process keyring first, where one exists: children would not inherit the
-    key.
+    By default it prefers a thread or process keyring, if one exists, and children would not inherit the key.
     """
     _do("set_reqkey_keyring", syscalls.KEYCTL_SET_REQKEY_KEYRING, 3)  # KEY_REQKEY_DEFL_SESSION_KEYRING
 
 
 def session_to_parent() -> None:
-    """Give the parent process (single-threaded, same user) this thread's session keyring."""
+    """Give this thread's session keyring to the parent process (single-threaded, same user)."""
     _do("session_to_parent", syscalls.KEYCTL_SESSION_TO_PARENT)
 
 
 def get_persistent(uid: int, keyring: KeySerial) -> KeySerial:
-    """Link a user's persistent keyring (uid -1: one's own) to a keyring; it ends 3 days after its
-    last use.
+    """Link a user's persistent keyring (uid -1: one's own) to a keyring.
+
+    It expires 3 days after its last use (persistent-keyring(7), kernel.keys.persistent_keyring_expiry).
     """
     return KeySerial(_do("get_persistent", syscalls.KEYCTL_GET_PERSISTENT, uid, keyring))
 

@@ -1,16 +1,15 @@
-"""Where the upcall's files lie: the machine's own place, and private ones that processes use for themselves.
+"""Where the upcall's files lie: the machine's own layout, and private ones for single processes.
 
     machine     create user ostiary:* *           /usr/libexec/ostiary/request-key %k
     private     create user ostiary-PID-START:* * /usr/libexec/ostiary-PID-START/request-key %k
 
 Rules:
-- A private layout has its own description prefix, conf, handler and managers: nothing another checkout,
-  release or crashed run has on this machine touches it, nor the other way about. Tests and the self-test use
-  one; agents never do.
-- Its name tells its owner (pid and start time), so what a killed owner left is known as waste and swept by
-  the next install.
-- Where two conf lines match, request-key takes the one with the shortest wildcard; no prefix here begins
-  another (the colon).
+- A private layout has its own description prefix, conf, handler and managers, so it and the files of other
+  checkouts, releases or crashed runs never meet. Tests and the self-test use one; agents never do.
+- Its name contains its owner (pid and start time), so the next install recognises and removes what a killed
+  owner left.
+- If two conf lines match, request-key takes the one with the shortest wildcard (request-key.conf(5)); the
+  colon keeps any prefix here from beginning another.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from typing import Final
 
 from keyutils import request_key_handler
 
+# ostiary-PID-START, with the endings of `_private`; the machine's own names have no numbers
 _NAME: Final = re.compile(r"ostiary-(\d+)-(\d+)(?:\.conf|-lasting)?")
 
 
@@ -48,16 +48,13 @@ MACHINE: Final = Layout()
 
 
 def private_layout(root: Layout = MACHINE) -> Layout:
-    """Return the layout that is this process's alone, for `install` and the `prefix` of `agent_keys`; makes
-    nothing yet.
-    """
+    """Return this process's own layout, for `install` and the `prefix` of `agent_keys`; creates nothing."""
     return _private(root, str(os.getpid()), start_time(os.getpid()) or "0")
 
 
 def waste(root: Layout = MACHINE) -> list[Layout]:
-    """Return the private layouts beside `root` whose owners have ended, by what is left of any of their
-    parts.
-    """
+    """Return the private layouts beside `root` whose owners have ended."""
+    # Found by any of its four parts: a killed uninstall may have left only one.
     found = set()
     for parent in (root.conf.parent, root.handler.parents[1], root.passing.parent):
         with contextlib.suppress(OSError):
@@ -66,7 +63,11 @@ def waste(root: Layout = MACHINE) -> list[Layout]:
 
 
 def start_time(pid: int) -> str | None:
-    """Return a process's start time in clock ticks, which tells it from a later one of the same number."""
+    """Return a process's start time in clock ticks since boot, None if it has ended.
+
+    With the pid it identifies the process: a later one with the same number started later.
+    """
+    # proc_pid_stat(5): starttime is field 22; counted from the last bracket, as comm may hold anything
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     return None

@@ -1,14 +1,14 @@
-"""What an agent's key holds: one JSON line, then PEM blocks (text, at most 32,767 bytes, the kernel's limit).
+"""The content of an agent's key: one JSON line, then PEM blocks; at most 32,767 bytes, the kernel's limit.
 
     {"agent":"...","generation":N,"not_after":EPOCH_S,"not_before":EPOCH_S,"roots":N,"v":1}
     -----BEGIN PRIVATE KEY-----      PKCS#8, unencrypted: this text lives in kernel memory only
     -----BEGIN CERTIFICATE-----      the agent's own, then the rest of its chain
-    -----BEGIN CERTIFICATE-----      last, `roots` of them: whom the agent should trust
+    -----BEGIN CERTIFICATE-----      the last `roots` of them: the roots that the agent should trust
 
 Rules:
-- not_after stands in the header because no system call tells when a key expires.
-- The blocks are framed, not understood: whether key and certificate match is for whoever uses them.
-- The private key never shows in a repr.
+- The header carries not_after, because no system call returns when a key expires.
+- The blocks are separated, not interpreted: users of the key check whether it matches the certificate.
+- No repr shows the private key.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Any, Final, NewType
 
 from keyutils.keyring import MAX_PAYLOAD_BYTES
 
+# Seconds since 1970-01-01T00:00:00Z, as time.time() counts them
 EpochSeconds = NewType("EpochSeconds", int)
 
 VERSION: Final = 1
+# RFC 7468 without explanatory text or headers, in lines of up to 76 characters
 _BLOCK: Final = re.compile(
     rb"-----BEGIN (PRIVATE KEY|CERTIFICATE)-----\n(?:[A-Za-z0-9+/=]{1,76}\n)+-----END \1-----\n"
 )
@@ -37,14 +39,12 @@ _MEMBERS: Final = {
 
 
 class PayloadError(ValueError):
-    """The payload is not what this release writes; the message never quotes it."""
+    """The payload has another form than this release writes; the message never quotes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """An agent's key and certificates; times are integer seconds since the epoch, PEM blocks end in a
-    newline.
-    """
+    """An agent's key and certificates; each PEM block ends in a newline."""
 
     agent: str
     generation: int
@@ -61,7 +61,7 @@ class Payload:
 
 
 def encode(payload: Payload) -> bytes:
-    """Write the text; raise PayloadError where a block is no single PEM block or all is too long."""
+    """Write the text; raise PayloadError if a field is not one PEM block, or the whole is too long."""
     header = {
         "agent": payload.agent,
         "generation": payload.generation,
@@ -72,21 +72,22 @@ def encode(payload: Payload) -> bytes:
     }
     line = json.dumps(header, separators=(",", ":")).encode() + b"\n"
     text = b"".join((line, payload.private_key_pem, *payload.chain_pem, *payload.roots_pem))
+    # Reading it back is the check: a block with a second block in it would be read as another chain.
     if decode(text) != payload:
-        raise PayloadError("the key or a certificate is not one PEM block each, ending in a newline")
+        raise PayloadError("key and certificates must be one PEM block each, ending in a newline")
     return text
 
 
 def decode(text: bytes | bytearray) -> Payload:
-    """Read the text; raise PayloadError for whatever `encode` doesn't write."""
+    """Read the text; raise PayloadError for anything that `encode` does not write."""
     if len(text) > MAX_PAYLOAD_BYTES:
-        raise PayloadError(f"the payload has {len(text)} bytes, at most {MAX_PAYLOAD_BYTES} fit into a key")
+        raise PayloadError(f"the payload has {len(text)} bytes; a key holds at most {MAX_PAYLOAD_BYTES}")
     line, _, rest = bytes(text).partition(b"\n")
     header = _parse_header(line)
     key, certificates = _split(rest)
     own = len(certificates) - header["roots"]
     if own < 1 or header["roots"] < 0:
-        raise PayloadError("the payload has no certificate of the agent's own")
+        raise PayloadError("the payload has no certificate for the agent itself")
     return Payload(
         agent=header["agent"],
         generation=header["generation"],
@@ -106,10 +107,11 @@ def _parse_header(line: bytes) -> dict[str, Any]:
     if not isinstance(header, dict) or header.keys() != _MEMBERS.keys():
         raise PayloadError(f"the payload's header has other members than {', '.join(_MEMBERS)}")
     for name, kind in _MEMBERS.items():
+        # Not isinstance: true is an int in Python.
         if type(header[name]) is not kind:
-            raise PayloadError(f"the payload's member {name} is no {kind.__name__}")
+            raise PayloadError(f"the payload's member {name} is not of type {kind.__name__}")
     if header["v"] != VERSION:
-        raise PayloadError(f"the payload has version {header['v']}, this release reads {VERSION}")
+        raise PayloadError(f"the payload has version {header['v']}, expected {VERSION}")
     return header
 
 
@@ -120,5 +122,5 @@ def _split(rest: bytes) -> tuple[bytes, list[bytes]]:
     if not found or kinds != [b"PRIVATE KEY", *[b"CERTIFICATE"] * (len(found) - 1)]:
         raise PayloadError("the payload is not one private key followed by certificates")
     if sum(len(match[0]) for match in found) != len(rest):
-        raise PayloadError("the payload has something between its PEM blocks")
+        raise PayloadError("the payload has bytes between its PEM blocks")
     return found[0][0], [match[0] for match in found[1:]]

@@ -1,11 +1,10 @@
-"""Try the whole upcall once: does a request made here reach a manager that listens here, and come back as a
-key?
+"""Try the whole upcall once: a request made here must reach a manager that listens here, and return a key.
 
 Rules:
-- Everything is passing: a layout and a registration of this process, a session keyring of a thread that ends
-  with the test. So it neither disturbs the machine's handler nor is disturbed by it; `keyutils.install.probe`
-  tells about that one.
-- What files and rights can't tell shows here: a container whose upcalls run on the host, a seccomp filter,
+- Everything is temporary: this process's own layout and registration, and the session keyring of a thread
+  that ends with the test. So the test and the machine's handler do not disturb each other;
+  `keyutils.install.probe` examines that one.
+- It finds what files and rights do not show: a container whose upcalls run on the host, a seccomp filter,
   SELinux.
 """
 
@@ -22,13 +21,13 @@ from pathlib import Path
 from keyutils import agent_keys, install, keyring
 from keyutils.layout import Layout, private_layout
 
-_TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0  # the handler ends after 4 s at the latest (`request_key_handler.KILL_S`)
 _ANSWER = b'{"payload_b64":"c2VsZnRlc3Q=","timeout_s":10}'
 _PAYLOAD = b"selftest"
 
 
 def selftest() -> str | None:
-    """Return None where the upcall works, else a sentence that says what failed; needs root."""
+    """Return None if the upcall works, else a sentence that names the failure; needs root."""
     layout = private_layout()
     missing = install.probe(layout).missing
     if missing:
@@ -52,9 +51,9 @@ def selftest() -> str | None:
 
 
 def _run(listener: socket.socket, layout: Layout) -> str | None:
-    """Request a key in one thread (its session ends with it) while this one is the manager."""
+    """Request a key in one thread, whose session ends with it, while this thread is the manager."""
     agent = str(uuid.uuid4())
-    outcome: list[str | None] = ["the request did not come back"]
+    outcome: list[str | None] = ["the request did not return"]
     requester = threading.Thread(target=_request, args=(agent, layout, outcome), daemon=True)
     requester.start()
     while requester.is_alive():
@@ -68,7 +67,7 @@ def _run(listener: socket.socket, layout: Layout) -> str | None:
                 head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_ANSWER)
                 connection.sendall(head + _ANSWER)
                 break
-            # Another upcall of this machine: not ours to answer.
+            # A request for another agent: "not mine", so the handler asks the next manager.
             connection.sendall(b'HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\n{"errno":"ENOKEY"}')
     requester.join(_TIMEOUT_S)
     return outcome[0]
@@ -80,9 +79,9 @@ def _request(agent: str, layout: Layout, outcome: list[str | None]) -> None:
         outcome[0] = (
             None
             if agent_keys.request(agent, prefix=layout.prefix) == _PAYLOAD
-            else "the key holds something else"
+            else "the key has another payload than the one sent"
         )
     except keyring.KeyringError as exc:
         outcome[0] = (
-            f"the upcall does not reach this process ({exc.name}: conf, handler or namespaces of this machine)"
+            f"the upcall does not reach this process ({exc.name}: check conf, handler and namespaces)"
         )

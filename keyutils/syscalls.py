@@ -1,9 +1,9 @@
 """Call add_key(2), request_key(2) and keyctl(2) directly, on x86_64, aarch64 and riscv64.
 
 Rules:
-- No libkeyutils and no compiler: syscall(2) of the C library by ctypes, which lets go of the GIL meanwhile.
-- Each function returns the kernel's number or raises `OSError`; `keyutils.keyring` gives names and meanings.
-- Every integer is passed 64 bits wide: else a variadic call leaves the upper half of a register undefined.
+- No libkeyutils and no compiler: ctypes calls syscall(2) of the C library, and releases the GIL meanwhile.
+- Each function returns the kernel's result or raises `OSError`; `keyutils.keyring` gives names and meanings.
+- Every integer is passed 64 bits wide, because a variadic call leaves a register's upper half undefined.
 
 The numbers are those of <asm/unistd.h> and <linux/keyctl.h>.
 """
@@ -57,7 +57,7 @@ KEYCTL_GET_PERSISTENT = 22
 
 @functools.cache
 def _numbers() -> tuple[int, int, int]:
-    """Return the three system call numbers of this machine, or raise ENOSYS where they aren't known."""
+    """Return the three system call numbers of this machine; raise ENOSYS if they are not known."""
     machine = platform.machine()
     if os.name != "posix" or platform.system() != "Linux" or machine not in _NUMBERS:
         raise OSError(errno.ENOSYS, f"no key retention service known for {platform.system()} on {machine}")
@@ -66,14 +66,16 @@ def _numbers() -> tuple[int, int, int]:
 
 @functools.cache
 def _function(which: int, *types: Any) -> Callable[..., int]:
-    """Bind syscall(2) to one number and its argument types; checked once, then as fast as ctypes gets."""
-    function = ctypes.CDLL(None, use_errno=True)["syscall"]  # an object of its own at each look-up
+    """Bind syscall(2) to one number and its argument types, once per combination."""
+    # Indexing makes a new function object each time; attribute access would share one, and its argtypes.
+    function = ctypes.CDLL(None, use_errno=True)["syscall"]
     function.restype = ctypes.c_long
     function.argtypes = [ctypes.c_long, *types]
     return functools.partial(function, _numbers()[which])
 
 
 def _checked(result: int) -> int:
+    # use_errno=True gives ctypes a copy of errno per thread, taken right after the call.
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -96,5 +98,5 @@ def request_key(type_: bytes, description: bytes, callout: bytes | None, destina
 def keyctl(
     operation: int, first: Argument = 0, second: Argument = 0, third: Argument = 0, fourth: Argument = 0
 ) -> int:
-    """Perform one numbered operation; arguments that are not given are 0."""
+    """Perform one operation by its number; missing arguments are 0."""
     return _checked(_function(2, _LONG, _ANY, _ANY, _ANY, _ANY)(operation, first, second, third, fourth))

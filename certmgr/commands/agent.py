@@ -2,8 +2,8 @@
 
 Rules:
 - A claim token comes by `-` or `fd:N`. A private key leaves only where --out says so.
-- `exec` puts the key into a new session keyring that the program and its children have, and nobody else;
-  arguments and environment stay as they are.
+- `exec` puts the key into a new session keyring that only the program and its children share; arguments and
+  environment stay unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from certmgr.client import Claimed
 
 _VIA = click.Choice(["auto", "keyring", "socket"])
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})  # the pages of a tmpfs may still be swapped out (tmpfs(5))
 
 
 @click.group()
@@ -36,14 +36,14 @@ def agent() -> None:
 @agent.command()
 @click.option("--subsystem", required=True, metavar="NAME", help="What kind of agent.")
 @click.option(
-    "--capability", "capabilities", multiple=True, metavar="C", help="What it shall be allowed to do."
+    "--capability", "capabilities", multiple=True, metavar="C", help="A capability that it will need."
 )
 @click.option(
     "--endpoint",
     "endpoints",
     multiple=True,
     metavar="URL",
-    help="Where it will listen; the host may be left out.",
+    help="Where it will listen; the host may be omitted.",
 )
 @click.option("--uid", type=int, help="Only this user may claim it.")
 @click.option("--pid", type=int, help="Only this process and its descendants may claim it.")
@@ -56,7 +56,7 @@ def request(
     pid: int | None,
     socket_path: Path | None,
 ) -> None:
-    """Ask for a new agent, as an agent that may spawn it; the answer's claim token is for the child."""
+    """Ask for a new agent, as an agent that may spawn it; hand the printed claim token to the child."""
     from certmgr.client import ManagerError, request_agent
 
     path = manager_socket(socket_path)
@@ -71,7 +71,7 @@ def request(
 
 @agent.command()
 @click.argument("token", type=SECRET)
-@click.option("--agent", "name", metavar="UUID", help="The agent's name, which the keyring wants to know.")
+@click.option("--agent", "name", metavar="UUID", help="The agent's name; the keyring needs it.")
 @click.option(
     "--out",
     metavar="DIR|-",
@@ -79,13 +79,13 @@ def request(
 )
 @click.option("--via", type=_VIA, default="auto", show_default=True)
 @click.option(
-    "--lease/--no-lease", default=True, help="This command ends at once: lend the agent to the session."
+    "--lease/--no-lease", default=True, help="Lend the agent to this session, as this command ends at once."
 )
 @socket_option
 def claim(
     token: Secret, name: str | None, out: str | None, via: str, lease: bool, socket_path: Path | None
 ) -> None:
-    """Get a certificate; without --out only what is public is shown."""
+    """Claim a certificate; without --out, show only its public parts."""
     claimed = _claimed(token, name, via, manager_socket(socket_path), lease=lease)
     shown: dict[str, Any] = {
         "agent": claimed.agent,
@@ -126,7 +126,7 @@ def _text(token: Secret) -> str:
     try:
         return token.reveal().decode("ascii")
     except UnicodeDecodeError:
-        raise BadInput("token: not text", field="token") from None
+        raise BadInput("token: not ASCII text", field="token") from None
 
 
 def _write(claimed: Claimed, directory: Path) -> Path:
@@ -134,7 +134,8 @@ def _write(claimed: Claimed, directory: Path) -> Path:
 
     make_directory(directory)
     if _file_system(directory) not in _IN_MEMORY:
-        output.note(f"'{directory}' is not in memory: the private key is on a disk now")
+        output.note(f"'{directory}' is on a disk, and so is the private key now")
+    # Five files, because programs differ: nginx and PostgreSQL want key and chain apart, HAProxy one bundle.
     write_atomic(directory / "key.pem", claimed.key, mode=PRIVATE_FILE)
     write_atomic(directory / "bundle.pem", claimed.key + claimed.chain, mode=PRIVATE_FILE)
     write_atomic(directory / "cert.pem", claimed.certificate, mode=PUBLIC_FILE)
@@ -144,9 +145,11 @@ def _write(claimed: Claimed, directory: Path) -> Path:
 
 
 def _file_system(directory: Path) -> str:
-    """The type of the file system that a directory is on, by its device (proc_pid_mountinfo(5))."""
+    """Return the type of the file system under a directory, by its device (proc_pid_mountinfo(5))."""
     status = directory.stat().st_dev
     wanted = f"{os.major(status)}:{os.minor(status)}"
+    # 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw
+    # The optional fields before the hyphen vary in number; major:minor is the third, the type follows it.
     for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
         before, _, after = line.partition(" - ")
         if before.split()[2] == wanted:
@@ -155,7 +158,7 @@ def _file_system(directory: Path) -> str:
 
 
 @agent.command(name="exec", context_settings={"ignore_unknown_options": True})
-@click.option("--agent", "name", metavar="UUID", help="The agent's name, which the keyring wants to know.")
+@click.option("--agent", "name", metavar="UUID", help="The agent's name; the keyring needs it.")
 @click.option("--via", type=_VIA, default="auto", show_default=True)
 @socket_option
 @click.argument("token", type=SECRET)
@@ -170,14 +173,16 @@ def run(
 
     try:
         agent_keys.join_session()
+        # No lease: this very process becomes the program, so its scope is a process of its own.
         claimed = _claimed(token, name, via, manager_socket(socket_path), lease=False)
+        # The upcall has put the key into the session already; the socket has not.
         if agent_keys.find(claimed.agent) is None:
             keep_in_session(claimed)
     except KeyringError as exc:
         raise Misconfigured(
-            f"this process gets no session keyring ({exc.name}); use `agent claim --out`"
+            f"the kernel refuses a session keyring ({exc.name}); use `agent claim --out`"
         ) from exc
     try:
         os.execvp(command[0], command)  # noqa: S606 - the user's own command, without a shell
     except OSError as exc:
-        raise BadInput(f"can't run '{command[0]}': {exc.strerror}", field="command") from exc
+        raise BadInput(f"cannot run '{command[0]}': {exc.strerror}", field="command") from exc

@@ -1,4 +1,4 @@
-"""`ostiary certmgr`: run the certificate manager of a node, and look at it."""
+"""`ostiary certmgr`: run a node's certificate manager, and show its agents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("agent", "subsystem", "state", "generation", "not_after", "scope")
 
 @click.group()
 def certmgr() -> None:
-    """The certificate manager of this node: asks for agents' certificates and hands them over."""
+    """The certificate manager of this node: obtains agents' certificates and delivers them."""
 
 
 @certmgr.command()
@@ -32,10 +32,10 @@ def certmgr() -> None:
     metavar="HOST:PORT",
     default="0.0.0.0:7443",
     show_default=True,
-    help="Where the authority dials back to.",
+    help="Where the authority dials back.",
 )
 def serve(bootstrap: str, socket_path: Path | None, listen: str) -> None:
-    """Be the manager until SIGTERM; agents outlive it in the kernel and are there when it comes back."""
+    """Run the manager until SIGTERM; its records stay in the kernel for its next start."""
     from certmgr.app import serve as run
     from certmgr.bootstrap import load_bootstrap
     from ostiary.address import parse_address
@@ -54,7 +54,7 @@ def serve(bootstrap: str, socket_path: Path | None, listen: str) -> None:
 @certmgr.command()
 @socket_option
 def status(socket_path: Path | None) -> None:
-    """Show the manager's agents, and what this machine lacks for them."""
+    """Show the manager's agents, and what this machine lacks to keep and deliver them."""
     from certmgr.client import ManagerError, call
 
     try:
@@ -65,10 +65,10 @@ def status(socket_path: Path | None) -> None:
     for ledger in found["ledgers"]:
         if ledger["alarm"]:
             output.note(
-                f"ALARM: the ledger '{ledger['origin']}' contradicts what it showed before (--json shows both)"
+                f"ALARM: the ledger '{ledger['origin']}' contradicts its last checkpoint (--json shows both)"
             )
     if found["lacks"]:
-        output.note(f"agents must be spawned again after a restart: {found['lacks']}")
+        output.note(f"agents will not survive a restart of the manager: {found['lacks']}")
     if found["upcall_lacks"]:
         output.note(f"request_key(2) does not reach this manager: {found['upcall_lacks']}")
 

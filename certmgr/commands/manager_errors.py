@@ -1,4 +1,4 @@
-"""What the manager refused, as the error of the command line."""
+"""The manager's refusals as errors of the command line, which decide its message and exit code."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from ostiary.errors import (
     Unauthenticated,
 )
 
+# Forbidden and Busy take other arguments, so `command_error` builds them itself.
 _ERRORS: Final[dict[str, type[OstiaryError]]] = {
     "bad-input": BadInput,
     "unauthenticated": Unauthenticated,
@@ -28,7 +29,7 @@ _ERRORS: Final[dict[str, type[OstiaryError]]] = {
 
 
 def command_error(error: ManagerError) -> OstiaryError:
-    """Return the error of the command line that an answer of the manager stands for."""
+    """Return the command line's error for a refusal; an unknown kind becomes BadInput."""
     message = str(error)
     if error.kind == "forbidden":
         return Forbidden(message, rule=error.rule or "unknown", field=error.field)

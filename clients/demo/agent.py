@@ -1,11 +1,16 @@
-"""An agent of the demonstration: gets its key, has requests signed, sends them to the provider itself. Told
-by JSON lines.
+"""An agent of the demonstration: it claims its key, has requests signed, and sends them to the provider.
 
-{"agent", "claim_token"}                                        first line, from its spawner
-{"do": "claim", "socket"}                                        -> {"agent", "via"}
-{"do": "service", "url", "address", "credential"}                -> {}: which service and credential the next ones mean
-{"do": "sign", "operation", "request"}                           -> {"release", "entry", ...}, or {"error", "kind", "rule"}
-{"do": "send", "method", "url", "body"}                          -> {"status"}: signed by the service, sent to the provider
+It reads one JSON object per line and answers each with one:
+
+    {"agent", "claim_token"}                           the first line, from its spawner; no answer
+    {"do": "claim", "socket"}                          -> {"agent", "via"}
+    {"do": "service", "url", "address", "credential"}  -> {}; "sign" and "send" use these from now on
+    {"do": "sign", "operation", "request"}             -> {"release", "entry", ...}
+    {"do": "use", "credential", "operation", "request"}
+                                                       -> the same, with another credential
+    {"do": "send", "method", "url", "body"}            -> {"status"}, of the provider's response
+
+A refusal is {"error", "kind", "rule"}.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ from ostiary.errors import OstiaryError
 
 
 class Agent:
-    """Its claim, and what it got for it."""
+    """One agent: its claim, the certificate that it got, and the service that it uses."""
 
     def __init__(self, first_line: str) -> None:
         given = json.loads(first_line)
@@ -38,7 +43,7 @@ class Agent:
         self._credential = ""
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Do one thing."""
+        """Perform one order."""
         match question["do"]:
             case "claim":
                 return self._claim(question["socket"])
@@ -56,6 +61,7 @@ class Agent:
     def _claim(self, socket_path: str) -> dict[str, Any]:
         by_kernel = upcall_reaches(socket_path)
         if by_kernel:
+            # A session of its own first: a key in the spawner's session would be the spawner's, too.
             join_session()
             self._claimed = claim_by_keyring(self._agent, self._token)
         else:
@@ -64,7 +70,7 @@ class Agent:
 
     def _choose(self, url: str, address: list[Any], credential: str) -> dict[str, Any]:
         if self._claimed is None:
-            raise AssertionError("a claim first")
+            raise AssertionError("'claim' must come before 'service'")
         context = make_context(self._claimed, ssl.PROTOCOL_TLS_CLIENT)
         self._service = SigningClient(url, context, address=(address[0], address[1]))
         self._credential = credential
@@ -72,17 +78,19 @@ class Agent:
 
     def _sign(self, credential: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         if self._service is None:
-            raise AssertionError("a service first")
+            raise AssertionError("'service' must come before 'sign'")
         signed: dict[str, Any] = msgspec.to_builtins(self._service.use(credential, operation, request))
         return signed
 
     def _send(self, method: str, url: str, body: bytes) -> int:
-        """Have a request signed, and send it to the provider with what was released."""
+        """Have a request signed, and send it to the provider with the released headers."""
+        # The service sees the body's digest only: SigV4 signs x-amz-content-sha256, not the body itself.
         payload = hashlib.sha256(body).hexdigest()
         request = {"method": method, "url": url, "headers": {}, "payload_sha256": payload}
         signed = self._sign(self._credential, "sign", {**request, "region": REGION, "service": "s3"})[
             "release"
         ]
+        # A release names where each value belongs: "header.authorization" is the header Authorization.
         headers = {name.removeprefix("header."): value for name, value in signed.items()}
         sent = urllib.request.Request(url, data=body, method=method, headers=headers)  # noqa: S310 - loopback
         try:
@@ -90,6 +98,7 @@ class Agent:
                 status: int = answer.status
                 return status
         except urllib.error.HTTPError as exc:
+            # A refusal by the provider is an answer, too: urllib raises it as a response.
             with exc:
                 return exc.code
 

@@ -1,13 +1,15 @@
-"""The node controller of the demonstration: an agent that may spawn others, told by JSON lines on its
-standard input.
+"""The node controller of the demonstration: an agent that may spawn others.
 
-    {"do": "claim", "socket", "token"}                                -> {"agent", "via"}
-    {"do": "spawn", "subsystem", "capabilities", "endpoints", "argv"}  -> {"agent", "pid"}; the child reads its claim on its own input
-    {"do": "tell", "agent", "question": {...}}                         -> the child's answer
-    {"do": "end", "agent"}                                             -> {"ended": true}
+It reads one JSON object per line and answers each with one:
 
-A child that answers (`"piped": true`) gets its claim as a JSON line; any other gets the bare token, and the
-end of its input.
+    {"do": "claim", "socket", "token"}          -> {"agent"}
+    {"do": "spawn", "subsystem", "capabilities", "endpoints", "argv", "piped"}
+                                                -> {"agent", "pid"}
+    {"do": "tell", "agent", "question": {...}}  -> the child's answer
+    {"do": "end", "agent"}                      -> {"ended": true}
+
+Each child reads its claim from standard input: with "piped" as a JSON line that more lines may follow, else
+as the bare token before the end of the input. A refusal is {"error", "kind", "rule"}.
 """
 
 from __future__ import annotations
@@ -23,14 +25,14 @@ from ostiary.demo.processes import Dialogue
 
 
 class NodeController:
-    """Its manager and its children by agent."""
+    """The manager's socket, and the children by agent."""
 
     def __init__(self) -> None:
         self._socket = ""
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Do one thing."""
+        """Perform one order."""
         match question["do"]:
             case "claim":
                 self._socket = question["socket"]
@@ -58,12 +60,16 @@ class NodeController:
             child.wait()
 
     def _spawn(self, question: dict[str, Any]) -> dict[str, Any]:
+        # 1. Start the child, which waits for its claim. 2. Ask for the agent and name that process, so nobody
+        # else can claim it. 3. Hand the token over by a pipe: arguments and environments show in /proc.
+        # 1. in a session of its own, so that it outlives a terminal's hang-up
         child = subprocess.Popen(
             [sys.executable, *question["argv"]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE if question["piped"] else subprocess.DEVNULL,
             start_new_session=True,
         )
+        # 2.
         agent, token = request_agent(
             self._socket,
             question["subsystem"],
@@ -72,13 +78,14 @@ class NodeController:
             pid=child.pid,
         )
         self._children[agent] = child
+        # 3.
         _hand_over(child.stdin, agent, token, piped=question["piped"])
         return {"agent": agent, "pid": child.pid}
 
 
 def _hand_over(pipe: IO[bytes] | None, agent: str, token: str, *, piped: bool) -> None:
     if pipe is None:
-        raise AssertionError("the child has an input")
+        raise AssertionError("the child was started without an input")
     line = json.dumps({"agent": agent, "claim_token": token}) if piped else token
     pipe.write(line.encode() + b"\n")
     pipe.flush()
@@ -87,7 +94,7 @@ def _hand_over(pipe: IO[bytes] | None, agent: str, token: str, *, piped: bool) -
 
 
 def main() -> None:
-    """Answer until the input ends or somebody says stop; the children end with it."""
+    """Answer until the input ends or SIGTERM arrives; the children end with it."""
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
     controller = NodeController()
     try:

@@ -67,15 +67,15 @@ def test_a_claim_waits_for_the_certificate_and_is_woken(node: FakeNode) -> None:
     node.installed()
     waiting.join(10)
     assert found[0].current is not None
-    with pytest.raises(Unauthenticated, match="not known here"):
+    with pytest.raises(Unauthenticated, match="does not know"):
         node.agents.claim(claim_of(claimer), token=token(7), agent=None, wait_s=0)
-    with pytest.raises(Unauthenticated, match="another agent's"):
+    with pytest.raises(Unauthenticated, match="belongs to another agent"):
         node.agents.claim(claim_of(claimer), token=token(1), agent=CONTROLLER, wait_s=0)
 
 
 def test_who_comes_too_early_is_told_to_come_again(node: FakeNode) -> None:
     node.spawn()
-    with pytest.raises(Busy, match=r"not there yet \(requested\)"):
+    with pytest.raises(Busy, match=r"no certificate yet \(requested\)"):
         node.agents.claim(claim_of(node.machine.add(30)), token=token(1), agent=None, wait_s=0)
     # The first to come is bound, even though there was nothing to take yet.
     with pytest.raises(Forbidden) as caught:
@@ -88,7 +88,7 @@ def test_a_binding_suffices_later_and_nothing_else_does(node: FakeNode) -> None:
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)
-    with pytest.raises(Unauthenticated, match="not claimed yet"):
+    with pytest.raises(Unauthenticated, match="first claim"):
         node.agents.claim(claim_of(claimer, has_token=False), token=None, agent=CHILD, wait_s=0)
     node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0)
     node.agents.claim(claim_of(claimer, has_token=False), token=None, agent=CHILD, wait_s=0)
@@ -111,7 +111,7 @@ def test_a_child_loses_its_parents_identity_with_its_own(node: FakeNode) -> None
     node.spawn()
     node.installed()
     node.agents.claim(claim_of(child), token=token(1), agent=None, wait_s=0)
-    with pytest.raises(Forbidden, match="is another agent"):
+    with pytest.raises(Forbidden, match="belongs to another agent"):
         node.agents.claim(claim_of(child, has_token=False), token=None, agent=CONTROLLER, wait_s=0)
 
 

@@ -100,7 +100,7 @@ def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
     running = RunningManager(directory=tmp_path, document=document)
     running.start()
     try:
-        until(lambda: "no authority of ours" in running.log)
+        until(lambda: "expected 'certificate-authority'" in running.log)
         assert impostor.requests == []
         assert running.state(running.manager) == AgentState.REQUESTED.value
     finally:

@@ -88,7 +88,7 @@ def test_a_process_deeper_in_another_scope_is_that_agent_unless_it_has_the_token
     bound = claimed(machine, spawned(machine), claim_of(machine.add(30), uid=OWNER))
     child = machine.add(31, parent=30)
     deeper = ProcessScope(root=child.key)
-    with pytest.raises(Forbidden, match="another agent"):
+    with pytest.raises(Forbidden, match="belongs to another agent"):
         claimed(machine, bound, claim_of(child, uid=OWNER, has_token=False), deeper)
     assert claimed(machine, bound, claim_of(child, uid=OWNER), deeper) == bound
 

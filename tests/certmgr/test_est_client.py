@@ -121,7 +121,7 @@ def test_an_agent_of_another_sub_system_is_no_authority(fake: FakeCA, bootstrap:
     try:
         _, keys, wanted = manager_of(bootstrap)
         address = parse_bootstrap(json.dumps(impostor.bootstrap()).encode()).ca
-        with pytest.raises(Forbidden, match="no authority of ours") as caught:
+        with pytest.raises(Forbidden, match="expected 'certificate-authority'") as caught:
             client_of(bootstrap, address=address).redeem(bootstrap.manager.token, keys.csr_der, wanted)
         assert caught.value.rule == "server-certificate"
         assert impostor.requests == []

@@ -87,7 +87,7 @@ def test_a_failure_is_a_pause_and_nothing_more(
 
     caplog.set_level("INFO", logger="ostiary.certmgr")
     assert followed(agents, turn) == PAUSE_S
-    assert caplog.messages == ["not followed" if isinstance(error, Busy) else "unexpected"]
+    assert caplog.messages == ["could not follow" if isinstance(error, Busy) else "unexpected"]
 
 
 def test_it_runs_until_it_is_stopped(agents: Agents) -> None:

@@ -47,7 +47,7 @@ def test_a_certificate_for_another_key_is_refused() -> None:
 
 
 def test_a_chain_without_its_middle_is_refused() -> None:
-    with pytest.raises(InternalFault, match="lead to no root"):
+    with pytest.raises(InternalFault, match="do not lead to the pinned root"):
         check([leaf()])
 
 
@@ -80,7 +80,7 @@ def test_a_certificate_that_is_not_valid_now_is_refused() -> None:
         ({"node": parse_node("n2.nodes.shop.example"), "endpoints": ()}, "certified node"),
         ({"subsystem": parse_subsystem("auditor")}, "certified subsystem"),
         ({"endpoints": ()}, "other endpoints"),
-        ({"capabilities": parse_capabilities(["enroll:node"])}, "capabilities that nobody asked for"),
+        ({"capabilities": parse_capabilities(["enroll:node"])}, "capabilities that were not requested"),
     ],
 )
 def test_another_name_or_right_than_asked_for_is_refused(change: dict[str, object], said: str) -> None:

@@ -84,7 +84,7 @@ def test_what_the_kernel_does_not_take_lives_here_only(vault: Vault, monkeypatch
 
     monkeypatch.setattr(keyring, "add_key", refuse)
     assert not vault.save("agent:a", b"x", timeout_s=60)
-    assert vault.lacks == "the kernel keeps no more keys of this user (EDQUOT)"
+    assert vault.lacks == "the kernel takes no more keys of this user (EDQUOT)"
 
 
 def test_without_the_service_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_handler_of_another_wire_version_is_told(layout: Layout) -> None:
     layout.module.write_text(layout.module.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
     status = install.probe(layout)
     assert not status.is_usable
-    assert "speaks version 9" in status.absent[0]
+    assert "wire version 9" in status.absent[0]
 
 
 def test_files_that_are_not_ours_stay(layout: Layout) -> None:
@@ -80,7 +80,7 @@ def test_files_that_are_not_ours_stay(layout: Layout) -> None:
     assert layout.conf.exists()
     layout.handler.parent.mkdir(parents=True)
     layout.handler.write_text("#!/bin/sh\n")
-    with pytest.raises(install.InstallRefused, match="not ours"):
+    with pytest.raises(install.InstallRefused, match="not made by Ostiary"):
         install.install("main", SOCKET, uid=0, is_lasting=True, layout=layout)
 
 

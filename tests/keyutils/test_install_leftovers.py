@@ -65,7 +65,7 @@ def test_live_managers_handler_of_the_same_wire_serves_both(layout: Layout) -> N
 def test_live_managers_handler_of_another_wire_is_not_taken(layout: Layout) -> None:
     install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout)
     other = put_by_another_release(layout, "WIRE_VERSION = 9")
-    with pytest.raises(install.InstallRefused, match="speaks version 9"):
+    with pytest.raises(install.InstallRefused, match="wire version 9"):
         install.install("second", SOCKET, uid=0, is_lasting=False, layout=layout)
     assert layout.module.read_text() == other
     assert install.probe(layout).managers == ("live",)

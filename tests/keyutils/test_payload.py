@@ -58,13 +58,13 @@ def test_key_shows_in_no_repr() -> None:
     ("old", "new", "message"),
     [
         (b'"v":1', b'"v":2', "version 2"),
-        (b'"v":1', b'"v":true', "no int"),
+        (b'"v":1', b'"v":true', "not of type int"),
         (b'"roots":1', b'"roots":3', "no certificate"),
         (b'"roots":1', b'"roots":-1', "no certificate"),
         (b'"v":1', b'"v":1,"x":0', "other members"),
         (b'{"agent"', b"[", "not JSON"),
         (b"PRIVATE KEY", b"EC PRIVATE KEY", "one private key"),
-        (b"-----END PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n\n", "something between"),
+        (b"-----END PRIVATE KEY-----\n", b"-----END PRIVATE KEY-----\n\n", "bytes between"),
     ],
 )
 def test_foreign_text_is_refused(old: bytes, new: bytes, message: str) -> None:

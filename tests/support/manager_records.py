@@ -130,7 +130,7 @@ class MemoryVault:
     def save(self, name: str, content: bytes, *, timeout_s: int) -> bool:
         assert timeout_s > 0
         if self.full:
-            self.lacks = "the kernel keeps no more keys of this user (EDQUOT)"
+            self.lacks = "the kernel takes no more keys of this user (EDQUOT)"
             return False
         self.contents[name] = content
         return True
