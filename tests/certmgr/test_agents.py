@@ -34,7 +34,7 @@ def node() -> FakeNode:
     return FakeNode().ready()
 
 
-def test_a_spawn_is_answered_before_anything_is_made(node: FakeNode) -> None:
+def test_a_spawn_is_answered_before_the_key_is_made(node: FakeNode) -> None:
     node.spawn()
     record = node.child()
     assert record.upcoming is None
@@ -54,7 +54,7 @@ def test_only_an_agent_with_the_right_may_spawn(node: FakeNode) -> None:
     assert caught.value.rule == "spawn-agent"
 
 
-def test_a_claim_waits_for_the_certificate_and_is_woken(node: FakeNode) -> None:
+def test_a_claim_waits_until_the_certificate_is_signed(node: FakeNode) -> None:
     node.spawn()
     claimer = node.machine.add(30)
     found: list[Record] = []
@@ -73,7 +73,7 @@ def test_a_claim_waits_for_the_certificate_and_is_woken(node: FakeNode) -> None:
         node.agents.claim(claim_of(claimer), token=token(1), agent=CONTROLLER, wait_s=0)
 
 
-def test_who_comes_too_early_is_told_to_come_again(node: FakeNode) -> None:
+def test_a_claim_before_the_signature_is_busy_but_binds(node: FakeNode) -> None:
     node.spawn()
     with pytest.raises(Busy, match=r"no certificate yet \(requested\)"):
         node.agents.claim(claim_of(node.machine.add(30)), token=token(1), agent=None, wait_s=0)
@@ -84,7 +84,7 @@ def test_who_comes_too_early_is_told_to_come_again(node: FakeNode) -> None:
     assert [row["rule"] for row in node.agents.status()["refused_claims"]] == ["claim-scope"]
 
 
-def test_a_binding_suffices_later_and_nothing_else_does(node: FakeNode) -> None:
+def test_later_claims_need_only_the_binding(node: FakeNode) -> None:
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)
@@ -115,7 +115,7 @@ def test_a_child_loses_its_parents_identity_with_its_own(node: FakeNode) -> None
         node.agents.claim(claim_of(child, has_token=False), token=None, agent=CONTROLLER, wait_s=0)
 
 
-def test_a_look_that_began_before_does_not_bring_a_child_back(node: FakeNode) -> None:
+def test_an_outdated_look_does_not_bring_a_child_back(node: FakeNode) -> None:
     child = node.machine.add(30, parent=20)
     before = ProcessScope(root=node.controller.key)
     known = replace(before, members=frozenset({child.key}))
@@ -144,7 +144,7 @@ def test_the_end_of_a_scope_revokes_but_lets_a_controller_come_back(node: FakeNo
     node.agents.claim(claim_of(restarted), token=token(9), agent=None, wait_s=0)
 
 
-def test_who_may_end_an_agent(node: FakeNode) -> None:
+def test_only_the_spawner_or_an_administrator_may_end_an_agent(node: FakeNode) -> None:
     node.spawn()
     stranger = node.machine.add(50)
     with pytest.raises(Forbidden) as caught:
@@ -170,7 +170,7 @@ def test_a_revoked_certificate_is_withdrawn(node: FakeNode) -> None:
     assert "agent:" + CHILD not in node.vault.contents
 
 
-def test_an_agent_that_the_authority_refuses_is_refused_to_its_claimers(node: FakeNode) -> None:
+def test_claims_for_a_refused_agent_are_refused(node: FakeNode) -> None:
     node.spawn()
     node.agents.with_key(CHILD)
     node.agents.apply(CHILD, Refused())
@@ -186,7 +186,7 @@ def test_expiry_is_noticed(node: FakeNode) -> None:
     assert found.life.state.value == "expired"
 
 
-def test_a_restart_finds_everything(node: FakeNode) -> None:
+def test_a_restart_restores_all_agents(node: FakeNode) -> None:
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)
@@ -204,7 +204,7 @@ def test_a_restart_finds_everything(node: FakeNode) -> None:
     assert fresh.current is None
 
 
-def test_a_kernel_over_its_quota_is_told() -> None:
+def test_status_names_a_kernel_over_its_quota() -> None:
     node = FakeNode(MemoryVault(full=True)).ready()
     status = node.agents.status()
     assert status["survives_restart"] is False
@@ -212,7 +212,7 @@ def test_a_kernel_over_its_quota_is_told() -> None:
     assert {row["survives_restart"] for row in status["agents"]} == {False}
 
 
-def test_a_renewal_is_delivered_when_it_was_used(node: FakeNode) -> None:
+def test_a_renewed_certificate_is_delivered_after_its_first_use(node: FakeNode) -> None:
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)

@@ -23,7 +23,7 @@ from tests.support.manager_records import record
 
 
 @pytest.mark.parametrize("url", ["https+tcp://:8443", f"https+tcp://{NODE}:8443", f"https+tcp://{HOST}:8443"])
-def test_the_host_of_an_endpoint_is_the_agents(url: str) -> None:
+def test_an_endpoint_gets_the_agents_host(url: str) -> None:
     assert parse_endpoint_of(HOST, url) == f"https+tcp://{HOST}:8443"
 
 
@@ -59,11 +59,11 @@ def test_the_kernel_asks_again_well_before_the_end() -> None:
     assert key_timeout_s(record(), NOW + timedelta(hours=3)) == 1
 
 
-def test_an_upcall_is_answered_within_the_handlers_patience() -> None:
+def test_an_upcall_is_answered_within_the_handlers_budget() -> None:
     from certmgr.api import UPCALL_WAIT_S
 
     assert UPCALL_WAIT_S < BUDGET_S
 
 
-def test_the_kernel_tells_about_peers_or_not() -> None:
+def test_the_probe_for_peer_pidfds_answers() -> None:
     assert kernel_has_peer_pidfd() in {True, False}

@@ -49,7 +49,7 @@ def test_a_key_comes_by_the_upcall_and_again_without_the_token(
     assert child("keyring", agent=spawned["agent"])["error"] == "EKEYREVOKED"
 
 
-def test_an_agent_of_nobody_is_no_key(start_program: Callable[..., ClaimingProgram]) -> None:
+def test_an_unknown_agent_gets_no_key(start_program: Callable[..., ClaimingProgram]) -> None:
     stranger = start_program()
     stranger("join")
     found = stranger("keyring", agent="00000000-0000-4000-8000-00000000dead")

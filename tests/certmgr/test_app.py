@@ -60,8 +60,7 @@ def statuses(fake: FakeCA, agent: str) -> list[str]:
     return [row.status for row in fake.of_agent(agent)]
 
 
-# --- first contact
-# ------------------------------------------------------------------------------------------------------------
+# --- first contact ---
 
 
 def test_a_node_proves_itself_and_then_gets_its_capabilities(fake: FakeCA, running: RunningManager) -> None:
@@ -75,7 +74,7 @@ def test_a_node_proves_itself_and_then_gets_its_capabilities(fake: FakeCA, runni
     assert running.status()["ledgers"][0]["alarm"] is False
 
 
-def test_where_nobody_dials_back_an_operators_word_suffices(fake: FakeCA, tmp_path: Path) -> None:
+def test_an_operators_confirmation_replaces_the_dial_back(fake: FakeCA, tmp_path: Path) -> None:
     running = RunningManager(directory=tmp_path, document=fake.bootstrap())
     running.start()
     try:
@@ -90,9 +89,7 @@ def test_where_nobody_dials_back_an_operators_word_suffices(fake: FakeCA, tmp_pa
 
 
 def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
-    """Whoever answers at the authority's address with a certificate of ours, but of another sub-system, is
-    refused.
-    """
+    """A server at the authority's address with a certificate of another sub-system is refused."""
     impostor = FakeCA(authority=fake.authority)
     impostor.start(subsystem="credentials-service")
     document = fake.bootstrap()
@@ -108,11 +105,10 @@ def test_an_impostor_gets_no_token(fake: FakeCA, tmp_path: Path) -> None:
         impostor.stop()
 
 
-# --- spawning and claiming
-# ----------------------------------------------------------------------------------------------------
+# --- spawning and claiming ---
 
 
-def test_who_may_spawn_gets_a_claim_token_and_the_child_its_certificate(
+def test_a_spawner_gets_a_claim_token_and_its_child_a_certificate(
     fake: FakeCA, controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     agent, token = spawn(controller, endpoints=["https+tcp://:8443"])
@@ -125,7 +121,7 @@ def test_who_may_spawn_gets_a_claim_token_and_the_child_its_certificate(
     assert again["generation"] == 1
 
 
-def test_who_may_not_spawn_is_told_the_rule(
+def test_a_refused_spawn_names_the_rule(
     controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     assert controller("request", subsystem="certificate-manager")["rule"] == "spawn-capability"
@@ -162,7 +158,7 @@ def test_another_scope_is_refused_and_descendants_are_not(
     assert mine("claim", token=token)["agent"] == named
 
 
-def test_a_token_that_nobody_gave_is_refused(
+def test_an_invented_token_is_refused(
     running: RunningManager, start_program: Callable[..., ClaimingProgram]
 ) -> None:
     bogus = "ost_" + "a" * 16 + "_" + "b" * 58
@@ -173,7 +169,7 @@ def test_a_token_that_nobody_gave_is_refused(
     assert start_program()("claim", agent=str(uuid.uuid4()))["error"] == "not-found"
 
 
-def test_a_child_with_a_certificate_of_its_own_is_no_longer_its_parent(
+def test_a_child_with_its_own_certificate_no_longer_counts_as_its_parent(
     running: RunningManager, controller: ClaimingProgram
 ) -> None:
     agent, token = spawn(controller)
@@ -189,8 +185,7 @@ def test_a_child_with_a_certificate_of_its_own_is_no_longer_its_parent(
     assert controller("run", command=command)["output"] == "claim-scope\n", agent
 
 
-# --- ends
-# ---------------------------------------------------------------------------------------------------------------------
+# --- ends ---
 
 
 def test_the_end_of_a_program_is_a_revocation_within_a_second(
@@ -262,7 +257,7 @@ def test_a_lease_lets_a_session_go_on_where_the_claimer_ends(
     assert shell("claim", token=token)["error"] == "conflict"
 
 
-def test_what_an_operator_revokes_is_not_handed_out_any_more(
+def test_a_certificate_that_an_operator_revokes_is_no_longer_delivered(
     fake: FakeCA,
     running: RunningManager,
     controller: ClaimingProgram,
@@ -277,8 +272,7 @@ def test_what_an_operator_revokes_is_not_handed_out_any_more(
     assert statuses(fake, agent) == ["revoked"]
 
 
-# --- when others fail
-# ---------------------------------------------------------------------------------------------------------
+# --- failures ---
 
 
 def test_a_hung_authority_delays_nobody_but_those_who_need_it(
@@ -350,7 +344,7 @@ def test_a_manager_killed_while_it_asks_loses_nothing(fake: FakeCA, tmp_path: Pa
         if running.status()["lacks"]:
             pytest.skip(f"this kernel lacks {running.status()['lacks']}")
         until(lambda: len(fake.requests) >= 2)
-        fake.open_gate.set()  # both tokens are spent now, and nobody hears the answers
+        fake.open_gate.set()  # both tokens are spent now, and the answers are lost
         running.kill()
         running.start()
         running.when_active()

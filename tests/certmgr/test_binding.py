@@ -105,7 +105,7 @@ def test_each_claim_extends_a_lease(machine: FakeProcesses) -> None:
     assert after.binding == replace(bound.binding, scope=replace(earlier, until=NOW + LEASE))
 
 
-def test_a_peer_is_the_agent_whose_scope_it_is_deepest_in(machine: FakeProcesses) -> None:
+def test_a_peer_counts_as_the_agent_of_its_innermost_scope(machine: FakeProcesses) -> None:
     parent, child = machine.add(30), machine.add(31, parent=30)
     outer = record(binding=Binding(uid=0, scope=ProcessScope(root=parent.key)), names=CONTROLLER_NAMES)
     inner = record(binding=Binding(uid=0, scope=ProcessScope(root=child.key)))

@@ -24,7 +24,7 @@ def parse(document: dict[str, Any]) -> Any:
     return parse_bootstrap(json.dumps(document).encode())
 
 
-def test_a_document_is_read() -> None:
+def test_a_complete_document_is_parsed() -> None:
     found = parse(DOCUMENT)
     assert (found.ca.host, found.ca.port) == ("127.0.0.1", 8443)
     assert found.root == FAKE.authority.root
@@ -44,7 +44,7 @@ def test_it_comes_from_a_file_or_from_standard_input(tmp_path: Path, monkeypatch
         load_bootstrap(str(tmp_path / "nowhere"))
 
 
-def test_a_ledger_may_be_known_by_its_key_alone_and_a_service_not_at_all() -> None:
+def test_a_ledger_may_lack_a_checkpoint_and_a_service_may_be_absent() -> None:
     document = copy.deepcopy(DOCUMENT)
     document["ledgers"][0]["checkpoint"] = ""
     document["credentials"] = {"url": "https://127.0.0.1:9443"}
@@ -106,12 +106,12 @@ def test_one_wrong_member_is_named(change: Callable[[dict[str, Any]], None], fie
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"{}", b" " * (MAX_DOCUMENT_BYTES + 1)])
-def test_what_is_no_document_is_refused(content: bytes) -> None:
+def test_malformed_documents_are_refused(content: bytes) -> None:
     with pytest.raises(BadInput):
         parse_bootstrap(content)
 
 
-def test_a_root_that_signed_nothing_of_itself_is_refused() -> None:
+def test_a_root_that_is_not_self_signed_is_refused() -> None:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     issuing = FAKE.authority.issuing.public_bytes(Encoding.PEM).decode()

@@ -1,4 +1,4 @@
-"""The agents' library: what it makes of the manager's answers, and a TLS context that renews itself."""
+"""The agents' library: how it reads the manager's answers, and its TLS context that renews itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGENT = "5b1f1a3e-7a0c-4c1d-9b55-0c3b9f3f2a10"
 
 
 def claimed(generation: int, *, ages_s: int = 0, name: str = "server.example") -> Claimed:
-    """A certificate of an hour that was given `ages_s` ago."""
+    """A certificate with a lifetime of one hour, issued `ages_s` seconds ago."""
     leaf = ROOT.leaf(name)
     key, _, chain = leaf.identity.partition(b"-----BEGIN CERTIFICATE-----\n")
     now = int(time.time()) - ages_s
@@ -44,7 +44,7 @@ def claimed(generation: int, *, ages_s: int = 0, name: str = "server.example") -
 
 
 class ScriptedClaims:
-    """Where `AgentIdentity` fetches from."""
+    """Replaces `client.claim`: returns or raises the next of its answers, and keeps the questions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Claimed | Exception) -> None:
         self.answers = list(answers)
@@ -60,7 +60,7 @@ class ScriptedClaims:
 
 
 def handshake(server: ssl.SSLContext, towards: ssl.SSLContext) -> tuple[bytes, bytes]:
-    """What server and client showed each other, DER."""
+    """Return the certificates that the client and the server received, DER."""
     here, there = socket.socketpair()
     seen: list[bytes] = []
 
@@ -82,7 +82,7 @@ def open_scripted(token: str | None = "token") -> AgentIdentity:
     return client.open_agent(socket_path="/nowhere", token=token)
 
 
-def test_a_context_shows_the_certificate_and_trusts_the_root_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_presents_the_certificate_and_trusts_only_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     first = claimed(1)
     ScriptedClaims(monkeypatch, first, first)
     one, other = open_scripted(), open_scripted()
@@ -125,7 +125,9 @@ def test_a_context_renews_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(bio, ssl.SSLObject)
 
 
-def test_while_the_manager_is_away_the_old_one_works_until_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_manager_is_away_the_old_certificate_works_until_it_expires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     old, away = claimed(1, ages_s=3000), ManagerError("away", kind="busy")
     claims = ScriptedClaims(monkeypatch, old, away, away)
     identity = open_scripted()
@@ -152,20 +154,20 @@ def test_while_the_manager_is_away_the_old_one_works_until_its_end(monkeypatch: 
         (b'HTTP/1.1 404 N\r\n\r\n{"type":"urn:ostiary:problem:not-found","title":"t"}', "not-found"),
     ],
 )
-def test_answers_that_are_none(answer: bytes, kind: str) -> None:
+def test_malformed_and_refusing_answers_raise(answer: bytes, kind: str) -> None:
     with pytest.raises(ManagerError) as caught:
         client._parse(answer)
     assert caught.value.kind == kind
 
 
-def test_nobody_there_is_busy(tmp_path: Path) -> None:
+def test_an_absent_manager_is_busy(tmp_path: Path) -> None:
     with pytest.raises(ManagerError, match="does not answer") as caught:
         client.call(tmp_path / "none", "GET", "/v1/status")
     assert caught.value.kind == "busy"
     assert not client.upcall_reaches(tmp_path / "none")
 
 
-def test_a_key_kept_in_the_session_is_found_there() -> None:
+def test_a_key_kept_in_the_session_is_found() -> None:
     done: list[Any] = []
 
     def session() -> None:
@@ -186,8 +188,10 @@ def test_a_key_kept_in_the_session_is_found_there() -> None:
     assert done == [[AGENT], True]
 
 
-def test_importing_it_costs_little() -> None:
-    script = "import sys; from certmgr import client; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+def test_importing_the_client_loads_little() -> None:
+    script = (
+        "import sys; from certmgr import client; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
     found = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT, check=True
     )

@@ -1,6 +1,4 @@
-"""What the authority's answers become: every call fails before and after it takes effect, and the lives go
-on.
-"""
+"""The authority's answers as events: each call fails before and after it takes effect, and lives go on."""
 
 from __future__ import annotations
 
@@ -60,8 +58,9 @@ GRANTS = {
 
 @dataclass(kw_only=True)
 class FakeAuthority:
-    """An authority in memory: `fail` is raised by the next calls of a verb, before or after they
-    take effect.
+    """An authority in memory; the next call of a verb raises what `fail` or `fail_after` holds for it.
+
+    `fail` is raised before the call takes effect, `fail_after` afterwards.
     """
 
     statuses: dict[str, str] = field(default_factory=dict)
@@ -126,7 +125,7 @@ class FakeAuthority:
 
 
 class ConductedNode:
-    """A node whose time stands still but for `settle`, which does everything that is due."""
+    """A node whose time stands still, except that `settle` performs everything that is due."""
 
     def __init__(self) -> None:
         self.machine = FakeProcesses()
@@ -192,7 +191,7 @@ LATER = [
 @pytest.mark.parametrize("verb", ["redeem", "prove", "status", "renew"])
 @pytest.mark.parametrize("error", LATER, ids=str)
 @pytest.mark.parametrize("when", ["fail", "fail_after"])
-def test_whatever_fails_for_now_is_tried_again(
+def test_temporary_failures_are_retried(
     node: ConductedNode, verb: str, error: OstiaryError, when: str
 ) -> None:
     getattr(node.authority, when)[verb] = error
@@ -212,7 +211,7 @@ def test_whatever_fails_for_now_is_tried_again(
     ],
     ids=str,
 )
-def test_a_token_that_is_refused_is_the_end(node: ConductedNode, error: OstiaryError) -> None:
+def test_a_refused_token_ends_the_agent(node: ConductedNode, error: OstiaryError) -> None:
     node.authority.fail["redeem"] = error
     node.settle()
     assert sorted((node.state(MANAGER_AGENT), node.state(CONTROLLER))) in (
@@ -221,7 +220,7 @@ def test_a_token_that_is_refused_is_the_end(node: ConductedNode, error: OstiaryE
     )
 
 
-def test_a_dial_back_that_fails_is_tried_until_it_is_too_late(node: ConductedNode) -> None:
+def test_a_failing_dial_back_is_retried_until_the_proof_is_late(node: ConductedNode) -> None:
     node.authority.proof = "pending"
     node.authority.fail["prove"] = Forbidden("does not answer", rule="dial-back")
     node.settle()
@@ -250,7 +249,7 @@ OF_THE_MANAGER = [
 
 
 @pytest.mark.parametrize("error", [*OF_THE_MANAGER, Forbidden("no", rule="spawn-not-manager")], ids=str)
-def test_a_spawn_survives_that_its_manager_was_just_renewed(node: ConductedNode, error: OstiaryError) -> None:
+def test_a_spawn_survives_the_renewal_of_its_manager(node: ConductedNode, error: OstiaryError) -> None:
     node.settle()
     node.authority.fail["spawn"] = error
     node.spawn()
@@ -258,7 +257,7 @@ def test_a_spawn_survives_that_its_manager_was_just_renewed(node: ConductedNode,
     assert node.state(CHILD) == "active"
 
 
-def test_an_end_that_its_lineage_had_before_is_no_refusal(
+def test_a_lineage_that_was_revoked_before_counts_as_retired(
     node: ConductedNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     node.settle()
@@ -282,7 +281,7 @@ def test_an_end_that_its_lineage_had_before_is_no_refusal(
     ],
     ids=str,
 )
-def test_an_end_is_told_until_it_is_heard(node: ConductedNode, error: OstiaryError) -> None:
+def test_a_retirement_is_retried_until_it_succeeds(node: ConductedNode, error: OstiaryError) -> None:
     node.settle()
     node.spawn()
     node.settle()
@@ -294,7 +293,9 @@ def test_an_end_is_told_until_it_is_heard(node: ConductedNode, error: OstiaryErr
 
 
 @pytest.mark.parametrize("error", [Conflict("revoked"), NotFound("gone"), Forbidden("no", rule="x")], ids=str)
-def test_an_end_that_came_before_ours_is_one_too(node: ConductedNode, error: OstiaryError) -> None:
+def test_a_certificate_that_has_already_ended_counts_as_retired(
+    node: ConductedNode, error: OstiaryError
+) -> None:
     node.settle()
     node.spawn()
     node.settle()
@@ -304,7 +305,7 @@ def test_an_end_that_came_before_ours_is_one_too(node: ConductedNode, error: Ost
     assert node.state(CHILD) == "ended"
 
 
-def test_a_fault_of_ours_backs_off_like_an_outage(
+def test_an_unexpected_exception_backs_off_like_an_outage(
     node: ConductedNode, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken: Callable[..., str] = node.authority.status
@@ -317,7 +318,7 @@ def test_a_fault_of_ours_backs_off_like_an_outage(
     assert node.state(MANAGER_AGENT) == "active"
 
 
-def test_an_agent_that_is_gone_is_no_work(node: ConductedNode) -> None:
+def test_an_action_for_a_forgotten_agent_does_nothing(node: ConductedNode) -> None:
     node.conductor.perform("nobody", Action.ASK)
     assert node.authority.calls == []
 

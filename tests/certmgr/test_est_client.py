@@ -1,6 +1,4 @@
-"""The EST client against an authority over real TLS on loopback: what it sends, and what it does
-not believe.
-"""
+"""The EST client against an authority over real TLS on loopback: what it sends, and what it refuses."""
 
 from __future__ import annotations
 
@@ -95,7 +93,7 @@ def test_a_whole_life_over_the_wire(fake: FakeCA, bootstrap: Bootstrap) -> None:
     client.close()
 
 
-def test_a_token_that_is_not_known_is_refused(bootstrap: Bootstrap) -> None:
+def test_an_unknown_token_is_refused(bootstrap: Bootstrap) -> None:
     _, keys, wanted = manager_of(bootstrap)
     with pytest.raises(Unauthenticated):
         client_of(bootstrap).redeem(token(5), keys.csr_der, wanted)
@@ -115,7 +113,7 @@ def test_a_server_of_another_root_gets_nothing(fake: FakeCA, bootstrap: Bootstra
         other.stop()
 
 
-def test_an_agent_of_another_sub_system_is_no_authority(fake: FakeCA, bootstrap: Bootstrap) -> None:
+def test_a_server_of_another_sub_system_is_refused(fake: FakeCA, bootstrap: Bootstrap) -> None:
     impostor = FakeCA(authority=fake.authority)
     impostor.start(subsystem="credentials-service")
     try:
@@ -129,14 +127,14 @@ def test_an_agent_of_another_sub_system_is_no_authority(fake: FakeCA, bootstrap:
         impostor.stop()
 
 
-def test_nobody_there_is_busy(bootstrap: Bootstrap) -> None:
+def test_an_absent_manager_is_busy(bootstrap: Bootstrap) -> None:
     _, keys, wanted = manager_of(bootstrap)
     nobody = type(bootstrap.ca)(host="127.0.0.1", port=1)
     with pytest.raises(Busy):
         client_of(bootstrap, address=nobody).redeem(bootstrap.manager.token, keys.csr_der, wanted)
 
 
-def test_a_clock_that_is_wrong_is_named(bootstrap: Bootstrap) -> None:
+def test_a_wrong_clock_is_named_as_the_cause(bootstrap: Bootstrap) -> None:
     class Wrong(SystemClock):
         def now(self) -> datetime:
             return datetime(2050, 1, 1, tzinfo=UTC)
@@ -148,6 +146,6 @@ def test_a_clock_that_is_wrong_is_named(bootstrap: Bootstrap) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", base64.b64encode(b"hello"), b"\xff" * DEFAULT_BODY_BYTES])
-def test_what_is_no_pkcs7_is_a_fault_over_there(body: bytes) -> None:
+def test_a_body_that_is_not_pkcs7_is_the_authoritys_fault(body: bytes) -> None:
     with pytest.raises(InternalFault):
         parse_certificates(body)

@@ -79,7 +79,7 @@ def test_a_turn_gets_key_and_chain_and_says_how_long_to_pause(agents: Agents) ->
 
 
 @pytest.mark.parametrize("error", [Busy("away"), ZeroDivisionError("ours")], ids=["refusal", "fault"])
-def test_a_failure_is_a_pause_and_nothing_more(
+def test_a_failure_only_pauses_the_follower(
     agents: Agents, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     def turn(_identity_pem: bytes) -> float:

@@ -28,7 +28,7 @@ def check(certificates: list[object], asked: object = None, days: int = 0) -> ob
     )
 
 
-def test_what_was_asked_for_is_accepted_in_any_order() -> None:
+def test_the_requested_certificate_is_accepted_in_any_order() -> None:
     ca, own = authority(), leaf()
     for found in (
         [own, ca.issuing],
@@ -83,13 +83,13 @@ def test_a_certificate_that_is_not_valid_now_is_refused() -> None:
         ({"capabilities": parse_capabilities(["enroll:node"])}, "capabilities that were not requested"),
     ],
 )
-def test_another_name_or_right_than_asked_for_is_refused(change: dict[str, object], said: str) -> None:
+def test_other_names_endpoints_and_capabilities_are_refused(change: dict[str, object], said: str) -> None:
     other = replace(IDENTITY, **change)  # type: ignore[arg-type] # one field at a time
     with pytest.raises(InternalFault, match=said):
         check([leaf(other), authority().issuing])
 
 
-def test_less_than_asked_for_is_taken_and_what_a_token_fixed_too() -> None:
+def test_fewer_capabilities_and_what_the_token_fixed_are_accepted() -> None:
     less = replace(IDENTITY, capabilities=frozenset())
     check([leaf(less), authority().issuing])
     check([leaf(), authority().issuing], replace(wanted(), endpoints=None, capabilities=None))

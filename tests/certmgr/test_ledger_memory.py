@@ -65,7 +65,7 @@ def test_a_smaller_or_different_ledger_is_an_alarm_and_both_are_kept(
     assert LedgerMemory(ledger, vault).status() == memory.status()
 
 
-def test_a_checkpoint_by_another_key_counts_for_nothing(fake: FakeCA) -> None:
+def test_a_checkpoint_signed_by_another_key_is_ignored(fake: FakeCA) -> None:
     memory = LedgerMemory(known(fake), MemoryVault())
     other = FakeCA(log=MemoryLog([b"x"]))
     with pytest.raises(BadInput):
@@ -73,7 +73,7 @@ def test_a_checkpoint_by_another_key_counts_for_nothing(fake: FakeCA) -> None:
     assert memory.status()["alarm"] is False
 
 
-def test_a_tile_of_another_length_is_no_contradiction(fake: FakeCA) -> None:
+def test_a_tile_of_the_wrong_length_is_no_contradiction(fake: FakeCA) -> None:
     memory = LedgerMemory(known(fake), MemoryVault())
     fake.log.append([b"more"])
     with pytest.raises(InternalFault):
@@ -81,13 +81,13 @@ def test_a_tile_of_another_length_is_no_contradiction(fake: FakeCA) -> None:
     assert memory.status()["alarm"] is False
 
 
-def test_without_a_first_checkpoint_the_first_seen_is_it(fake: FakeCA) -> None:
+def test_without_a_known_checkpoint_the_first_one_is_trusted(fake: FakeCA) -> None:
     memory = LedgerMemory(replace(known(fake), note=None), MemoryVault())
     assert memory.status()["size"] is None
     memory.see(fake.checkpoint(), fetcher(fake.log))
     assert memory.status()["size"] == 300
 
 
-def test_a_memory_that_cannot_be_read_starts_again(fake: FakeCA) -> None:
+def test_an_unreadable_memory_starts_anew(fake: FakeCA) -> None:
     vault = MemoryVault(contents={f"ledger:{ORIGIN}": b"nonsense"})
     assert LedgerMemory(known(fake), vault).status()["size"] == 300

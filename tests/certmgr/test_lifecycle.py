@@ -81,7 +81,7 @@ def test_a_bootstrap_certificate_is_proven_and_then_gets_its_capabilities() -> N
     assert delivers(life)
 
 
-def test_the_one_before_is_delivered_until_the_next_was_used() -> None:
+def test_the_current_generation_is_delivered_until_the_next_is_used() -> None:
     life = spawned()
     at = NOON + 2 * HOUR
     life, done = walk(life, Due(), Due(), pending(at), Due(), now=at)
@@ -93,7 +93,7 @@ def test_the_one_before_is_delivered_until_the_next_was_used() -> None:
     assert life.due == at + 2 * HOUR
 
 
-def test_an_outage_is_met_with_patience_and_the_certificate_works_on() -> None:
+def test_retries_back_off_during_an_outage_while_the_certificate_works() -> None:
     """The authority is away from the second hour on; it comes back ten minutes before the end."""
     now = NOON + 2 * HOUR
     life, _ = walk(spawned(), Due(), now=now)
@@ -122,14 +122,14 @@ def test_an_outage_that_outlasts_the_certificate_ends_it() -> None:
     assert not delivers(life)
 
 
-def test_a_next_generation_that_was_not_used_in_time_is_made_anew() -> None:
+def test_an_unused_next_generation_is_discarded_and_requested_again() -> None:
     life, _ = walk(spawned(), Due(), Due(), pending(), Due())
     life, done = walk(life, Refused())
     assert (life.state, done, life.signed) == (AgentState.RENEWING, [Action.DISCARD], None)
     assert walk(life, Due())[1] == [Action.RENEW]
 
 
-def test_who_may_not_renew_works_until_the_end() -> None:
+def test_a_certificate_that_may_not_be_renewed_works_until_it_expires() -> None:
     life, _ = walk(spawned(), Due(), Due(), Refused())
     assert life.state is AgentState.FINAL
     assert delivers(life)
@@ -137,13 +137,13 @@ def test_who_may_not_renew_works_until_the_end() -> None:
     assert walk(life, Lapsed())[0].state is AgentState.EXPIRED
 
 
-def test_the_end_of_a_scope_is_told_until_somebody_hears_it() -> None:
+def test_the_end_of_a_scope_is_reported_until_the_authority_answers() -> None:
     life, done = walk(spawned(), ScopeEnded(), Due(), Unavailable(), Due(), Retired())
     assert done == [Action.RETIRE, Action.RETIRE, Action.WITHDRAW]
     assert life.state is AgentState.ENDED
 
 
-def test_what_was_signed_too_late_is_revoked() -> None:
+def test_a_certificate_signed_too_late_is_revoked() -> None:
     life, done = walk(born(NOON), Due(), ScopeEnded())
     assert (life.state, done) == (AgentState.ENDED, [Action.ASK, Action.WITHDRAW])
     life, done = walk(life, active(), Due())
@@ -156,7 +156,7 @@ def test_a_revoked_agent_is_withdrawn() -> None:
         assert (after.state, done) == (AgentState.ENDED, [Action.WITHDRAW])
 
 
-def test_a_pending_certificate_is_asked_for_often() -> None:
+def test_proving_is_retried_every_few_seconds() -> None:
     life, _ = walk(born(NOON), Due(), pending())
     for _ in range(10):
         life, _ = walk(life, Due(), Unavailable(), jitter=0.99)
@@ -165,7 +165,7 @@ def test_a_pending_certificate_is_asked_for_often() -> None:
 
 
 @pytest.mark.parametrize("state", list(AgentState))
-def test_what_a_restart_finds_is_gone_on_with(state: AgentState) -> None:
+def test_a_restart_resumes_unfinished_work(state: AgentState) -> None:
     life = Life(state=state, due=None, used=(NOON, NOON + 3 * HOUR))
     due = resumed(life, now=NOON + HOUR, jitter=0.0).due
     if state in DEAD or state is AgentState.FINAL:
@@ -174,7 +174,7 @@ def test_what_a_restart_finds_is_gone_on_with(state: AgentState) -> None:
         assert due == (NOON + 2 * HOUR if state is AgentState.ACTIVE else NOON + HOUR)
 
 
-def test_what_cannot_happen_is_said_so() -> None:
+def test_an_impossible_event_raises_and_names_the_pair() -> None:
     with pytest.raises(AssertionError, match="Retired cannot happen to a certificate that is active"):
         walk(spawned(), Retired())
 
@@ -201,9 +201,10 @@ SURPRISES: Final[list[Event]] = [ScopeEnded(), CutOff()]
 
 
 @given(st.data())
-def test_any_history_goes_on_or_ends_and_keys_never_outlive_it(data: st.DataObject) -> None:
-    """Outcomes come for what was asked, surprises whenever: nothing is impossible, and only one thing is
-    under way.
+def test_every_history_continues_or_ends_without_delivering_afterwards(data: st.DataObject) -> None:
+    """Outcomes follow requests, surprises come at any time: no pair is impossible.
+
+    At most one request is ever under way.
     """
     life, under_way = born(NOON), None
     for _ in range(data.draw(st.integers(1, 25))):

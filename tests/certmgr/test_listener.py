@@ -58,7 +58,7 @@ def test_another_name_gets_an_alert(port: int, name: str | None) -> None:
         shown(port, name)
 
 
-def test_those_who_say_nothing_keep_nobody_out_for_long(port: int) -> None:
+def test_silent_connections_do_not_block_the_endpoint_for_long(port: int) -> None:
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * MAX_CONNECTIONS)]
     try:
         for each in silent:

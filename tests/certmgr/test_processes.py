@@ -30,8 +30,10 @@ def test_this_process_is_its_parents_child() -> None:
     assert line[:2] == [os.getpid(), os.getppid()]
 
 
-def test_a_name_with_brackets_confuses_nobody() -> None:
-    script = "import ctypes, time; ctypes.CDLL(None).prctl(15, b') 9 (x) R 1', 0, 0, 0); print(flush=True); time.sleep(9)"
+def test_a_command_name_with_brackets_is_parsed() -> None:
+    # prctl(PR_SET_NAME) sets comm, which /proc/PID/stat shows between brackets.
+    script = "import ctypes, time; ctypes.CDLL(None).prctl(15, b') 9 (x) R 1', 0, 0, 0); "
+    script += "print(flush=True); time.sleep(9)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -41,7 +43,7 @@ def test_a_name_with_brackets_confuses_nobody() -> None:
         child.kill()
 
 
-def test_who_has_ended_is_gone_even_as_a_zombie() -> None:
+def test_a_zombie_counts_as_ended() -> None:
     child = subprocess.Popen(["true"])
     pidfd = os.pidfd_open(child.pid)
     before = VIEW.process(child.pid)
@@ -87,7 +89,7 @@ def test_descendants_are_found_through_threads_and_not_through_foreign_ones() ->
     child.stdout.close()
 
 
-def test_a_thread_is_its_process() -> None:
+def test_a_thread_is_resolved_to_its_process() -> None:
     found: list[int] = []
     thread = threading.Thread(target=lambda: found.append(leader_of_thread(threading.get_native_id())))
     thread.start()
@@ -98,5 +100,5 @@ def test_a_thread_is_its_process() -> None:
 
 
 @pytest.mark.parametrize("path", ["relative", "/../etc", "/no-such-group"])
-def test_a_path_that_is_no_cgroup_is_none(path: str) -> None:
+def test_a_path_outside_the_cgroup_file_system_is_none(path: str) -> None:
     assert VIEW.cgroup(path) is None

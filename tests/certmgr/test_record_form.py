@@ -31,7 +31,7 @@ KEY = ProcessKey(30, 130)
         {"capabilities": None, "endpoints": None},
     ],
 )
-def test_what_is_written_is_read(changes: dict[str, Any]) -> None:
+def test_encoding_and_decoding_give_the_same_record(changes: dict[str, Any]) -> None:
     before = record(**changes)
     after = decode_record(encode_record(before), now=NOW, jitter=0.5)
     assert replace(after, life=before.life) == before
@@ -75,7 +75,7 @@ def test_a_cgroup_without_its_path_or_inode_is_refused(lost: str) -> None:
         decode_record(msgspec.msgpack.encode(tree), now=NOW, jitter=0.5)
 
 
-def test_work_that_was_under_way_is_due_at_once() -> None:
+def test_unfinished_work_is_due_at_once() -> None:
     asking = record(
         life=Life(state=AgentState.REQUESTED, due=None),
         current=None,
@@ -85,7 +85,7 @@ def test_work_that_was_under_way_is_due_at_once() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80", msgspec.msgpack.encode({"version": 9})])
-def test_what_is_no_record_is_refused(content: bytes) -> None:
+def test_malformed_records_are_refused(content: bytes) -> None:
     with pytest.raises(BadInput, match="malformed record"):
         decode_record(content, now=NOW, jitter=0.5)
 

@@ -54,7 +54,7 @@ def test_a_leaf_cgroup_of_its_own_is_the_scope(machine: FakeProcesses) -> None:
 
 
 @pytest.mark.parametrize("cgroup", ["/", None, "/spawner", "/manager", "/branch", "/gone"])
-def test_another_cgroup_is_not(machine: FakeProcesses, cgroup: str | None) -> None:
+def test_a_shared_or_divided_cgroup_is_not_the_scope(machine: FakeProcesses, cgroup: str | None) -> None:
     """Shared with the spawner or the manager, the root, one with children, or one that has gone."""
     machine.add_cgroup("/branch", is_leaf=False)
     claimer = machine.add(30, cgroup=cgroup)
@@ -114,7 +114,7 @@ def test_a_lease_of_a_session_without_leader_is_what_descends_from_its_topmost(
     assert inside(machine, lease, sibling) is None
 
 
-def test_descendants_are_inside_and_nobody_else(machine: FakeProcesses) -> None:
+def test_only_descendants_are_inside(machine: FakeProcesses) -> None:
     root = machine.add(30)
     grandchild = [machine.add(31, parent=30), machine.add(32, parent=31)][-1]
     scope = ProcessScope(root=root.key)
@@ -124,14 +124,14 @@ def test_descendants_are_inside_and_nobody_else(machine: FakeProcesses) -> None:
     assert inside(machine, scope, machine.add(40)) is None
 
 
-def test_a_later_process_of_the_same_number_is_a_stranger(machine: FakeProcesses) -> None:
+def test_a_later_process_with_the_same_pid_is_outside(machine: FakeProcesses) -> None:
     scope = ProcessScope(root=machine.add(30).key)
     machine.end(30)
     assert inside(machine, scope, machine.add(30, start=999)) is None
     assert not is_alive(machine, scope, NOON)
 
 
-def test_a_parent_is_not_believed_when_the_child_moved_meanwhile(machine: FakeProcesses) -> None:
+def test_a_parent_does_not_count_if_the_child_was_reparented_meanwhile(machine: FakeProcesses) -> None:
     """The parent's number was taken by another process between two readings."""
     child = machine.add(31, parent=30)
     machine.add(30)
@@ -164,7 +164,7 @@ def test_a_cgroup_is_itself_by_its_inode(machine: FakeProcesses) -> None:
     assert inside(machine, scope, claimer) is None
 
 
-def test_who_has_its_own_scope_is_part_of_no_other(machine: FakeProcesses) -> None:
+def test_a_process_with_its_own_scope_leaves_the_outer_one(machine: FakeProcesses) -> None:
     root, child, grandchild = machine.add(30), machine.add(31, parent=30), machine.add(32, parent=31)
     sibling = machine.add(33, parent=30)
     outer = ProcessScope(root=root.key, members=frozenset({child.key, grandchild.key, sibling.key}))

@@ -1,6 +1,4 @@
-"""The vault over the kernel's key retention service: what it keeps, another thread and another
-process find.
-"""
+"""The vault over the kernel's key retention service: other threads and processes find its contents."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ def vault(manager: AgentID) -> Vault:
     return Vault(manager)
 
 
-def test_what_is_saved_is_there_for_another_process(vault: Vault, manager: AgentID) -> None:
+def test_another_process_finds_saved_contents(vault: Vault, manager: AgentID) -> None:
     assert vault.lacks is None
     assert vault.save("agent:a", b"one", timeout_s=60)
     assert vault.save("agent:a", b"two", timeout_s=60)
@@ -65,7 +63,7 @@ def test_another_thread_sees_the_same(vault: Vault) -> None:
     assert found == [{"agent:a": b"one"}]
 
 
-def test_what_is_dropped_or_has_expired_is_gone(vault: Vault) -> None:
+def test_dropped_and_expired_contents_are_gone(vault: Vault) -> None:
     vault.save("agent:a", b"one", timeout_s=60)
     vault.save("agent:b", b"two", timeout_s=1)
     vault.drop("agent:a")
@@ -76,7 +74,7 @@ def test_what_is_dropped_or_has_expired_is_gone(vault: Vault) -> None:
     assert vault.load() == {"agent:b": b"anew"}
 
 
-def test_what_the_kernel_does_not_take_lives_here_only(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_save_says_when_the_kernel_refuses_a_content(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not vault.save("agent:a", b"x" * 40_000, timeout_s=60)
 
     def refuse(*_arguments: object) -> KeySerial:
@@ -87,7 +85,7 @@ def test_what_the_kernel_does_not_take_lives_here_only(vault: Vault, monkeypatch
     assert vault.lacks == "the kernel takes no more keys of this user (EDQUOT)"
 
 
-def test_without_the_service_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_key_retention_service_the_vault_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> KeySerial:
         raise KeyringError(errno.ENOSYS, "join_session_keyring")
 

@@ -72,7 +72,7 @@ def bound_to(pid: int) -> Record:
     return record(binding=Binding(uid=0, scope=ProcessScope(root=pinned(VIEW, pid, None).key)))
 
 
-def test_an_end_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
+def test_the_end_of_a_process_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     os.kill(child, 9)
@@ -86,7 +86,7 @@ def test_an_end_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
         watching.stop()
 
 
-def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Popen[bytes]) -> None:
+def test_a_surviving_child_keeps_the_agent_alive_without_a_busy_loop(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     watching = RunningWatch(bound_to(parent.pid))
@@ -106,7 +106,7 @@ def test_a_survivor_keeps_it_alive_without_keeping_us_busy(parent: subprocess.Po
 
 
 @pytest.mark.parametrize("is_named", [False, True])
-def test_an_agent_that_nobody_claims_ends(parent: subprocess.Popen[bytes], is_named: bool) -> None:
+def test_an_unclaimed_agent_ends(parent: subprocess.Popen[bytes], is_named: bool) -> None:
     clock = FakeClock()
     named = pinned(VIEW, parent.pid, None).key if is_named else None
     watching = RunningWatch(record(claim_by=NOW + timedelta(minutes=10), named=named), clock)

@@ -21,7 +21,7 @@ def test_find_looks_without_an_upcall(start: Callable[..., StubManager], agent: 
     assert find(agent) is not None
 
 
-def test_find_takes_a_refused_key_for_none(start: Callable[..., StubManager], agent: str) -> None:
+def test_find_treats_a_refused_key_as_absent(start: Callable[..., StubManager], agent: str) -> None:
     start(answer_for(agent, refusal_answer("EKEYREJECTED", 20)))
     with pytest.raises(keyring.KeyRejected):
         request(agent, b"token")

@@ -35,7 +35,7 @@ def test_handler_reads_what_install_wrote(layout: Layout) -> None:
     assert found == [(str(SOCKET), 8), (str(SOCKET), 7)]
 
 
-def test_directory_that_others_may_write_is_passed_over(layout: Layout) -> None:
+def test_directory_that_others_may_write_is_ignored(layout: Layout) -> None:
     install.install("main", SOCKET, uid=7, is_lasting=True, layout=layout)
     layout.lasting.chmod(0o777)
     assert request_key_handler.load_managers((str(layout.lasting),)) == []
@@ -63,7 +63,7 @@ def test_passing_install_leaves_a_lasting_ones_handler_alone(layout: Layout) -> 
     assert layout.module.read_text() != older
 
 
-def test_handler_of_another_wire_version_is_told(layout: Layout) -> None:
+def test_handler_of_another_wire_version_is_reported(layout: Layout) -> None:
     install.install("real", SOCKET, uid=0, is_lasting=True, layout=layout)
     layout.module.write_text(layout.module.read_text().replace("WIRE_VERSION = 1", "WIRE_VERSION = 9"))
     status = install.probe(layout)

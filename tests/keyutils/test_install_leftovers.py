@@ -1,6 +1,4 @@
-"""What killed runs left behind and what other checkouts use: the first never stands in the way, the second is
-never taken.
-"""
+"""What killed runs left never prevents an install, and what other checkouts use is never replaced."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ def put_by_a_dead_process(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("wire", [THIS_WIRE, "WIRE_VERSION = 9", "nothing"])
-def test_handler_that_a_killed_run_left_is_replaced(layout: Layout, wire: str) -> None:
+def test_handler_left_by_a_killed_run_is_replaced(layout: Layout, wire: str) -> None:
     install.install("killed", SOCKET, uid=0, is_lasting=False, layout=layout)
     put_by_another_release(layout, wire)
     put_by_a_dead_process(layout)
@@ -62,7 +60,7 @@ def test_live_managers_handler_of_the_same_wire_serves_both(layout: Layout) -> N
     assert layout.module.read_text() == other
 
 
-def test_live_managers_handler_of_another_wire_is_not_taken(layout: Layout) -> None:
+def test_live_managers_handler_of_another_wire_is_not_replaced(layout: Layout) -> None:
     install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout)
     other = put_by_another_release(layout, "WIRE_VERSION = 9")
     with pytest.raises(install.InstallRefused, match="wire version 9"):
@@ -71,7 +69,7 @@ def test_live_managers_handler_of_another_wire_is_not_taken(layout: Layout) -> N
     assert install.probe(layout).managers == ("live",)
 
 
-def test_manager_that_starts_again_takes_its_own_release_along(layout: Layout) -> None:
+def test_restarted_manager_installs_its_own_release(layout: Layout) -> None:
     install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout)
     put_by_another_release(layout, "WIRE_VERSION = 9")
     assert install.install("live", SOCKET, uid=0, is_lasting=False, layout=layout).is_usable
@@ -98,7 +96,7 @@ def test_files_of_a_writer_that_was_killed_are_swept(layout: Layout, tmp_path: P
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_private_layout_of_a_dead_owner_is_swept_and_that_of_a_live_one_not(layout: Layout) -> None:
+def test_only_dead_owners_private_layouts_are_swept(layout: Layout) -> None:
     mine = private_layout(layout)
     install.install("mine", SOCKET, uid=0, is_lasting=True, layout=mine)
     name = f"ostiary-{os.getpid()}-1"
@@ -176,9 +174,7 @@ def in_its_first_round(run: subprocess.Popen[str]) -> Path:
 def test_runs_of_two_checkouts_and_a_killed_one_work_side_by_side(
     session: KeySerial, other_checkout: Path, tmp_path: Path
 ) -> None:
-    """Handlers of two wire versions serve at the same time; what the killed run left is gone with the next
-    install.
-    """
+    """Handlers of two wire versions serve side by side; the next install removes what the killed run left."""
     missing = install.probe(LAYOUT).missing
     if missing:
         pytest.skip("; ".join(missing))

@@ -76,7 +76,7 @@ def test_missing_key_is_enokey(session: KeySerial) -> None:
 
 
 def test_agent_mask_lets_the_possessor_read_and_nothing_more(session: KeySerial) -> None:
-    """PLATFORM: update, setperm and set_timeout need bits that the possessor does not get."""
+    """update, setperm and link need bits that the possessor does not get."""
     inner = keyring.add_key("keyring", "ostiary-test:inner", b"", session)
     serial = keyring.add_key("user", "ostiary-test:m", b"x", session)
     keyring.setperm(serial, permissions.AGENT_KEY & 0x3F000000)

@@ -1,4 +1,4 @@
-"""The handler's own decisions, without a kernel: whom it believes, what it reads, what it imports."""
+"""The handler's own decisions, without a kernel: whom it trusts, what it parses, what it imports."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_handler_agrees_with_the_package() -> None:
 
 
 def test_handler_imports_little() -> None:
-    """Each module is paid by every cold request; this list is the budget."""
+    """Every cold request pays for each module; this list is the budget."""
     script = (
         "import sys; before = set(sys.modules); source = open(sys.argv[1]).read(); "
         "exec(source, {'__name__': 'x'}); print(*sorted(set(sys.modules) - before))"

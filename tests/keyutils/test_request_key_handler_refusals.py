@@ -1,4 +1,4 @@
-"""What a requester is told when a manager refuses, hangs, is down or talks nonsense, and how soon."""
+"""The errno that a requester gets when a manager refuses, hangs, is down or answers nonsense."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_nonsense_from_a_manager_is_eagain(
     assert caught.value.name == "EAGAIN"
 
 
-def test_callout_that_is_no_text_is_rejected_unasked(start: Callable[..., StubManager], agent: str) -> None:
+def test_callout_that_is_not_text_is_rejected_without_asking(
+    start: Callable[..., StubManager], agent: str
+) -> None:
     manager = start(answer_for(agent, key_answer(b"x")))
     with pytest.raises(keyring.KeyRejected):
         request(agent, b"\xff\xfe")

@@ -1,6 +1,4 @@
-"""Who learns what in an upcall: the token and the key reach nobody but the registered manager and the
-requester.
-"""
+"""Secrecy of an upcall: token and key reach only the registered manager and the requester."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def readable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_unprivileged_requester(start: Callable[..., StubManager], readable: Path) -> None:
-    """The manager is told the true requester; root's quota pays: 40 keys of 6,000 bytes would be 12 times
-    theirs.
-    """
+    """The manager learns the true requester, and root's quota pays: 72,000 bytes exceed a user's 20,000."""
     agents = [str(uuid.uuid4()) for _ in range(12)]
     manager = start(
         lambda body: key_answer(b"x" * 6000) if body["agent"] in agents else (404, {"errno": "ENOKEY"})

@@ -25,6 +25,6 @@ def test_upcall_works_here_and_leaves_nothing(session: KeySerial) -> None:
     assert keyring.read_keyring(session) == []
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "probe", lambda _: install.Status(missing=("needs root",), absent=()))
     assert selftest() == "needs root"

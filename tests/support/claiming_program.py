@@ -1,7 +1,8 @@
-"""A program of a test's: does what it is told on standard input, one JSON line after the other, and answers
-in kind.
+"""A program that a test controls: it reads orders as JSON lines and answers each with one.
 
-python claiming_program.py SOCKET [UID]
+    python claiming_program.py SOCKET [UID]
+
+An order is {"do": VERB, ...} with a verb of `VERBS`; with UID the program first becomes that user.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def end(socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def fork(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
-    """The parent ends after a while; the child goes on with the same streams."""
+    """Fork; the parent ends after a while, and the child continues with the same streams."""
     if os.fork():
         time.sleep(order["parent_lives_s"])
         os._exit(0)
@@ -59,7 +60,7 @@ def fork(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
 
 
 def daemonize(_socket_path: str, _order: dict[str, Any]) -> dict[str, Any]:
-    """As daemons do: fork, setsid, fork; what was started first has ended then."""
+    """Become a daemon: fork, setsid, fork; the first two processes have ended then."""
     if os.fork():
         os._exit(0)
     os.setsid()
@@ -70,7 +71,7 @@ def daemonize(_socket_path: str, _order: dict[str, Any]) -> dict[str, Any]:
 
 
 def child(socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
-    """A descendant does it."""
+    """Let a descendant perform the order."""
     command = [sys.executable, __file__, socket_path]
     line = json.dumps(order["order"]).encode() + b"\n"
     found = subprocess.run(command, input=line, capture_output=True, check=True)

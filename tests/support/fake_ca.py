@@ -1,8 +1,7 @@
-"""A certificate authority for the manager's tests: the wire of the real one over real TLS, its rules kept
-simple.
+"""A certificate authority for the manager's tests: the real one's wire over real TLS, with simple rules.
 
-Everything is in memory of the test's process; knobs: `hung` (requests wait), `away` (connections are closed),
-`lifetime`.
+Everything lives in the memory of the test's process. Tests set `open_gate` (cleared: requests wait), `away`
+(connections are closed), `short_lived` and `lifetime`.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ CONTROLLER_CAPABILITIES: Final = parse_capabilities(["spawn:component-harness", 
 
 
 def agent_id() -> str:
-    """A new agent's name, like no other of this machine."""
+    """Return a new agent's name, unique on this machine."""
     return str(uuid.uuid4())
 
 

@@ -1,6 +1,4 @@
-"""HTTPS for the authority that certmgr's tests talk to: TLS with an optional client certificate, problems as
-documents.
-"""
+"""The HTTPS server of `tests.support.fake_ca`: TLS with an optional client certificate, problem documents."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ class Problem(Exception):
 
 
 class Answering(Protocol):
-    """What is served; `away` drops every connection before its handshake."""
+    """The application behind the server; `away` drops every connection before its handshake."""
 
     away: bool
 

@@ -1,4 +1,4 @@
-"""Processes and cgroups as a test arranges them: the port `certmgr.scopes.ProcessView` in memory."""
+"""The port `certmgr.scopes.ProcessView` in memory: processes and cgroups that a test arranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records, certificates and documents for the manager's tests, right by default; no network."""
+"""Records, certificates, agents and a node for the manager's tests, valid by default; no network."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def authority() -> AuthorityForTests:
 def leaf(identity: Identity = IDENTITY, keys: KeyPair = KEYS, *, pending: bool = False) -> x509.Certificate:
     request = x509.load_der_x509_csr(keys.csr_der)
     ca = authority()
-    return ca.leaf(ca.plan(identity, key=request.public_key(), pending=pending))  # type: ignore[arg-type] # P-256
+    key: Any = request.public_key()  # P-256
+    return ca.leaf(ca.plan(identity, key=key, pending=pending))
 
 
 def wanted(keys: KeyPair = KEYS, names: Names = NAMES) -> Wanted:

@@ -1,4 +1,4 @@
-"""A manager as a process of its own, and what a test asks of it."""
+"""A manager as a process of its own, and programs that claim from it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def until(what: Callable[[], Any], *, timeout_s: float = 10.0) -> Any:
-    """Ask until the answer is true; AssertionError after the timeout."""
+    """Repeat a question until the answer is true; AssertionError after the timeout."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         with contextlib.suppress(ManagerError):
@@ -67,14 +67,14 @@ class RunningManager:
         until(self.status)
 
     def kill(self) -> None:
-        """As a crash would: both processes, without warning."""
+        """Kill both processes without warning, as a crash would."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
         until(lambda: not self.answers())
 
     def stop(self) -> None:
-        """End it, and what it left in the kernel for its next start."""
+        """End the manager, and remove the records that it left in the kernel for its next start."""
         self._terminate()
         with contextlib.suppress(KeyringError):
             name = f"ostiary-certmgr:{self.manager}"
@@ -133,8 +133,9 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 class ClaimingProgram:
-    """A program of the test's (`tests/support/claiming_program.py`), the leader of a session; perhaps of
-    another user or in its own cgroup.
+    """A program that claims on a test's orders (`tests/support/claiming_program.py`).
+
+    It leads a session of its own, and may have another user or a cgroup.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class ClaimingProgram:
         return answer
 
     def end(self) -> None:
-        """Let go of its streams, which ends it and whatever it has become."""
+        """Close its streams, which ends it and whatever it has become."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if self.process.stdout.closed:

@@ -1,7 +1,7 @@
-"""A manager for the upcall whose answers a test sets, in a layout of this process's own.
+"""Stub managers for the upcall, whose answers a test sets, in this process's own layout.
 
-The layout (`keyutils.layout`) keeps other checkouts, demos and what crashed runs left out of these tests, and
-these tests out of the machine's handler.
+The layout (`keyutils.layout`) separates these tests from other checkouts, demos and what crashed runs left,
+and from the machine's handler.
 """
 
 from __future__ import annotations
@@ -66,15 +66,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 def key_answer(payload: bytes, timeout_s: int = 60) -> tuple[int, dict[str, Any]]:
+    """Return the answer that instantiates a key."""
     return 200, {"payload_b64": base64.b64encode(payload).decode(), "timeout_s": timeout_s}
 
 
 def refusal_answer(name: str, negative_s: int = 1) -> tuple[int, dict[str, Any]]:
+    """Return the answer that makes a negative key with this errno."""
     return 403, {"errno": name, "negative_timeout_s": negative_s}
 
 
 def answer_for(agent: str, answer: tuple[int, dict[str, Any]] | None) -> Callable[[dict[str, Any]], Any]:
-    """Answer for one agent."""
+    """Return a manager's answers: `answer` for this agent, "not mine" for all others."""
     return lambda body: answer if body["agent"] == agent else (404, {"errno": "ENOKEY"})
 
 
