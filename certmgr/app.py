@@ -130,8 +130,8 @@ class Manager:
     def start(self) -> falcon.App[Any, Any]:
         """Build and start everything; return the application for the socket.
 
-        1. Harden the process. 2. Open the vault. 3. Fill the table. 4. Build what talks to the authority.
-        5. Start a thread per part. 6. Build the application; the caller serves it.
+        1. Harden the process. 2. Open the vault. 3. Fill the table. 4. Build the authority's clients. 5. Start
+        a thread per part. 6. Build the application.
         """
         # 1. before there is any secret in memory
         threading.stack_size(_STACK_BYTES)
@@ -158,12 +158,11 @@ class Manager:
         feed = RevocationFeed(agents, authority)
         memories = [LedgerMemory(ledger, vault) for ledger in bootstrap.ledgers]
         # The authority serves its own ledger only; other services' ledgers keep their first checkpoint here.
-        own = f"{bootstrap.application}/ca"
         followers = [Follower(agents, "revocations", feed.turn)]
         followers += [
             Follower(agents, memory.origin, checkpoint_turn(memory, authority))
             for memory in memories
-            if memory.origin == own
+            if memory.origin == f"{bootstrap.application}/ca"
         ]
         listener = self._listener(agents)
         # 5. daemon threads, so the worker ends without waiting for them
