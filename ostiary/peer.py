@@ -6,7 +6,7 @@ Rules:
   again.
 
 What a peer's standing is (revoked, superseded, pending), each service knows in its own way: ca/front/peer.py,
-credsvc/front/peers.py.
+credsvc/front/doorkeeper.py.
 """
 
 from __future__ import annotations

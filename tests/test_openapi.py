@@ -28,6 +28,7 @@ from certmgr.lifecycle import AgentState
 from certmgr.processes import LinuxProcesses
 from credsvc.front import app as credentials_app
 from credsvc.front import requests, stages
+from credsvc.front.parts import FrontParts as CredentialsParts
 from credsvc.store.tables import LEDGER
 from ostiary.edge import problems
 from ostiary.front import http
@@ -75,7 +76,7 @@ def credentials_application(directory: Path) -> App:
             engine = create_engine("sqlite://")
             add_ledger_routes(app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit)
 
-    return credentials_app.make_app(cast("credentials_app.Parts", Parts()))
+    return credentials_app.build_app(cast("CredentialsParts", Parts()))
 
 
 def manager_application(directory: Path) -> App:

@@ -18,10 +18,10 @@ from ca.front import est_api
 from certmgr import api as manager_api
 from certmgr.app import Manager, Serving
 from certmgr.processes import LinuxProcesses
-from credsvc.front.app import Parts, make_app
+from credsvc.front.app import build_app
 from credsvc.front.catalog import Catalog, Subject
-from credsvc.front.peers import Gate
-from credsvc.front.refuser import Refuser
+from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.parts import FrontParts
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
 from ostiary.address import Address
@@ -182,7 +182,7 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
     agent = Authority().agent("component", capabilities=("credential:use",))
     certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
     feed, refuser = OneCredential(age), Refuser(MemoryRecorder(), FixedClock())
-    gate = Gate(
+    doorkeeper = Doorkeeper(
         application=parse_application("shop.example"),
         revocations=feed,
         refuser=refuser,
@@ -190,8 +190,8 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
         clock=FixedClock(),
         read=lambda _: certificate,
     )
-    parts = Parts(
-        gate=gate,
+    parts = FrontParts(
+        doorkeeper=doorkeeper,
         refuser=refuser,
         catalog=cast("Catalog", feed),
         pipeline=world().pipeline,
@@ -201,7 +201,7 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
         separated=True,
         mount_ledger=lambda _app, _admit: None,
     )
-    return falcon.testing.TestClient(make_app(parts))
+    return falcon.testing.TestClient(build_app(parts))
 
 
 @pytest.mark.parametrize("path", ["/v1/credentials", "/healthz", "/readyz"])

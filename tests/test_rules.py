@@ -25,7 +25,7 @@ NAME = re.compile(r"[a-z]+(-[a-z]+)*")
 
 CREDENTIALS = (
     "credsvc/recorder/decide.py",
-    "credsvc/front/peers.py",
+    "credsvc/front/doorkeeper.py",
     "credsvc/front/stages.py",
     "credsvc/front/app.py",
 )

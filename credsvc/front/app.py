@@ -1,31 +1,28 @@
 """The HTTP resources of a credentials service (falcon): admit the peer, decode, one call, encode.
 
-    GET  /v1/credentials?after=NAME                       what the peer may use, 100 at most, in order of names
-    POST /v1/credentials/{name}/operations/{operation}    {"request": {...}} -> {"release", "formula", "entry", "rule"}
-    POST .../explain                                      the holes and public bindings; nothing is signed
-    GET  /v1/ledger/...                                   see ostiary.front.ledger_api; entries by policy (`ledger:read`)
-    GET  /metrics                                         Prometheus text, for whom policy lets read the ledger
-    GET  /readyz /healthz                                 any client certificate issued under the application's root
+    GET  /v1/credentials?after=NAME     what the peer may use, at most 100, in order of names
+    POST /v1/credentials/{name}/operations/{operation}
+                                        {"request": {...}} -> {"release", "formula", "entry", "rule"}
+    POST .../explain                    the holes and the public bindings; nothing is signed
+    GET  /v1/ledger/...                 see ostiary.front.ledger_api; policy decides who reads entries
+    GET  /metrics                       Prometheus text, for those whom policy lets read the ledger
+    GET  /readyz /healthz               any client certificate issued under the application's root
 
-A wrong path, method or content type is falcon's to refuse; every error is a problem document
-(ostiary.front.http).
+Falcon refuses a wrong path, method or content type; every error is a problem document (ostiary.front.http).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Any, Final
 
 import falcon
 import msgspec
 
-from credsvc.front.catalog import Catalog, Subject
-from credsvc.front.peers import AdmittedPeer, Gate, RevocationsPort
-from credsvc.front.pipeline import Pipeline
-from credsvc.front.refuser import Refuser
+from credsvc.front.catalog import Subject
+from credsvc.front.doorkeeper import Caller
+from credsvc.front.parts import FrontParts
 from credsvc.front.requests import MAX_REQUEST_BYTES, RawRequest, SignRequest, check_request
 from credsvc.policy.decision import Denial
 from credsvc.policy.schema import action_name
@@ -33,7 +30,6 @@ from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.front.health import Readiness, add_health, add_readiness
 from ostiary.front.http import create_app, read_json, write_json
-from ostiary.front.ledger_api import Admit
 
 PAGE: Final = 100
 
@@ -48,25 +44,12 @@ class CredentialSummary(msgspec.Struct, frozen=True, kw_only=True):
     shareable: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the resources are made of; `mount_ledger` adds the ledger's own."""
-
-    gate: Gate
-    refuser: Refuser
-    catalog: Catalog
-    pipeline: Pipeline
-    revocations: RevocationsPort
-    metrics: Metrics
-    origin: str
-    separated: bool
-    mount_ledger: Callable[[falcon.App[Any, Any], Admit], None]
-
-
-def make_app(parts: Parts) -> falcon.App[Any, Any]:
+def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     """The WSGI application of one worker."""
     timing = _Timing(parts.metrics)
-    app = create_app(audience="network", middleware=[timing], count_unverified=parts.gate.count_unverified)
+    app = create_app(
+        audience="network", middleware=[timing], count_unverified=parts.doorkeeper.count_unverified
+    )
     operations = _Operations(parts)
     app.add_route("/v1/credentials", _Credentials(parts))
     app.add_route("/v1/credentials/{name}/operations/{operation}", operations)
@@ -79,8 +62,8 @@ def make_app(parts: Parts) -> falcon.App[Any, Any]:
 
 
 class _Operations:
-    def __init__(self, parts: Parts) -> None:
-        self._gate = parts.gate
+    def __init__(self, parts: FrontParts) -> None:
+        self._doorkeeper = parts.doorkeeper
         self._pipeline = parts.pipeline
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str, operation: str) -> None:
@@ -93,33 +76,31 @@ class _Operations:
 
     def _request(self, req: falcon.Request, name: str, operation: str) -> SignRequest:
         # Cut to what a name may have: a revoked peer's target is recorded before it is checked.
-        admitted = self._gate.admit(req.env, act="use", target=f"{name[:100]}/{operation[:63]}")
+        caller = self._doorkeeper.identify(req.env, act="use", target=f"{name[:100]}/{operation[:63]}")
         raw = read_json(req, RawRequest, limit_bytes=MAX_REQUEST_BYTES)
-        return check_request(
-            raw, peer=admitted.peer, agent=admitted.agent, credential=name, operation=operation
-        )
+        return check_request(raw, peer=caller.peer, agent=caller.agent, credential=name, operation=operation)
 
 
 class _Credentials:
-    def __init__(self, parts: Parts) -> None:
-        self._gate = parts.gate
+    def __init__(self, parts: FrontParts) -> None:
+        self._doorkeeper = parts.doorkeeper
         self._catalog = parts.catalog
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        admitted = self._gate.admit(req.env, act="list", target="credentials")
+        caller = self._doorkeeper.identify(req.env, act="list", target="credentials")
         page, next_after = self._catalog.page(after=req.get_param("after") or "", limit=PAGE)
-        shown = [summary for subject in page if (summary := _summary(admitted, subject)) is not None]
+        shown = [summary for subject in page if (summary := _summary(caller, subject)) is not None]
         write_json(resp, {"credentials": shown, "next_after": next_after})
 
 
-def _summary(admitted: AdmittedPeer, subject: Subject) -> CredentialSummary | None:
+def _summary(caller: Caller, subject: Subject) -> CredentialSummary | None:
     """What the peer sees of a credential; None where policy allows it no operation in any context."""
     credential, manifest = subject.credential, subject.module.manifest
     operations = [
         operation
         for operation in manifest.operations
         if not isinstance(
-            subject.judge.preview(admitted.agent, action_name(manifest.name, operation), credential.entity),
+            subject.judge.preview(caller.agent, action_name(manifest.name, operation), credential.entity),
             Denial,
         )
     ]
@@ -134,7 +115,7 @@ def _summary(admitted: AdmittedPeer, subject: Subject) -> CredentialSummary | No
     )
 
 
-def _readiness(parts: Parts) -> Readiness:
+def _readiness(parts: FrontParts) -> Readiness:
     """Ready once the CA was heard, since nobody can be let in before."""
     age_s = parts.revocations.age_s()
     policy: str | None = None
@@ -148,7 +129,7 @@ def _readiness(parts: Parts) -> Readiness:
 
 
 class _Metrics:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -157,15 +138,15 @@ class _Metrics:
         resp.data = self._parts.metrics.exposition("ostiary_credentials")
 
 
-def _admit_reader(parts: Parts, req: falcon.Request, *, asks_entries: bool) -> None:
+def _admit_reader(parts: FrontParts, req: falcon.Request, *, asks_entries: bool) -> None:
     """Any agent may read hashes and checkpoints; Forbidden unless policy lets it read entries."""
-    admitted = parts.gate.admit(req.env, act="read", target=parts.origin)
+    caller = parts.doorkeeper.identify(req.env, act="read", target=parts.origin)
     if not asks_entries:
         return
-    decision = parts.catalog.judge.may_read(admitted.agent, parts.origin)
+    decision = parts.catalog.judge.may_read(caller.agent, parts.origin)
     if isinstance(decision, Denial):
         parts.refuser.refuse(
-            admitted.peer, act="read", target=parts.origin, rule=decision.rule, reason=decision.reason
+            caller.peer, act="read", target=parts.origin, rule=decision.rule, reason=decision.reason
         )
 
 

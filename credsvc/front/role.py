@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 import falcon
 
 from credsvc.config import Config
-from credsvc.front.app import Parts, make_app
+from credsvc.front.app import build_app
 from credsvc.front.catalog import Catalog
-from credsvc.front.own_identity import OwnIdentity, claim_from_manager, claim_patiently
-from credsvc.front.peers import Gate
+from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.own_certificate import OwnCertificate, claim_from_manager, claim_patiently
+from credsvc.front.parts import FrontParts
 from credsvc.front.pipeline import Pipeline
-from credsvc.front.refuser import Refuser
 from credsvc.front.revocations import WAIT_S, Feed, Page, Revocations
 from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
@@ -80,31 +80,31 @@ class _Worker:
     claim_fd: int
     metrics: Metrics
     _refusals: RefusalCounter = field(default_factory=RefusalCounter)
-    _identity: OwnIdentity | None = None
+    _own: OwnCertificate | None = None
     _recorder: RecorderClient | None = None
     _stopping: threading.Event | None = None
-    _parts: Parts | None = None
+    _parts: FrontParts | None = None
 
     def tls(self) -> FrontTLS:
         """For the next connection; gunicorn asks in a worker that has started."""
-        if self._identity is None:
+        if self._own is None:
             raise AssertionError("the worker has not started")
-        return self._identity.server()
+        return self._own.tls()
 
     def start(self, slot: int) -> None:
         """Claim the certificate, connect, start the threads."""
         self.metrics.attach(slot)
         root = read_limited(self.place.home.public / "root.pem", limit_bytes=_MAX_PEM_BYTES)
         claim = claim_from_manager(Path(self.config.manager_socket), self.claim_fd)
-        identity = self._identity = OwnIdentity(claim, root=root)
+        own = self._own = OwnCertificate(claim, root=root)
         stopping = self._stopping = threading.Event()
         recorder = self._recorder = recorder_client(self.place, "front")
         revocations = Revocations(monotonic_s=time.monotonic, cut_off=cut_off)
         self._parts = self._assemble(recorder, revocations)
-        feed = revocation_feed(self.config, identity)
+        feed = revocation_feed(self.config, own)
         for name, target, arguments in (
             ("revocations", revocations.follow, (feed, stopping)),
-            ("certificate", identity.keep_fresh, (stopping,)),
+            ("certificate", own.keep_fresh, (stopping,)),
             ("refusals", self._count_refusals, (recorder, stopping)),
         ):
             threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
@@ -112,7 +112,7 @@ class _Worker:
     def _count_refusals(self, recorder: RecorderClient, stopping: threading.Event) -> None:
         self._refusals.run(recorder.submit, stopping, offset_s=os.getpid() % 10)
 
-    def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> Parts:
+    def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> FrontParts:
         clock = SystemClock()
         refuser = Refuser(recorder, clock)
         engine = open_for_reading(self.place.database_url)
@@ -132,15 +132,15 @@ class _Worker:
                 metrics=self.metrics,
             )
         )
-        gate = Gate(
+        doorkeeper = Doorkeeper(
             application=self.config.application,
             revocations=revocations,
             refuser=refuser,
             refusals=self._refusals,
             clock=clock,
         )
-        return Parts(
-            gate=gate,
+        return FrontParts(
+            doorkeeper=doorkeeper,
             refuser=refuser,
             catalog=catalog,
             pipeline=Pipeline(stages),
@@ -157,7 +157,7 @@ class _Worker:
         """The application; gunicorn asks for it after `start`."""
         if self._parts is None:
             raise AssertionError("the worker has not started")
-        return make_app(self._parts)
+        return build_app(self._parts)
 
     def stop(self) -> None:
         """End the threads, record what was counted, and end the connection to the recorder."""
@@ -168,7 +168,7 @@ class _Worker:
             self._recorder.close()
 
 
-def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
+def revocation_feed(config: Config, own: OwnCertificate) -> Feed:
     """The CA's feed over TLS, with this service's certificate on both ends' word."""
     url = urlsplit(config.ca_url)
     if url.scheme != "https" or not url.hostname:
@@ -179,7 +179,7 @@ def revocation_feed(config: Config, identity: OwnIdentity) -> Feed:
     connect = tls_connector(
         (address.host, address.port),
         server_name=url.hostname,
-        context=identity.client,
+        context=own.client_context,
         timeout_s=2.0 * WAIT_S,
     )
     client = HTTPClient(connect, host=url.hostname)

@@ -23,7 +23,7 @@ from credsvc.formula.explain import explain
 from credsvc.formula.holes import FilledHoles, check_holes
 from credsvc.formula.injected import build_clock
 from credsvc.front.catalog import Subject
-from credsvc.front.refuser import Refuser
+from credsvc.front.doorkeeper import Refuser
 from credsvc.front.requests import SignRequest
 from credsvc.items import Use
 from credsvc.policy.decision import Denial
@@ -274,7 +274,7 @@ class Stages:
         )
 
     def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
-        """Look again, then refuse (`credsvc.front.refuser`); `Moved` where the refusal would be of what was
+        """Look again, then refuse (`credsvc.front.doorkeeper`); `Moved` where the refusal would be of what was
         replaced.
         """
         if self._ports.catalog.has_moved(request.credential, seen):

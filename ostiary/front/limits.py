@@ -7,7 +7,7 @@ Rules:
   anyway.
 
 What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py,
-credsvc/front/peers.py), and what is answered to who must wait (`ostiary.front.http.check_pace`).
+credsvc/front/doorkeeper.py), and what is answered to who must wait (`ostiary.front.http.check_pace`).
 """
 
 from __future__ import annotations

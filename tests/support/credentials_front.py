@@ -14,8 +14,8 @@ import msgspec
 from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.selftest import build_plain_runner
 from credsvc.front.catalog import ActiveModule, KnownCredential, Subject
+from credsvc.front.doorkeeper import Refuser
 from credsvc.front.pipeline import Pipeline
-from credsvc.front.refuser import Refuser
 from credsvc.front.requests import SignRequest
 from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.items import Use

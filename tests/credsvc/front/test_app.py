@@ -11,10 +11,10 @@ import falcon.testing
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from credsvc.front.app import Parts, make_app
+from credsvc.front.app import build_app
 from credsvc.front.catalog import Catalog
-from credsvc.front.peers import Gate
-from credsvc.front.refuser import Refuser
+from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.parts import FrontParts
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
 from ostiary.edge.metrics import Metrics
@@ -59,8 +59,8 @@ def client(
 
         app.add_route("/v1/ledger/{what}", Ledger())
 
-    parts = Parts(
-        gate=Gate(
+    parts = FrontParts(
+        doorkeeper=Doorkeeper(
             application=parse_application("shop.example"),
             revocations=Nobody(),
             refuser=refuser,
@@ -77,7 +77,7 @@ def client(
         separated=True,
         mount_ledger=mount_ledger,
     )
-    return falcon.testing.TestClient(make_app(parts))
+    return falcon.testing.TestClient(build_app(parts))
 
 
 @pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])

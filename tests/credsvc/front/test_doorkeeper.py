@@ -9,8 +9,7 @@ import falcon
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from credsvc.front.peers import Gate
-from credsvc.front.refuser import Refuser
+from credsvc.front.doorkeeper import Doorkeeper, Refuser
 from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.front.limits import Limit
 from ostiary.front.refusals import RefusalCounter
@@ -38,7 +37,7 @@ class MemoryRevocations:
 
 @dataclass
 class Door:
-    """A gate with its ports in hand; `certificate` is what the connection showed."""
+    """A doorkeeper with its ports in hand; `certificate` is what the connection showed."""
 
     certificate: PeerCertificate | None
     revocations: MemoryRevocations = field(default_factory=MemoryRevocations)
@@ -46,7 +45,7 @@ class Door:
     refusals: RefusalCounter = field(default_factory=RefusalCounter)
 
     def knock(self) -> object:
-        gate = Gate(
+        doorkeeper = Doorkeeper(
             application=parse_application("shop.example"),
             revocations=self.revocations,
             refuser=Refuser(self.recorder, FixedClock()),
@@ -54,7 +53,7 @@ class Door:
             clock=FixedClock(),
             read=lambda _: self.certificate,
         )
-        return gate.admit({"REMOTE_ADDR": "192.0.2.1"}, act="use", target="aws/sign").agent
+        return doorkeeper.identify({"REMOTE_ADDR": "192.0.2.1"}, act="use", target="aws/sign").agent
 
 
 def shown(
@@ -148,7 +147,7 @@ def test_names_that_do_not_map_are_no_identity() -> None:
 
 def test_one_certificate_does_not_ask_without_end() -> None:
     certificate = shown()
-    gate = Gate(
+    doorkeeper = Doorkeeper(
         application=parse_application("shop.example"),
         revocations=MemoryRevocations(),
         refuser=Refuser(MemoryRecorder(), FixedClock()),
@@ -158,6 +157,6 @@ def test_one_certificate_does_not_ask_without_end() -> None:
         read=lambda _: certificate,
     )
     for _ in range(2):
-        gate.admit({}, act="use", target="aws/sign")
+        doorkeeper.identify({}, act="use", target="aws/sign")
     with pytest.raises(falcon.HTTPTooManyRequests):
-        gate.admit({}, act="use", target="aws/sign")
+        doorkeeper.identify({}, act="use", target="aws/sign")

@@ -57,8 +57,8 @@ def claim_from_manager(manager_socket: Path, claim_fd: int) -> Claim:
     return once
 
 
-class OwnIdentity:
-    """The current contexts; `root` is the application's root certificate, PEM."""
+class OwnCertificate:
+    """Owner of the current TLS contexts; `root` is the application's root certificate, PEM."""
 
     def __init__(self, once: Claim, *, root: bytes) -> None:
         self._claim = once
@@ -66,21 +66,21 @@ class OwnIdentity:
         claimed = claim_patiently(once)
         self._chain = claimed.chain
         # Read by other threads: each attribute is replaced whole.
-        self._server, self._client = self._contexts(claimed)
+        self._tls, self._client_context = self._contexts(claimed)
 
-    def server(self) -> FrontTLS:
+    def tls(self) -> FrontTLS:
         """For the next connection to this service; agents must show a certificate."""
-        return self._server
+        return self._tls
 
-    def client(self) -> ssl.SSLContext:
+    def client_context(self) -> ssl.SSLContext:
         """For the next connection to the CA."""
-        return self._client
+        return self._client_context
 
     def ask_again(self) -> None:
         """Claim once more, and rotate where the manager has a newer certificate."""
         claimed = self._claim()
         if claimed.chain != self._chain:
-            self._server, self._client = self._contexts(claimed)
+            self._tls, self._client_context = self._contexts(claimed)
             self._chain = claimed.chain
             _log.info("certificate-rotated")
 
@@ -93,9 +93,9 @@ class OwnIdentity:
                 _log.warning("certificate-not-claimed", extra={"problem": exc.message})
 
     def _contexts(self, claimed: Claimed) -> tuple[FrontTLS, ssl.SSLContext]:
-        identity = claimed.identity()
-        server = front_tls(identity, self._root, client_certificates="required")
-        return server, client_context(self._root, identity)
+        key_and_chain_pem = claimed.identity()
+        tls = front_tls(key_and_chain_pem, self._root, client_certificates="required")
+        return tls, client_context(self._root, key_and_chain_pem)
 
 
 def claim_patiently(once: Claim) -> Claimed:

@@ -6,7 +6,7 @@ import falcon
 import msgspec
 import pytest
 
-from credsvc.front.refuser import Refuser
+from credsvc.front.doorkeeper import Refuser
 from ostiary.errors import Forbidden
 from ostiary.front.limits import Limit
 from ostiary.work.reports import Refuse
