@@ -2,9 +2,9 @@
 (`check_request`).
 
 Rules:
-- The names in the path are those of `credsvc.names`.
-- The provider's request is the module's to judge; here it is only bounded: depth, and no number that JSON
-  elsewhere would lose.
+- Names are checked by `credsvc.names`.
+- The provider's request is the module's to judge. Here it is only bounded: its depth, and no number that
+  another JSON library would round.
 """
 
 from __future__ import annotations

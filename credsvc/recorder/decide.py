@@ -29,7 +29,7 @@ from credsvc.items import (
     SetPolicy,
     Use,
 )
-from credsvc.store.rows import ModuleRow, Rows
+from credsvc.store.rows import ModuleKey, ModuleRow, Rows
 from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item
 from ostiary.work.reports import Alarm, Refusals, Refuse
@@ -100,7 +100,7 @@ def _delete(rows: Rows, item: DeleteCredential) -> Decided:
 
 
 def _propose(rows: Rows, item: ProposeModule) -> Decided:
-    key = (item.module, item.module_digest, item.manifest_digest)
+    key = ModuleKey(item.module, item.module_digest, item.manifest_digest)
     if key[1:] != (_sha256(item.source), _sha256(item.manifest)):
         return _deny(
             "module-digest", f"the digests are not those of the code and manifest of '{item.module}'"
@@ -118,7 +118,7 @@ def _propose(rows: Rows, item: ProposeModule) -> Decided:
 
 
 def _approve(rows: Rows, item: ApproveModule) -> Decided:
-    module = rows.modules.get((item.module, item.module_digest, item.manifest_digest))
+    module = rows.modules.get(ModuleKey(item.module, item.module_digest, item.manifest_digest))
     if module is None:
         return _deny("module-unknown", f"no version of '{item.module}' with these digests was proposed")
     if module.state == "active":
@@ -149,8 +149,3 @@ _DECISIONS: dict[type[Item], Callable[[Rows, Any], Decided]] = {
     ApproveModule: _approve,
     SetPolicy: _set_policy,
 }
-
-
-def concerned(item: Item) -> tuple[str | None, str | None]:
-    """The credential and the module whose rows an item needs."""
-    return getattr(item, "credential", None), getattr(item, "module", None)

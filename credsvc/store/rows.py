@@ -1,30 +1,30 @@
-"""What a decision knows of the store: rows as values, read for a whole batch at once."""
+"""The rows of a credentials service's store as values, and a batch's view of them.
+
+Rules:
+- `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that a later item of the batch
+  sees what an earlier one changed.
+- Pure: loading and storing are `credsvc.recorder.storing`'s.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Literal, NamedTuple
 
-from sqlalchemy import BindParameter, Connection, bindparam, select
+ModuleState = Literal["proposed", "active", "retired"]
 
-from credsvc.store.tables import ACTIVES, CREDENTIALS, MODULES
-from ostiary.store.statement import Statement
 
-_NAMES: BindParameter[str] = bindparam("names", expanding=True)
-_C, _M = CREDENTIALS.c, MODULES.c
-_CREDENTIALS: Final = Statement(
-    select(_C.name, _C.version, _C.module, _C.disabled, _C.sealed).where(_C.name.in_(_NAMES))
-)
-_MODULES: Final = Statement(
-    select(_M.name, _M.module_digest, _M.manifest_digest, _M.manifest, _M.state).where(_M.name.in_(_NAMES))
-)
-_POLICY: Final = Statement(select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy"))
+class ModuleKey(NamedTuple):
+    """The primary key of a module's version; digests are lower-case hex of SHA-256."""
+
+    name: str
+    module_digest: str
+    manifest_digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialRow:
-    """What decisions ask of a credential; `sealed` None where it was deleted."""
+    """What decisions ask of a credential; `sealed` is None once it was deleted."""
 
     name: str
     version: int
@@ -35,45 +35,33 @@ class CredentialRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleRow:
-    """One version of a module; `state` is proposed, active or retired."""
+    """One version of a module."""
 
     name: str
     module_digest: str
     manifest_digest: str
     manifest: bytes
-    state: str
+    state: ModuleState
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> ModuleKey:
         """The primary key."""
-        return self.name, self.module_digest, self.manifest_digest
+        return ModuleKey(self.name, self.module_digest, self.manifest_digest)
 
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """The rows that a batch concerns; decisions change them in memory, one after the other."""
+    """The rows that a batch concerns. Owner: the recorder's thread, for one turn."""
 
     credentials: dict[str, CredentialRow] = field(default_factory=dict)
-    modules: dict[tuple[str, str, str], ModuleRow] = field(default_factory=dict)
-    policy_digest: str = ""
+    modules: dict[ModuleKey, ModuleRow] = field(default_factory=dict)
+    policy_digest: str | None = None
+    """The active policies' digest; None until an operator has set the first."""
     putting: set[str] = field(default_factory=set)
-    """Credentials of which this batch puts a version: sealed only later, and a second would be lost."""
+    """Credentials of which this batch puts a version. It is sealed only after the batch (`settle`), so a
+    second put of the same version would be authorized and then lost.
+    """
 
     def active_module(self, name: str) -> ModuleRow | None:
         """The module's version that may be used."""
         return next((m for m in self.modules.values() if m.name == name and m.state == "active"), None)
-
-
-def read_rows(tx: Connection, *, credentials: Iterable[str], modules: Iterable[str]) -> Rows:
-    """Read what a batch concerns, by key: three statements, whatever the batch's size."""
-    names, module_names = list(set(credentials)), set(modules)
-    found = [CredentialRow(**each) for each in _CREDENTIALS.fetch(tx, {"names": names})] if names else []
-    module_names |= {row.module for row in found}
-    of_names = _MODULES.fetch(tx, {"names": list(module_names)}) if module_names else []
-    versions = [ModuleRow(**each) for each in of_names]
-    policy = _POLICY.fetch(tx, {})
-    return Rows(
-        credentials={row.name: row for row in found},
-        modules={row.key: row for row in versions},
-        policy_digest=policy[0]["digest"] if policy else "",
-    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from credsvc.names import parse_credential, parse_operation
 from ostiary.errors import BadInput
@@ -39,3 +42,12 @@ def test_a_message_quotes_a_long_name_in_part(parse: Callable[[str], str]) -> No
     with pytest.raises(BadInput) as refused:
         parse("x" * 5_000 + "!")
     assert len(refused.value.message) < 300
+
+
+@given(st.text(max_size=120))
+def test_what_is_accepted_needs_no_escaping_in_a_path(text: str) -> None:
+    try:
+        name = parse_credential(text)
+    except BadInput:
+        return
+    assert quote(name, safe="") == name == text

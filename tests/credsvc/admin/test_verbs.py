@@ -22,7 +22,7 @@ from ostiary.recorder.batch import ask
 from ostiary.recorder.client import RecorderClient
 from ostiary.store.database import open_for_writing, sqlite_url
 from ostiary.store.migrate import upgrade
-from tests.credsvc.recorder.test_recording import (
+from tests.support.credential_decisions import (
     APPROVE,
     F2,
     M1,
@@ -31,7 +31,7 @@ from tests.credsvc.recorder.test_recording import (
     OPERATOR,
     PROPOSE,
     PUT,
-    SERVICE,
+    RECORDING,
     decide,
     settle,
 )
@@ -74,7 +74,7 @@ def test_a_module_is_shown_as_proposed_last_with_what_is_in_use(engine: Engine) 
     second = msgspec.structs.replace(
         PROPOSE, module_digest=M2, manifest_digest=F2, manifest=b"second", source=b"other"
     )
-    record(engine, lambda tx: SERVICE.decide(tx, [ask(second)], now_ms=NOW_MS + 1))
+    record(engine, lambda tx: RECORDING.decide(tx, [ask(second)], now_ms=NOW_MS + 1))
     shown = told(engine, "module.show", name="gogrid")
     assert (shown["state"], shown["module_digest"], shown["active_module_digest"]) == ("proposed", M2, M1)
 

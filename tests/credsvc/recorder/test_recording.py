@@ -2,128 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, select
 
-from credsvc.home import MIGRATIONS
-from credsvc.items import (
-    ApproveModule,
-    DeleteCredential,
-    DisableCredential,
-    ProposeModule,
-    PutCredential,
-    SetPolicy,
-    Use,
-)
-from credsvc.recorder.recording import CredentialRecording
-from credsvc.store.tables import CREDENTIALS, METADATA, MODULES
-from ostiary.recorder.batch import ask
-from ostiary.recorder.service import Ruling, Settled
-from ostiary.store.database import open_for_writing, sqlite_url
-from ostiary.store.migrate import upgrade
-from ostiary.work.item import Item, Operator, Peer
+from credsvc.items import DeleteCredential, DisableCredential
+from credsvc.store.tables import CREDENTIALS, MODULES
+from ostiary.work.item import Item
 from ostiary.work.reports import Alarm, Refusals, Refuse
-
-OPERATOR = Operator(uid=0, name="root")
-PEER = Peer(serial="0a", subsystem="component", node="n1.nodes.shop.example", agent="a1")
-NOW_MS = 1_800_000_000_000
-SERVICE = CredentialRecording("shop.example")
-
-M1, F1, P1 = (hashlib.sha256(content).hexdigest() for content in (b"code", b"manifest", b""))
-M2, F2 = (hashlib.sha256(content).hexdigest() for content in (b"other", b"second"))
-
-PROPOSE = ProposeModule(
-    operator=OPERATOR,
-    module="gogrid",
-    module_digest=M1,
-    manifest_digest=F1,
-    manifest=b"manifest",
-    source=b"code",
-)
-APPROVE = ApproveModule(
-    operator=OPERATOR,
-    module="gogrid",
-    module_digest=M1,
-    manifest_digest=F1,
-    approved_at=1,
-    signature=b"\x01" * 64,
-)
-PUT = PutCredential(
-    operator=OPERATOR,
-    credential="grid",
-    version=1,
-    module="gogrid",
-    manifest_digest=F1,
-    owner="component",
-    labels=("billing",),
-    shareable={"api_key": "foo"},
-    ceiling={"host": ("api.gogrid.com",)},
-    envelopes={"shared_secret": b"sealed by the client"},
-)
-POLICY = SetPolicy(operator=OPERATOR, policy_digest=P1, policy="")
-USE = Use(
-    peer=PEER,
-    credential="grid",
-    version=1,
-    operation="sign",
-    module="gogrid",
-    module_digest=M1,
-    manifest_digest=F1,
-    formula="query",
-    holes={"t": 1},
-    salt=b"\x02" * 16,
-    rule="r1",
-    policy_digest=P1,
+from tests.support.credential_decisions import (
+    APPROVE,
+    F2,
+    M1,
+    M2,
+    OPERATOR,
+    PEER,
+    POLICY,
+    PROPOSE,
+    PUT,
+    RECORDING,
+    SEALED,
+    USE,
+    decide,
+    make_ready,
+    rules,
+    settle,
+    store_at,
 )
 
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    url = sqlite_url(tmp_path / "store.sqlite")
-    made = open_for_writing(url)
-    upgrade(made, migrations=MIGRATIONS)
+    made = store_at(tmp_path)
     yield made
     made.dispose()
 
 
-def decide(tx: Connection, *items: Item) -> list[Ruling]:
-    return SERVICE.decide(tx, [ask(item) for item in items], now_ms=NOW_MS)
-
-
-def rules(rulings: list[Ruling]) -> list[str]:
-    return [ruling.verdict.rule or "authorized" for ruling in rulings]
-
-
-def settle(tx: Connection, item: Item, output: bytes = b"") -> None:
-    SERVICE.settle(tx, [Settled(item=item, index=0, output=output)])
-
-
 @pytest.fixture
 def ready(engine: Engine) -> Iterator[Connection]:
-    """A store with an approved module, a policy and a sealed credential."""
     with engine.begin() as tx:
-        assert rules(decide(tx, PROPOSE, APPROVE, POLICY)) == ["authorized"] * 3
-        settle(tx, APPROVE)
-        assert rules(decide(tx, PUT)) == ["authorized"]
-        settle(tx, PUT, b"sealed by the keyholder")
+        make_ready(tx)
         yield tx
-
-
-def test_the_migration_makes_the_tables_of_the_metadata(engine: Engine) -> None:
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
 def test_a_use_takes_the_sealed_credential_along_and_keeps_its_salt(ready: Connection) -> None:
     (ruling,) = decide(ready, USE)
-    assert (ruling.verdict.decision, ruling.attachment) == ("authorized", b"sealed by the keyholder")
+    assert (ruling.verdict.decision, ruling.attachment) == ("authorized", SEALED)
     assert ruling.salt == USE.salt
 
 
@@ -174,36 +101,9 @@ def test_a_name_that_was_deleted_goes_on_with_another_version(ready: Connection)
     ]
 
 
-@pytest.mark.parametrize(
-    ("overtaking", "rule"),
-    [
-        (DisableCredential(operator=OPERATOR, credential="grid"), "credential-disabled"),
-        (DeleteCredential(operator=OPERATOR, credential="grid"), "credential-unknown"),
-    ],
-    ids=["disabled", "deleted"],
-)
-def test_a_put_on_its_way_does_not_undo_what_came_behind_it(
-    ready: Connection, overtaking: Item, rule: str
-) -> None:
-    rotation = msgspec.structs.replace(PUT, version=2)
-    assert rules(decide(ready, rotation, overtaking)) == ["authorized", "authorized"]
-    settle(ready, rotation, b"new seal")
-    assert rules(decide(ready, USE, msgspec.structs.replace(USE, version=2))) == [rule, rule]
-
-
 def test_of_two_puts_in_one_turn_one_is_authorized(ready: Connection) -> None:
     rotation = msgspec.structs.replace(PUT, version=2)
     assert rules(decide(ready, rotation, rotation)) == ["authorized", "stale-credential"]
-
-
-def test_of_two_puts_on_their_way_the_first_is_stored(ready: Connection) -> None:
-    rotation = msgspec.structs.replace(PUT, version=2)
-    decide(ready, rotation)
-    decide(ready, rotation)
-    settle(ready, rotation, b"first")
-    settle(ready, rotation, b"second")
-    (ruling,) = decide(ready, msgspec.structs.replace(USE, version=2))
-    assert ruling.attachment == b"first"
 
 
 @pytest.mark.parametrize(
@@ -258,11 +158,11 @@ def test_a_module_is_used_after_its_approval_only(engine: Engine) -> None:
     with engine.begin() as tx:
         assert rules(decide(tx, APPROVE)) == ["module-unknown"]
         assert rules(decide(tx, PROPOSE, PROPOSE)) == ["authorized", "module-known"]
-        assert SERVICE.documents(tx) == []
+        assert RECORDING.documents(tx) == []
         (ruling,) = decide(tx, APPROVE)
         assert ruling.attachment == b"manifest"
         settle(tx, APPROVE)
-        assert [document.manifest for document in SERVICE.documents(tx)] == [b"manifest"]
+        assert [document.manifest for document in RECORDING.documents(tx)] == [b"manifest"]
         assert rules(decide(tx, APPROVE)) == ["module-active"]
 
 
