@@ -51,6 +51,7 @@ PURE = tuple(
     ca.recorder.decide_revocations ca.recorder.decide_services ca.recorder.decide_spawns ca.recorder.decide_tokens
     ca.recorder.decision ca.recorder.issuing ca.recorder.rules ca.store.rows certmgr.lifecycle certmgr.scopes
     credsvc.evaluated_items credsvc.formula credsvc.items credsvc.names credsvc.policy credsvc.recorder.decide
+    credsvc.store.rows
     """.split()  # noqa: SIM905  # a list of names, not of lines
 )
 WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", "select", "selectors"}

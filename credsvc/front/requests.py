@@ -2,7 +2,7 @@
 (`check_request`).
 
 Rules:
-- Names are checked by `credsvc.names`.
+- The names in the path are those of `credsvc.names`.
 - The provider's request is the module's to judge. Here it is only bounded: its depth, and no number that
   another JSON library would round.
 """
