@@ -67,7 +67,7 @@ class _Operations:
         self._pipeline = parts.pipeline
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str, operation: str) -> None:
-        write_json(resp, self._pipeline.use(self._request(req, name, operation)))
+        write_json(resp, self._pipeline.sign(self._request(req, name, operation)))
 
     def on_post_explanation(
         self, req: falcon.Request, resp: falcon.Response, name: str, operation: str

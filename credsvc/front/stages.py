@@ -88,7 +88,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What the module wants to fill in; hostile until checked."""
+    """What the module wants to fill in; `proposed` is hostile until it is checked."""
 
     attempt: Attempt
     proposed: HoleProposal
@@ -96,25 +96,32 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filled:
-    """Holes within their types, the credential's ceiling and this process's time."""
+    """Holes within their types, the credential's ceiling and this process's time.
 
-    proposal: Proposal
+    `proposed` is what the module said: the keyholder gets that, and fills the holes from it again by itself.
+    """
+
+    attempt: Attempt
+    proposed: HoleProposal
     holes: FilledHoles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Granted:
-    """Allowed by the rule with this id."""
+    """Allowed by the policy rule with this id."""
 
-    filled: Filled
+    attempt: Attempt
+    proposed: HoleProposal
+    holes: FilledHoles
     rule: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedUse:
-    """In the ledger at this index; `outputs` is what the keyholder released."""
+    """In the ledger as the entry with this index; `outputs` is what the keyholder released (msgpack)."""
 
-    granted: Granted
+    formula: str
+    rule: str
     index: int
     outputs: bytes
 
@@ -172,6 +179,8 @@ class Stages:
                 f"the credential '{request.credential}' has no operation '{request.operation}'",
             )
         action = action_name(manifest.name, request.operation)
+        # Policy looks twice. Here it sees no context, so it refuses only what no context could allow: nobody
+        # whom it would refuse anyway gets to run a module's code.
         with self._ports.metrics.stage("policy"):
             decision = subject.judge.preview(request.agent, action, subject.credential.entity)
         if isinstance(decision, Denial):
@@ -180,50 +189,54 @@ class Stages:
 
     def propose(self, attempt: Attempt) -> Proposal:
         """Have the module fill the holes; it sees public fields only."""
+        request, subject = attempt.request, attempt.subject
         arguments = {
-            "request": attempt.request.request,
-            "credential": dict(attempt.subject.credential.shareable),
+            "request": request.request,
+            "credential": dict(subject.credential.shareable),
+            # The sandbox has no clock; what the module takes as "now" is checked in `check` and again by the
+            # keyholder, each by its own.
             "clock": build_clock(int(self._ports.clock.now().timestamp())),
         }
         with self._ports.metrics.stage("sandbox"):
             proposed = self._ports.sandbox.run(
-                attempt.subject.module.code, attempt.request.operation, arguments, SANDBOX_DEADLINE_S
+                subject.module.code, request.operation, arguments, SANDBOX_DEADLINE_S
             )
         return Proposal(attempt=attempt, proposed=proposed)
 
     def check(self, proposal: Proposal) -> Filled:
-        """Types, ceiling and time, for a good error now; the keyholder checks again."""
-        attempt = proposal.attempt
+        """Check types, ceiling and time, for a good error now; the keyholder checks again."""
+        attempt, proposed = proposal.attempt, proposal.proposed
+        request, subject = attempt.request, attempt.subject
         try:
             holes = check_holes(
-                attempt.subject.module.manifest,
-                proposal.proposed.formula,
-                proposal.proposed.holes,
-                operation=attempt.request.operation,
+                subject.module.manifest,
+                proposed.formula,
+                proposed.holes,
+                operation=request.operation,
                 now=self._ports.clock.now(),
-                ceiling=attempt.subject.credential.ceiling,
+                ceiling=subject.credential.ceiling,
             )
         except Forbidden as refusal:
-            self._refuse(attempt.request, attempt.subject, refusal.rule, refusal.message)
-        return Filled(proposal=proposal, holes=holes)
+            self._refuse(request, subject, refusal.rule, refusal.message)
+        return Filled(attempt=attempt, proposed=proposed, holes=holes)
 
-    def decide(self, filled: Filled) -> Granted:
-        """Decide on what will really be signed."""
-        attempt = filled.proposal.attempt
-        credential = attempt.subject.credential.entity
+    def grant(self, filled: Filled) -> Granted:
+        """Have policy decide on what will really be signed."""
+        attempt, holes = filled.attempt, filled.holes
+        request, subject = attempt.request, attempt.subject
         with self._ports.metrics.stage("policy"):
-            decision = attempt.subject.judge.decide(
-                attempt.request.agent, attempt.action, credential, filled.holes.context
+            decision = subject.judge.decide(
+                request.agent, attempt.action, subject.credential.entity, holes.context
             )
         if isinstance(decision, Denial):
-            self._refuse(attempt.request, attempt.subject, decision.rule, decision.reason)
-        return Granted(filled=filled, rule=decision.rule)
+            self._refuse(request, subject, decision.rule, decision.reason)
+        return Granted(attempt=attempt, proposed=filled.proposed, holes=holes, rule=decision.rule)
 
     def record(self, granted: Granted) -> RecordedUse:
         """Have the use recorded, then done."""
-        proposal = granted.filled.proposal
-        request, subject = proposal.attempt.request, proposal.attempt.subject
-        if subject.judge.is_guessable(proposal.attempt.action):
+        attempt, proposed = granted.attempt, granted.proposed
+        request, subject = attempt.request, attempt.subject
+        if subject.judge.is_guessable(attempt.action):
             check_pace(self._guessable.take(request.credential, now_ns=self._ports.clock.monotonic_ns()))
         item = Use(
             peer=request.peer,
@@ -233,8 +246,8 @@ class Stages:
             module=subject.module.manifest.name,
             module_digest=subject.module.code.digest,
             manifest_digest=subject.module.manifest.digest,
-            formula=proposal.proposed.formula,
-            holes=dict(proposal.proposed.holes),
+            formula=proposed.formula,
+            holes=dict(proposed.holes),
             salt=self._ports.random(SALT_BYTES),
             rule=granted.rule,
             policy_digest=subject.judge.digest,
@@ -243,35 +256,30 @@ class Stages:
             with self._ports.metrics.stage("recorder"):
                 recorded = self._ports.recorder.submit(item)
         except Forbidden as refusal:
+            # `stale-*`: the recorder holds the rows, and they are newer than this process's. Its denial is
+            # recorded and true; whether the caller is told depends on whether the rows have really moved.
             if refusal.rule.startswith("stale-"):
                 self._ports.catalog.look_again(request.credential)
                 if self._ports.catalog.has_moved(request.credential, subject):
                     raise Moved(refusal.message) from refusal
             raise
-        return RecordedUse(granted=granted, index=recorded.index, outputs=recorded.output)
+        return RecordedUse(
+            formula=proposed.formula, rule=granted.rule, index=recorded.index, outputs=recorded.output
+        )
 
     def release(self, recorded: RecordedUse) -> Released:
-        """The answer to the caller."""
+        """Give the caller what the formula released."""
         try:
             release = _outputs.decode(recorded.outputs)
         except msgspec.MsgspecError as exc:
-            raise InternalFault("the keyholder's answer is not one") from exc
-        formula = recorded.granted.filled.proposal.proposed.formula
-        return Released(release=release, formula=formula, entry=recorded.index, rule=recorded.granted.rule)
+            raise InternalFault("malformed output of the keyholder") from exc
+        return Released(release=release, formula=recorded.formula, entry=recorded.index, rule=recorded.rule)
 
     def explain(self, granted: Granted) -> Explained:
-        """What `record` and `release` would have signed, without a secret."""
-        proposal = granted.filled.proposal
-        subject = proposal.attempt.subject
-        bindings = explain(
-            subject.module.manifest, granted.filled.holes, shareable=subject.credential.shareable
-        )
-        return Explained(
-            formula=proposal.proposed.formula,
-            holes=proposal.proposed.holes,
-            bindings=bindings,
-            rule=granted.rule,
-        )
+        """Show what `record` and `release` would have signed, without a secret."""
+        subject, proposed = granted.attempt.subject, granted.proposed
+        bindings = explain(subject.module.manifest, granted.holes, shareable=subject.credential.shareable)
+        return Explained(formula=proposed.formula, holes=proposed.holes, bindings=bindings, rule=granted.rule)
 
     def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
         """Look again, then refuse (`credsvc.front.doorkeeper`); `Moved` where the refusal would be of what was

@@ -65,22 +65,22 @@ class CredentialEvaluator:
         item = self.decoder.decode(document.approval)
         if not isinstance(item, ApproveModule):
             raise Forbidden("a document without an approval", rule="approval-missing")
-        self._approve(item, document.manifest)
+        self._keep_approved(item, document.manifest)
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
         """Do what was recorded; raises OstiaryError, mostly Forbidden(rule) and BadInput."""
         match item:
             case Use():
-                return self._use(item, attachment, now)
+                return self._evaluate_use(item, attachment, now)
             case PutCredential():
-                return self._put(item)
+                return self._seal_put(item)
             case ApproveModule():
-                self._approve(item, attachment)
+                self._keep_approved(item, attachment)
                 return b""
             case _:
                 raise Forbidden("nothing to evaluate", rule="kind-not-evaluated")
 
-    def _use(self, item: Use, blob: bytes, now: datetime) -> bytes:
+    def _evaluate_use(self, item: Use, blob: bytes, now: datetime) -> bytes:
         approved = self._require_approved(item.module, item.manifest_digest)
         if approved.module_digest != item.module_digest:
             raise Forbidden("the holes come from code that was not approved", rule="approval-module")
@@ -111,7 +111,7 @@ class CredentialEvaluator:
         )
         return msgspec.msgpack.encode(released.outputs)
 
-    def _put(self, item: PutCredential) -> bytes:
+    def _seal_put(self, item: PutCredential) -> bytes:
         manifest = self._require_approved(item.module, item.manifest_digest).manifest
         if item.envelopes.keys() != manifest.confidential.keys():
             wanted = ", ".join(sorted(manifest.confidential))
@@ -142,7 +142,7 @@ class CredentialEvaluator:
         manifest.check_secret(field, secret)
         return secret
 
-    def _approve(self, item: ApproveModule, manifest_bytes: bytes) -> None:
+    def _keep_approved(self, item: ApproveModule, manifest_bytes: bytes) -> None:
         if hashlib.sha256(manifest_bytes).hexdigest() != item.manifest_digest:
             raise Forbidden("the manifest is not the one approved", rule="approval-manifest")
         try:

@@ -47,7 +47,7 @@ def _deny(rule: str, reason: str) -> Decided:
     return Verdict("denied", rule, reason), None
 
 
-def _use(rows: Rows, item: Use) -> Decided:
+def _decide_use(rows: Rows, item: Use) -> Decided:
     credential = rows.credentials.get(item.credential)
     if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
@@ -65,7 +65,7 @@ def _use(rows: Rows, item: Use) -> Decided:
     return AUTHORIZED, credential.sealed
 
 
-def _put(rows: Rows, item: PutCredential) -> Decided:
+def _decide_put(rows: Rows, item: PutCredential) -> Decided:
     current = rows.credentials.get(item.credential)
     version = current.version if current else 0
     if item.credential in rows.putting:
@@ -83,7 +83,7 @@ def _put(rows: Rows, item: PutCredential) -> Decided:
     return AUTHORIZED, b""
 
 
-def _disable(rows: Rows, item: DisableCredential) -> Decided:
+def _decide_disable(rows: Rows, item: DisableCredential) -> Decided:
     credential = rows.credentials.get(item.credential)
     if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
@@ -91,7 +91,7 @@ def _disable(rows: Rows, item: DisableCredential) -> Decided:
     return AUTHORIZED, None
 
 
-def _delete(rows: Rows, item: DeleteCredential) -> Decided:
+def _decide_delete(rows: Rows, item: DeleteCredential) -> Decided:
     credential = rows.credentials.get(item.credential)
     if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
@@ -99,7 +99,7 @@ def _delete(rows: Rows, item: DeleteCredential) -> Decided:
     return AUTHORIZED, None
 
 
-def _propose(rows: Rows, item: ProposeModule) -> Decided:
+def _decide_propose(rows: Rows, item: ProposeModule) -> Decided:
     key = ModuleKey(item.module, item.module_digest, item.manifest_digest)
     if key[1:] != (_sha256(item.source), _sha256(item.manifest)):
         return _deny(
@@ -117,7 +117,7 @@ def _propose(rows: Rows, item: ProposeModule) -> Decided:
     return AUTHORIZED, None
 
 
-def _approve(rows: Rows, item: ApproveModule) -> Decided:
+def _decide_approve(rows: Rows, item: ApproveModule) -> Decided:
     module = rows.modules.get(ModuleKey(item.module, item.module_digest, item.manifest_digest))
     if module is None:
         return _deny("module-unknown", f"no version of '{item.module}' with these digests was proposed")
@@ -126,7 +126,7 @@ def _approve(rows: Rows, item: ApproveModule) -> Decided:
     return AUTHORIZED, module.manifest
 
 
-def _set_policy(rows: Rows, item: SetPolicy) -> Decided:
+def _decide_policy(rows: Rows, item: SetPolicy) -> Decided:
     if item.policy_digest != _sha256(item.policy.encode()):
         return _deny("policy-digest", "the digest is not that of the policies")
     rows.policy_digest = item.policy_digest
@@ -138,14 +138,14 @@ def _sha256(content: bytes) -> str:
 
 
 _DECISIONS: dict[type[Item], Callable[[Rows, Any], Decided]] = {
-    Use: _use,
+    Use: _decide_use,
     Refuse: lambda _, item: _deny(item.rule, item.reason),
     Refusals: lambda _rows, _item: (AUTHORIZED, None),
     Alarm: lambda _rows, _item: (AUTHORIZED, None),
-    PutCredential: _put,
-    DisableCredential: _disable,
-    DeleteCredential: _delete,
-    ProposeModule: _propose,
-    ApproveModule: _approve,
-    SetPolicy: _set_policy,
+    PutCredential: _decide_put,
+    DisableCredential: _decide_disable,
+    DeleteCredential: _decide_delete,
+    ProposeModule: _decide_propose,
+    ApproveModule: _decide_approve,
+    SetPolicy: _decide_policy,
 }
