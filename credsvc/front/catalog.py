@@ -6,7 +6,7 @@ Rules:
   (`stale-*`), and a refusal looks again first (`has_moved`): a front that knows too little can be slow; it
   can't be wrong.
 - Modules and policies are parsed once per version: between versions a look costs one small query a second.
-- Secrets are not read: the column `sealed` is never selected here.
+- Secrets are not read (`credsvc.store.reader`).
 - A store that can't be read is Busy.
 
 Thread-safe. One thread reads, the others go on with what is known.
@@ -19,9 +19,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, select
+from sqlalchemy import Engine
 
 from credsvc.formula.manifest import Manifest
 from credsvc.formula.manifest_toml import parse_manifest
@@ -30,7 +30,16 @@ from credsvc.policy.cedar import CredentialEntity, PolicySet
 from credsvc.policy.judge import Judge
 from credsvc.policy.schema import build_schema
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest
-from credsvc.store.tables import ACTIVES, CREDENTIALS, MODULES, POLICIES
+from credsvc.store.reader import (
+    Actives,
+    ActiveVersion,
+    ClearCredential,
+    read_active_versions,
+    read_actives,
+    read_credential,
+    read_page,
+    read_policy,
+)
 from ostiary.errors import BadInput, Misconfigured
 from ostiary.store.database import reading
 
@@ -81,9 +90,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """Modules and policies of one moment; `versions` tells whether they changed."""
+    """Modules and policies of one moment; `actives` tells whether they changed."""
 
-    versions: tuple[str, ...]
+    actives: Actives
     modules: Mapping[str, ActiveModule]
     judge: Judge
     read_at_s: float
@@ -123,7 +132,8 @@ class Catalog:
         """
         known = self._current()
         with reading(self._engine) as tx:
-            found = _read_credentials(tx, known, CREDENTIALS.c.name > after, limit=limit)
+            rows = read_page(tx, after=after, limit=limit)
+        found = [_known_credential(row, known) for row in rows]
         usable = [
             Subject(credential=each, module=known.modules[each.entity.module], judge=known.judge)
             for each in found
@@ -174,8 +184,8 @@ class Catalog:
                 return kept[1]
         read_at_s = self._monotonic_s()
         with reading(self._engine) as tx:
-            rows = _read_credentials(tx, known, CREDENTIALS.c.name == name, limit=1)
-        found = rows[0] if rows else None
+            row = read_credential(tx, name)
+        found = None if row is None else _known_credential(row, known)
         with self._kept_lock:
             self._kept[name] = (read_at_s, found)
             self._kept.move_to_end(name)
@@ -186,14 +196,12 @@ class Catalog:
     def _read(self, known: _Known | None) -> _Known:
         read_at_s = self._monotonic_s()
         with reading(self._engine) as tx:
-            versions, policy = _read_versions(tx)
-            if known is not None and known.versions == versions:
-                return _Known(
-                    versions=versions, modules=known.modules, judge=known.judge, read_at_s=read_at_s
-                )
+            actives = read_actives(tx)
+            if known is not None and known.actives == actives:
+                return _Known(actives=actives, modules=known.modules, judge=known.judge, read_at_s=read_at_s)
             try:
-                modules = _read_modules(tx)
-                judge = _read_judge(tx, policy, modules)
+                modules = _modules_of(read_active_versions(tx))
+                judge = _judge_of(read_policy(tx, actives.policy_digest), actives.policy_digest, modules)
             except BadInput as exc:
                 if known is None:
                     raise Misconfigured(
@@ -202,12 +210,12 @@ class Catalog:
                 # Activation checks this; should it fail all the same, the service goes on with what it had.
                 _log.error("active-modules-do-not-load", extra={"problem": exc.message})
                 return _Known(
-                    versions=known.versions, modules=known.modules, judge=known.judge, read_at_s=read_at_s
+                    actives=known.actives, modules=known.modules, judge=known.judge, read_at_s=read_at_s
                 )
         # What is known of credentials names modules: read those again with the new ones.
         with self._kept_lock:
             self._kept.clear()
-        return _Known(versions=versions, modules=modules, judge=judge, read_at_s=read_at_s)
+        return _Known(actives=actives, modules=modules, judge=judge, read_at_s=read_at_s)
 
 
 def _versions_of(subject: Subject | None) -> tuple[object, ...]:
@@ -218,43 +226,22 @@ def _versions_of(subject: Subject | None) -> tuple[object, ...]:
     return (credential.version, credential.disabled, *digests)
 
 
-def _read_versions(tx: Connection) -> tuple[tuple[str, ...], str]:
-    """Digests of all that is active, and the active policy's."""
-    query = select(MODULES.c.name, MODULES.c.module_digest, MODULES.c.manifest_digest)
-    rows = tx.execute(query.where(MODULES.c.state == "active").order_by(MODULES.c.name))
-    policy = tx.execute(select(ACTIVES.c.digest).where(ACTIVES.c.what == "policy")).scalar_one_or_none() or ""
-    return (policy, *(f"{name} {code} {manifest}" for name, code, manifest in rows)), policy
-
-
-def _read_modules(tx: Connection) -> dict[str, ActiveModule]:
-    query = select(MODULES.c.module_digest, MODULES.c.manifest, MODULES.c.source)
+def _modules_of(versions: list[ActiveVersion]) -> dict[str, ActiveModule]:
     modules = {}
-    for digest, manifest_bytes, source in tx.execute(query.where(MODULES.c.state == "active")):
-        manifest = parse_manifest(manifest_bytes)
-        code = LoadedModule(digest=ModuleDigest(digest), source=source.decode())
+    for version in versions:
+        manifest = parse_manifest(version.manifest)
+        code = LoadedModule(digest=ModuleDigest(version.module_digest), source=version.source.decode())
         modules[manifest.name] = ActiveModule(manifest=manifest, code=code)
     return modules
 
 
-def _read_judge(tx: Connection, digest: str, modules: Mapping[str, ActiveModule]) -> Judge:
-    text = tx.execute(select(POLICIES.c.text).where(POLICIES.c.digest == digest)).scalar_one_or_none() or b""
+def _judge_of(policy: bytes, digest: str | None, modules: Mapping[str, ActiveModule]) -> Judge:
     schema = build_schema(module.manifest for module in modules.values())
-    return Judge(PolicySet(text.decode(), schema), digest=digest)
+    # Before the first policies everything is denied, so no recorded use ever names the empty digest.
+    return Judge(PolicySet(policy.decode(), schema), digest=digest or "")
 
 
-_COLUMNS: Final = tuple(CREDENTIALS.c[name] for name in CREDENTIALS.c.keys() if name != "sealed")  # noqa: SIM118
-
-
-def _read_credentials(
-    tx: Connection, known: _Known, where: ColumnElement[bool], *, limit: int
-) -> list[KnownCredential]:
-    # Without its seal it was deleted.
-    query = select(*_COLUMNS).where(where, CREDENTIALS.c.sealed.is_not(None))
-    rows = tx.execute(query.order_by(CREDENTIALS.c.name).limit(limit))
-    return [_known_credential(row, known) for row in rows]
-
-
-def _known_credential(row: Row[Any], known: _Known) -> KnownCredential:
+def _known_credential(row: ClearCredential, known: _Known) -> KnownCredential:
     module = known.modules.get(row.module)
     return KnownCredential(
         version=row.version,
