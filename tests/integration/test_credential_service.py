@@ -1,5 +1,5 @@
-"""A credentials service in real processes: what it signs, whom it refuses and how, and that no bad request
-stops it.
+"""A credentials service in real processes: what it signs, what policy, ceilings and types refuse, and that no
+hostile module stops it. Bad requests and strangers: test_credential_service_refusals.py.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ import pytest
 
 from credsvc.client import SigningClient
 from ostiary.admin.client import AdminClient
-from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
-from ostiary.edge.tls import client_context
-from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError, Unauthenticated
-from ostiary.ledger.checkpoint import read_checkpoint
-from tests.support.credential_service import AWS_SECRET, SERVICE_NODE, CommandFailed, Service, running
-from tests.support.identities import Agent, Authority
+from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError
+from tests.support.credential_ledger import entry_at, last_denied
+from tests.support.credential_service import AWS_SECRET, CommandFailed, Service, running
+from tests.support.identities import Agent
 
 pytestmark = pytest.mark.slow
 
@@ -50,60 +48,6 @@ def agent(service: Service) -> Agent:
 @pytest.fixture
 def client(service: Service, agent: Agent) -> SigningClient:
     return service.client(agent)
-
-
-def _http(client: SigningClient) -> HTTPClient:
-    with client._http() as http:
-        return http
-
-
-def _auditor(service: Service) -> HTTPClient:
-    return _http(service.client(service.authority.agent("auditor", capabilities=["ledger:read"])))
-
-
-def _size(service: Service) -> int:
-    return read_checkpoint(_auditor(service).request("GET", "/v1/ledger/checkpoint").body).size
-
-
-def _entries(service: Service) -> list[dict[str, Any]]:
-    """Every entry that the newest checkpoint covers."""
-    http = _auditor(service)
-    size = _size(service)
-    entries = []
-    for tile in range(0, size, 256):
-        width = min(256, size - tile)
-        place = f"{tile // 256:03}" + ("" if width == 256 else f".p/{width}")
-        body = http.request("GET", f"/v1/ledger/tile/entries/{place}").body
-        while body:
-            length = int.from_bytes(body[:2], "big")
-            entries.append(json.loads(body[2 : 2 + length]))
-            body = body[2 + length :]
-    return entries
-
-
-def _last_denied(service: Service, agent: Agent) -> dict[str, Any]:
-    """The newest refusal of an agent; the checkpoint that covers it is stored with the next batch, or a
-    moment later.
-    """
-    until = time.monotonic() + 5
-    while True:
-        denied = [
-            entry
-            for entry in _entries(service)
-            if entry["decision"] == "denied" and entry["by"].get("serial") == agent.serial
-        ]
-        if denied:
-            return denied[-1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def _entry(service: Service, index: int) -> dict[str, Any]:
-    until = time.monotonic() + 5
-    while _size(service) <= index:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return _entries(service)[index]
 
 
 def _hmac(key: bytes, text: str) -> bytes:
@@ -135,7 +79,7 @@ def test_a_use_is_in_the_ledger_with_what_decided(
     service: Service, client: SigningClient, agent: Agent
 ) -> None:
     signed = client.use("billing-aws", "sign", REQUEST)
-    entry = _entry(service, signed.entry)
+    entry = entry_at(service, signed.entry)
     assert (entry["kind"], entry["decision"], entry["rule"]) == ("use", "authorized", "components-sign-aws")
     assert entry["by"]["serial"] == agent.serial
     assert (entry["credential"], entry["operation"], entry["formula"]) == (
@@ -166,7 +110,7 @@ def test_who_may_not_is_refused_by_a_named_rule_and_recorded(
     with pytest.raises(Forbidden) as refused:
         service.client(agent).use("billing-aws", "sign", REQUEST)
     assert refused.value.rule == rule
-    last = _last_denied(service, agent)
+    last = last_denied(service, agent)
     assert (last["decision"], last["rule"], last["by"]["serial"]) == ("denied", rule, agent.serial)
     assert last["target"] == "billing-aws/sign"
 
@@ -190,10 +134,7 @@ def test_a_revoked_agent_is_refused_within_a_second_also_on_open_connections(
             client.use("grid", "sign", {})
         assert refused_again.value.rule == "certificate-revoked"
     assert isinstance(refused.value, Busy | Forbidden)
-    assert _last_denied(service, agent)["rule"] == "certificate-revoked"
-
-
-# --- must be shown 4: at run time ---
+    assert last_denied(service, agent)["rule"] == "certificate-revoked"
 
 
 def test_a_hole_outside_of_its_type_is_named(client: SigningClient) -> None:
@@ -282,99 +223,6 @@ def test_a_source_that_is_not_in_the_language_is_not_proposed(service: Service, 
     (folder / "module.py").write_text("import os\n")
     with pytest.raises(CommandFailed, match="source is refused"):
         service.command("module", "load", str(folder))
-
-
-# --- must be shown 9: bad input ---
-
-SIGN = "/v1/credentials/billing-aws/operations/sign"
-BAD_BODIES: dict[str, tuple[bytes, str | None]] = {
-    "broken": (b'{"request": ', None),
-    "not-an-object": (b"[]", None),
-    "unknown-member": (b'{"request": {}, "sudo": true}', "sudo"),
-    "missing-member": (b"{}", "request"),
-    "wrong-type": (b'{"request": "GET"}', "request"),
-    "not-utf-8": (b'{"request": {"method": "\xff"}}', None),
-    "deep": (b'{"request": {"a": ' + b"[" * 40 + b"]" * 40 + b"}}", "request"),
-    "very-deep": (b'{"request": {"a": ' + b"[" * 20000 + b"]" * 20000 + b"}}", None),
-    "huge-number": (b'{"request": {"n": 1' + b"0" * 30 + b"}}", None),
-}
-
-
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_a_bad_body_is_a_problem_that_names_it(client: SigningClient, name: str) -> None:
-    body, field = BAD_BODIES[name]
-    before = client.use("grid", "sign", {}).entry
-    with pytest.raises(BadInput) as refused:
-        _http(client).request("POST", SIGN, body=body, content_type="application/json")
-    assert field is None or refused.value.field == field
-    assert refused.value.message
-    # Nothing was recorded in between.
-    assert client.use("grid", "sign", {}).entry == before + 1
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "content_type", "size", "status"),
-    [
-        ("POST", SIGN, "text/plain", 2, 415),
-        ("POST", SIGN, "application/json", 300_000, 413),
-        ("GET", SIGN, None, 0, 405),
-        ("GET", "/v1/nothing", None, 0, 404),
-        ("POST", "/v1/credentials/BAD%20NAME/operations/sign", "application/json", 0, 400),
-    ],
-)
-def test_other_bad_requests(
-    client: SigningClient, method: str, path: str, content_type: str | None, size: int, status: int
-) -> None:
-    body = (b'{"request": {}}' + b" " * size) if content_type else None
-    connection = _http(client)
-    response = connection._exchange(
-        method, path, body, {"Content-Type": content_type} if content_type else {}
-    )
-    assert response.status == status
-    assert response.headers["content-type"] == "application/problem+json"
-    assert json.loads(response.body)["status"] == status
-
-
-def test_a_module_that_refuses_the_request(client: SigningClient) -> None:
-    with pytest.raises(BadInput):
-        client.use("billing-aws", "sign", {"nothing": "of use"})
-
-
-def test_an_operation_that_is_not_there(client: SigningClient) -> None:
-    with pytest.raises(Forbidden) as refused:
-        client.use("billing-aws", "launch", {})
-    assert refused.value.rule == "operation-unknown"
-
-
-def test_a_certificate_of_a_foreign_authority_is_told_so(service: Service) -> None:
-    """It names an agent of this application, with every right."""
-    foreign = Authority().agent("component", capabilities=["credential:use"])
-    before = service.log.count("not issued under")
-    with pytest.raises(Unauthenticated, match="client certificate: it was not issued under") as refused:
-        service.client(foreign).use("grid", "sign", {})
-    assert refused.value.field == "certificate"
-    assert service.log.count("not issued under") == before + 1
-
-
-def test_without_a_certificate_there_is_no_http(service: Service) -> None:
-    context = client_context(service.authority.pem, None)
-    client = SigningClient(f"https://{SERVICE_NODE}", context, address=("127.0.0.1", service.port))
-    with pytest.raises(Unauthenticated, match=r"(?i)certificate.required"):
-        _http(client).request("GET", "/healthz")
-
-
-def test_a_certificate_without_our_names_is_nobody(service: Service) -> None:
-    nameless = service.authority.agent("component", capabilities=["credential:use"], common_name="admin")
-    with pytest.raises(Unauthenticated):
-        service.client(nameless).use("grid", "sign", {})
-
-
-def test_entries_are_for_those_who_may_read_the_ledger(service: Service, client: SigningClient) -> None:
-    for path in ("/v1/ledger/tile/entries/000.p/1", "/v1/ledger/entries/000.p/1", "/metrics"):
-        with pytest.raises(Forbidden) as refused:
-            _http(client).request("GET", path)
-        assert refused.value.rule == "read-needs-capability"
-    assert b'stage="sandbox"' in _auditor(service).request("GET", "/metrics").body
 
 
 def test_a_rotated_credential_signs_with_the_new_secret(service: Service, client: SigningClient) -> None:
