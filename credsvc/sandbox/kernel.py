@@ -32,6 +32,7 @@ PR_SET_NO_NEW_PRIVS: Final = 38
 PR_CAP_AMBIENT: Final = 47
 PR_SET_MDWE: Final = 65
 
+# use_errno: ctypes keeps errno per thread and swaps it around each call; os-level reads would see later ones.
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
@@ -57,6 +58,7 @@ class Machine:
     has_x32: bool
 
 
+# Calls added since Linux 5.0 have one number on all architectures (entries from 424 on).
 _SHARED = {
     "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
     "openat2": 437, "faccessat2": 439,
@@ -66,13 +68,14 @@ X86_64: Final = Machine(
     audit_arch=0xC000003E,
     has_x32=True,
     numbers=_SHARED | {
-        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8, "mmap": 9,
-        "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16,
-        "access": 21, "mremap": 25, "madvise": 28, "getpid": 39, "exit": 60, "kill": 62, "uname": 63, "fcntl": 72,
-        "getcwd": 79, "readlink": 89, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110,
-        "capget": 125, "capset": 126, "sigaltstack": 131, "pivot_root": 155, "gettid": 186, "futex": 202,
-        "getdents64": 217, "exit_group": 231, "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269,
-        "unshare": 272, "seccomp": 317, "statx": 332,
+        "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
+        "mmap": 9, "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+        "ioctl": 16, "access": 21, "mremap": 25, "madvise": 28, "getpid": 39, "exit": 60, "kill": 62,
+        "uname": 63, "fcntl": 72, "getcwd": 79, "readlink": 89, "getuid": 102, "getgid": 104,
+        "geteuid": 107, "getegid": 108, "getppid": 110, "capget": 125, "capset": 126, "sigaltstack": 131,
+        "pivot_root": 155, "gettid": 186, "futex": 202, "getdents64": 217, "exit_group": 231,
+        "openat": 257, "newfstatat": 262, "readlinkat": 267, "faccessat": 269, "unshare": 272,
+        "seccomp": 317, "statx": 332,
     },
 )  # fmt: skip
 
@@ -80,12 +83,13 @@ AARCH64: Final = Machine(
     audit_arch=0xC00000B7,
     has_x32=False,
     numbers=_SHARED | {
-        "getcwd": 17, "fcntl": 25, "ioctl": 29, "pivot_root": 41, "faccessat": 48, "openat": 56, "close": 57,
-        "getdents64": 61, "lseek": 62, "read": 63, "write": 64, "readlinkat": 78, "newfstatat": 79, "fstat": 80,
-        "capget": 90, "capset": 91, "exit": 93, "exit_group": 94, "unshare": 97, "futex": 98, "kill": 129,
-        "sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139, "uname": 160,
-        "getpid": 172, "getppid": 173, "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178,
-        "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222, "madvise": 233, "seccomp": 277, "statx": 291,
+        "getcwd": 17, "fcntl": 25, "ioctl": 29, "pivot_root": 41, "faccessat": 48, "openat": 56,
+        "close": 57, "getdents64": 61, "lseek": 62, "read": 63, "write": 64, "readlinkat": 78,
+        "newfstatat": 79, "fstat": 80, "capget": 90, "capset": 91, "exit": 93, "exit_group": 94,
+        "unshare": 97, "futex": 98, "kill": 129, "sigaltstack": 132, "rt_sigaction": 134,
+        "rt_sigprocmask": 135, "rt_sigreturn": 139, "uname": 160, "getpid": 172, "getppid": 173,
+        "getuid": 174, "geteuid": 175, "getgid": 176, "getegid": 177, "gettid": 178, "brk": 214,
+        "munmap": 215, "mremap": 216, "mmap": 222, "madvise": 233, "seccomp": 277, "statx": 291,
     },
 )  # fmt: skip
 
@@ -97,13 +101,15 @@ def this_machine() -> Machine:
     included).
     """
     machine = _MACHINES.get(platform.machine())
+    # A 32-bit Python on a 64-bit kernel has another table of calls. The filter reads the low word of a 64-bit
+    # argument at its lower address, which is right on little-endian machines only.
     if machine is None or sys.maxsize < 2**32 or sys.byteorder != "little":
         raise LockdownError(f"machine {platform.machine()!r} has no system call table", 0)
     return machine
 
 
 def call(step: str, result: int) -> int:
-    """Pass on the result of a libc function, or raise for -1 with the errno that ctypes kept."""
+    """Pass on the result of a libc function; raise for -1, with the errno that ctypes kept."""
     if result < 0:
         raise LockdownError(step, ctypes.get_errno())
     return result
@@ -113,13 +119,18 @@ def raw(
     name: str, *arguments: int | ctypes.Array[ctypes.c_char] | bytes | None, step: str | None = None
 ) -> int:
     """Make a system call by name; integers go as longs, buffers by address."""
+    # syscall(2) is variadic: an int that ctypes passed as a C int would leave the register's upper half open.
     converted = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     number = this_machine().numbers[name]
     return call(step or name, int(_libc.syscall(ctypes.c_long(number), *converted)))
 
 
 def prctl(step: str, option: int, *arguments: int) -> int:
-    """Set an attribute of this process; unused arguments go as zero, as newer options demand."""
+    """Set an attribute of this process.
+
+    Unused arguments go as zero: newer options (PR_SET_NO_NEW_PRIVS, PR_SET_MDWE) fail with EINVAL otherwise,
+    so that the arguments may get a meaning later (prctl(2)).
+    """
     padded = (*arguments, 0, 0, 0, 0)[:4]
     return call(step, int(_libc.prctl(ctypes.c_int(option), *[ctypes.c_ulong(each) for each in padded])))
 

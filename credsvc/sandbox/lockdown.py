@@ -1,4 +1,4 @@
-"""The lock-down of a sandbox worker, in the one order that works.
+"""The lock-down of a sandbox worker, in the one order that works (docs/adr/0007).
 
   1 the channel on fd 3, 0-2 on /dev/null, the status pipe on 4, all else closed
   2 root drops to a numeric user of this worker's own
@@ -14,16 +14,17 @@
  12 seccomp
 
 Rules:
-- Any step that fails ends the process: the reason goes up the status pipe, and no module code was near it
-  yet.
+- A step that fails ends the process. The reason goes up the status pipe, and no module code has been near the
+  process yet.
 - Namespaces (3-6) and Landlock (10) are left out only on an operator's explicit word; seccomp never.
-- setsid() matters: process groups cross pid namespaces, and kill(0, 9) would reach the zygote.
+- setsid() matters: process groups cross pid namespaces, and without it kill(0, SIGKILL) reached the zygote.
 
 The status pipe carries lines of text: `pid N` once, then `locked`, or `failed STEP: REASON`.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -62,20 +63,23 @@ def lock_down(layers: Layers, *, uid: int | None, channel_fd: int, status_fd: in
     exits.
     """
     try:
-        _arrange_descriptors(channel_fd, status_fd)
+        _arrange_descriptors(channel_fd, status_fd)  # 1.
+        # 2. Before the user namespace: root mapped into it would still own what the host's root owns.
         if uid is not None:
             if not layers.namespaces:
-                privileges.drop_bounding_set()  # afterwards we are not allowed to
+                privileges.drop_bounding_set()  # needs CAP_SETPCAP, which goes with root
             privileges.become(uid)
         if layers.namespaces:
-            _enter_namespaces()
+            _enter_namespaces()  # 3 to 6.
         else:
             _report(f"pid {os.getpid()}")
-        _settle()
-        _give_up_rights(layers)
+        _settle()  # 6.
+        _give_up_rights(layers)  # 7 to 11.
+        # 11. Reported before step 12, which allows no write but to fd 3. If the filter can't be installed the
+        #     process exits, and the host's first request meets end of file.
         _report("locked")
         os.close(_STATUS_FD)
-        seccomp.install()
+        seccomp.install()  # 12. Last: every step above needs a system call that it refuses.
     except LockdownError as exc:
         _fail(str(exc))
     except OSError as exc:
@@ -83,7 +87,7 @@ def lock_down(layers: Layers, *, uid: int | None, channel_fd: int, status_fd: in
 
 
 def _arrange_descriptors(channel_fd: int, status_fd: int) -> None:
-    """Step 1. Both go out of the way first: the numbers 0 to 4 may be those of the originals."""
+    """Step 1. Both go out of the way first: the originals may have the numbers 0 to 4."""
     high_status = fcntl.fcntl(status_fd, fcntl.F_DUPFD, 10)
     high_channel = fcntl.fcntl(channel_fd, fcntl.F_DUPFD, 10)
     null = os.open("/dev/null", os.O_RDWR)
@@ -91,15 +95,22 @@ def _arrange_descriptors(channel_fd: int, status_fd: int) -> None:
         os.dup2(null, number)
     os.dup2(high_channel, seccomp.CHANNEL_FD)
     os.dup2(high_status, _STATUS_FD)
+    # Everything else that the zygote holds: its control sockets, and other workers' channels.
     os.closerange(_STATUS_FD + 1, 1 << 16)
 
 
 def _enter_namespaces() -> None:
     """Steps 3 to 6."""
-    prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+    # 3. The files in /proc/self belong to root while a process is not dumpable (proc(5)), and the maps must
+    #    be written as the user that it has become.
+    prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)
     namespaces.enter_user_namespace()
+    # 4. In a call of its own: the capabilities for it come with the user namespace.
     namespaces.unshare_the_rest()
+    # 5. After the mount namespace, so that nobody else sees the mounts.
     namespaces.empty_root()
+    # 6. unshare(CLONE_NEWPID) moves only children: the child is pid 1 of the new namespace, and the process
+    #    between has nothing left to do. The zygote reaps it, and as a subreaper becomes the worker's parent.
     pid = os.fork()
     if pid != 0:
         _report(f"pid {pid}")
@@ -107,12 +118,11 @@ def _enter_namespaces() -> None:
 
 
 def _settle() -> None:
-    """Rest of step 6. The zygote says `go` when it has waited for the process between: only then is it our
-    parent.
+    """Rest of step 6: wait until the zygote is our parent, which it says by `go`.
 
-    Asking for the signal sooner would let that one's end kill us: a process closes its files before it hands
-    over its children. A zygote that is gone shows as end of file here, or as a broken pipe at the next
-    report.
+    The parent-death signal comes when the *parent at that time* ends (prctl(2)). Asked for sooner, the end of
+    the process between would kill us: a process closes its files before it hands over its children. A zygote
+    that is gone shows as end of file here, or as a broken pipe at the next report.
     """
     if os.read(seccomp.CHANNEL_FD, 1) != GO:
         raise LockdownError("wait for the zygote", 0)
@@ -122,12 +132,14 @@ def _settle() -> None:
 
 def _give_up_rights(layers: Layers) -> None:
     """Steps 7 to 11."""
-    privileges.drop_capabilities()
-    privileges.limit_resources()
+    privileges.drop_capabilities()  # 7. While the bounding set may still be emptied.
+    privileges.limit_resources()  # 8. Lowering needs no right; raising would.
+    # 9. Landlock and seccomp ask for it from a process without CAP_SYS_ADMIN (seccomp(2), landlock(7)).
     prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)
     _refuse_executable_memory()
     if layers.landlock:
-        landlock.deny_everything()
+        landlock.deny_everything()  # 10.
+    # 11. No process of the same user may read the worker's memory or take its descriptors (ptrace(2)).
     prctl("not dumpable", kernel.PR_SET_DUMPABLE, 0)
 
 
@@ -136,7 +148,7 @@ def _refuse_executable_memory() -> None:
     try:
         prctl("mdwe", kernel.PR_SET_MDWE, 1)
     except LockdownError as exc:
-        if exc.errno != 22:
+        if exc.errno != errno.EINVAL:
             raise
 
 

@@ -33,7 +33,9 @@ _MS_RDONLY_NOSUID_NODEV_NOEXEC: Final = 0x1 | 0x2 | 0x4 | 0x8
 _MS_REC_PRIVATE: Final = 0x4000 | 0x40000
 _MNT_DETACH: Final = 2
 
+# nobody, the kernel's overflow id: whatever else exists is shown as the same.
 _INNER_ID: Final = 65534
+# Any directory that every machine has; it is covered for the time of the exchange only.
 _MOUNT_POINT: Final = b"/tmp"
 
 
@@ -41,8 +43,11 @@ def enter_user_namespace() -> None:
     """Create a user namespace in which only our own user and group exist, as 65534; the process must be
     dumpable.
     """
+    # Asked before: in the new namespace both are the overflow id until the maps are written.
     uid, gid = os.geteuid(), os.getegid()
     raw("unshare", _CLONE_NEWUSER, step="unshare(user)")
+    # First: an unprivileged process may write gid_map only after it has given up setgroups(2), since leaving
+    # a group could open files that deny that group (user_namespaces(7), CVE-2014-8989).
     _write_map("setgroups", "deny")
     _write_map("uid_map", f"{_INNER_ID} {uid} 1")
     _write_map("gid_map", f"{_INNER_ID} {gid} 1")
@@ -59,10 +64,14 @@ def unshare_the_rest() -> None:
 
 def empty_root() -> None:
     """Exchange the root for an empty read-only tmpfs and detach the old one."""
+    # Private first: what is mounted below must not propagate to the host's mounts (mount_namespaces(7)).
     mount("mount private", b"none", b"/", b"", _MS_REC_PRIVATE, b"")
+    # One page and two inodes, of which the root is one: nothing could be kept there even if it were writable.
     options = b"size=4k,nr_inodes=2,mode=0555"
     mount("mount tmpfs", b"tmpfs", _MOUNT_POINT, b"tmpfs", _MS_RDONLY_NOSUID_NODEV_NOEXEC, options)
     os.chdir(_MOUNT_POINT)
+    # The old root comes to lie on top of the new one at the same point, and is detached at once: no directory
+    # is needed to put it into, and none can be made here (pivot_root(2), NOTES).
     raw("pivot_root", b".", b".")
     umount("detach the old root", b".", _MNT_DETACH)
     os.chdir("/")

@@ -147,7 +147,8 @@ def _exercise(injected: Mapping[str, Any]) -> None:
     """Call helpers whose first use initialises something (OpenSSL's digests, the time zone, regex caches)."""
     for name, argument in (
         ("sha256_hex", "x"), ("format_stamp", 0), ("parse_stamp", "20260101T000000Z"), ("uri_encode", "é"),
-        ("uri_decode", "%20"), ("parse_query", "a=b"), ("parse_url", "https://a/"), ("fold_headers", {"a": "b"}),
+        ("uri_decode", "%20"), ("parse_query", "a=b"), ("parse_url", "https://a/"),
+        ("fold_headers", {"a": "b"}),
     ):  # fmt: skip
         if name in injected:
             injected[name](argument)
