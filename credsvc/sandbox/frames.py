@@ -4,12 +4,12 @@
     answer    nonce (16 bytes) | outcome (1 byte) | body       worker to host, hostile
 
 Rules:
-- A record is whole or refused: no half frames, no lengths to believe. A longer record than allowed is cut by
-  the kernel and shows MSG_TRUNC; the worker ends.
+- A record is whole or refused: no half frames, no lengths to believe. The kernel cuts a record that is longer
+  than allowed and says so (MSG_TRUNC); the worker ends.
 - The nonce is the host's, fresh for each request; an answer with another nonce is stale or forged and ends
   the worker.
-- Bodies of requests and of `DONE` are JSON; of `LOAD`, the module's source in UTF-8; of `REFUSED`, `CODE
-  LINE` in ASCII.
+- The body of `CALL` and of `DONE` is JSON; of `LOAD`, the module's source in UTF-8; of `REFUSED`, the text
+  `REASON LINE` in ASCII.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["MAX_ANSWER_BYTES", "MAX_REQUEST_BYTES", "MAX_SOURCE_BYTES", "NONCE_B
 
 NONCE_BYTES: Final = 16
 MAX_SOURCE_BYTES: Final = 64 * 1024
-MAX_REQUEST_BYTES: Final = (
-    128 * 1024
-)  # a record must fit the default socket buffer (net.core.wmem_default, 208 KiB)
+# A record must fit the default socket buffer (net.core.wmem_default: 208 KiB with its overhead), or the send
+# fails with EMSGSIZE.
+MAX_REQUEST_BYTES: Final = 128 * 1024
 MAX_ANSWER_BYTES: Final = 64 * 1024
 HEADER_BYTES: Final = NONCE_BYTES + 1
 

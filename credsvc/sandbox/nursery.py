@@ -1,14 +1,13 @@
 """Where workers are made and buried: fork, lock down, keep one ready, wait for their ends.
 
 Rules:
-- A worker is handed out only after it reported `locked`; a failed lock-down is buried and raised, as is a
-  machine that gives no process.
-- Every process made here is waited for here: a pid stays ours until then, so that a kill never meets
-  another's.
+- A worker is handed out only after it has reported `locked`; a failed lock-down is buried and raised, and so
+  is a machine that gives no process.
+- Every process made here is waited for here: a pid stays ours until then, so a kill never meets another's.
 - As root each worker gets a numeric user of its own, the one longest unused; otherwise all are the zygote's
   user.
-- One thread. Locking takes about 5 ms, in which the zygote does nothing else; a spare hides that from
-  callers.
+- One thread. Locking takes about 5 ms (most of it the two forks and the network namespace), in which the
+  zygote does nothing else; a spare hides that from callers.
 """
 
 from __future__ import annotations
@@ -97,6 +96,7 @@ class Nursery:
         if worker is None:
             return None
         if worker.uid is not None:
+            # To the far end of the queue: what a user's last worker may have left is forgotten by then.
             self._free_uids.insert(0, worker.uid)
         if worker is self._spare:
             self._spare = None
@@ -115,6 +115,8 @@ class Nursery:
             raise LockdownError("make a process", exc.errno or 0) from exc
         with os.fdopen(status_read, encoding="ascii", errors="replace") as status:
             first = status.readline()
+            # Pids are those of the zygote's namespace: `pid N` is written by the process between, which is
+            # still outside of the new one.
             pid = _read_pid(first, child)
             if pid != child:
                 os.waitpid(child, 0)  # the process between; the worker is our child once this returns
@@ -150,14 +152,18 @@ class Nursery:
     def _become_worker(self, channel_fd: int, status_fd: int, uid: int | None) -> NoReturn:
         """In the child: lock down and serve."""
         try:
+            # What the zygote's loop had set up: the wake-up pipe is shared with it, and would wake it.
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            # A write to fd 2 is SIGSYS under the filter; print and warnings do nothing where the stream is
+            # None.
             for stream in ("stdin", "stdout", "stderr"):
                 setattr(sys, stream, None)
             lock_down(self._layers, uid=uid, channel_fd=channel_fd, status_fd=status_fd)
             serve(self._language)
         finally:
+            # Never back into the zygote's loop, whatever was raised, and nothing of its atexit.
             os._exit(1)
 
 

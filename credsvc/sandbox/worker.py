@@ -52,10 +52,13 @@ def restricted_language(injected: Mapping[str, Callable[..., object]]) -> Langua
 def serve(language: Language) -> NoReturn:
     """Answer requests on fd 3 until end of file, then leave without running anything on the way out."""
     code: CodeType | None = None
+    # A record is whole (SOCK_SEQPACKET), so one read is one request.
     while True:
         record = os.read(CHANNEL_FD, frames.MAX_REQUEST_BYTES)
         if not record:
             os._exit(0)
+        # The nonce lives in this frame while the module runs: code that breaks out can find it, and forge the
+        # answer to its own request, but to no other.
         kind, nonce, body = frames.unpack_request(record)
         if kind == Kind.LOAD:
             code, (outcome, answer) = _load(language, body)
@@ -90,6 +93,7 @@ def _call(language: Language, code: CodeType, body: bytes) -> _Result:
         space = language.fresh_globals()
         exec(code, space)  # noqa: S102 - as above
         answer = json.dumps(space[call["entry"]](**call["arguments"]), ensure_ascii=True, allow_nan=False)
+    # The order matters: both are Exceptions, and after them the interpreter's state is not to be trusted.
     except (MemoryError, RecursionError):
         return Outcome.EXHAUSTED, _EMPTY
     except Exception:  # noqa: BLE001 - a module may raise anything; its text stays here

@@ -1,9 +1,10 @@
 """The zygote: one small single-threaded process, exec'ed before any secret exists, that makes locked workers.
 
-    python -I -m credsvc.sandbox.zygote --control PATH --allow-uid N [--allow-uid N] [--without
-    namespaces|landlock]
+    python -I -m credsvc.sandbox.zygote --control PATH --allow-uid N [--allow-uid N]
+                                        [--without namespaces|landlock]
 
 Rules:
+- It is exec'ed, not forked from a process that held secrets: workers of a forked one had them on their heap.
 - It never reads module source: a worker is locked down first and gets its source over its own channel.
 - One spare worker stands ready (`nursery`), so that asking for one costs a descriptor and not 5 ms.
 - A worker belongs to the control connection that asked for it: end of file there kills it.
@@ -45,6 +46,7 @@ __all__ = ["Settings", "main", "parse_arguments", "run"]
 _MAX_CONTROL_BYTES: Final = 256
 _DIGEST_CHARS: Final = 64
 _REMEMBERED_ENDS: Final = 256
+# Without a spare (no process, too many workers) the loop tries again even if nobody asks.
 _RETRY_S: Final = 1.0
 
 
@@ -128,6 +130,7 @@ def run(settings: Settings, language: Language, injected: Mapping[str, Any]) -> 
 
 def _prepare(injected: Mapping[str, Any]) -> None:
     """Make this process what workers should inherit."""
+    # A worker's parent, the process between, ends at once: the worker becomes ours, and not init's.
     prctl("subreaper", kernel.PR_SET_CHILD_SUBREAPER, 1)
     prctl("not dumpable", kernel.PR_SET_DUMPABLE, 0)
     os.umask(0o077)
@@ -139,6 +142,7 @@ def _prepare(injected: Mapping[str, Any]) -> None:
     for codec in ("ascii", "latin-1", "utf-8"):  # those that a module may name
         codecs.lookup(codec)
     _exercise(injected)
+    # A locked worker can import nothing: what is missing now is missing for ever.
     gc.collect()
     gc.freeze()  # the collector must not write to pages that workers share
 
@@ -188,6 +192,7 @@ class _Zygote:
             self._reap()
             if not self._nursery.has_spare and not self._selector.select(0):
                 self._refill()
+            # Signals wake the loop by the pipe, so that a worker's end is seen while nobody asks.
             for key, _mask in self._selector.select(None if self._nursery.has_spare else _RETRY_S):
                 self._handle(key.fileobj)
 
@@ -218,6 +223,7 @@ class _Zygote:
             channel, _address = self._listener.accept()
         except OSError:
             return  # gone again before we looked
+        # struct ucred: pid_t pid | uid_t uid | gid_t gid, as they were at connect (unix(7)).
         credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         _pid, uid, _gid = struct.unpack("iII", credentials)
         if uid not in self._settings.allowed_uids:
@@ -256,6 +262,7 @@ class _Zygote:
 
     def _kill(self, connection: _Connection, worker_id: int) -> int:
         """End a worker of this connection; answer only when it is gone, with its wait status."""
+        # It may have ended by itself: then that is how, and not by our SIGKILL.
         self._reap()
         worker = connection.workers.pop(worker_id, None)
         if worker is None:

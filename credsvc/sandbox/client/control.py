@@ -30,11 +30,13 @@ __all__ = [
     "zygote_argv",
 ]
 
-NOBODY_KNOWS: Final = -1  # the zygote that made it is gone, or another
-NOT_YET_KNOWN: Final = -2  # the zygote is late
+# In the place of a wait status, which is never negative (waitpid(2)): the zygote that made the worker is
+# gone, or another one answers; or the zygote is late.
+NOBODY_KNOWS: Final = -1
+NOT_YET_KNOWN: Final = -2
 _MAX_ANSWER_BYTES: Final = 64
-# The import path is given by hand: -I -S leaves out the environment, the working directory and site-packages'
-# .pth code.
+# -I -S leaves out the environment, the working directory and the code in site-packages' .pth files, so the
+# import path is given by hand: nothing but these folders is in a worker's memory.
 _BOOT: Final = (
     "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from credsvc.sandbox.zygote import main; main()"
 )
@@ -148,6 +150,7 @@ class ZygoteClient:
     def _ask_once(self, question: bytes, deadline: float) -> tuple[bytes, list[int]]:
         try:
             channel = self._connected()
+            # At least a millisecond: a timeout of 0 would mean a socket that does not block.
             channel.settimeout(max(0.001, deadline - time.monotonic()))
             channel.send(question)
             answer, descriptors, flags, _address = socket.recv_fds(channel, _MAX_ANSWER_BYTES, 1)

@@ -23,6 +23,8 @@ __all__ = ["Hole", "HoleProposal", "RefusedAnswer", "decode_proposal"]
 
 Hole = str | int | list[dict[str, str]]
 
+# 256 rows, the holes and the answer, with room; json.loads makes each container before anything here can
+# count.
 MAX_CONTAINERS: Final = 600
 MAX_HOLES: Final = 64
 MAX_ROWS: Final = 256
@@ -52,11 +54,13 @@ class HoleProposal:
 
 def decode_proposal(body: bytes) -> HoleProposal:
     """Decode the body of a DONE answer; raises `RefusedAnswer`."""
-    _check_containers(body)
-    answer = _parse(body)
+    _check_containers(body)  # 1.
+    answer = _parse(body)  # 2.
+    # 3. Exactly the two members.
     if type(answer) is not dict or answer.keys() != {"formula", "holes"}:
         raise RefusedAnswer
     formula, holes = answer["formula"], answer["holes"]
+    # 4. and 5. on each part; `type(...) is` throughout, since json makes nothing but exact types.
     if type(formula) is not str or not _NAME.fullmatch(formula):
         raise RefusedAnswer
     if type(holes) is not dict or len(holes) > MAX_HOLES:
@@ -79,6 +83,7 @@ def _brackets(body: bytes) -> int:
 def _parse(body: bytes) -> object:
     """Budget 2."""
     try:
+        # json.loads of bytes would guess UTF-16 and UTF-32 too, and take a byte order mark: so text goes in.
         return json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_members,
@@ -91,6 +96,7 @@ def _parse(body: bytes) -> object:
 
 
 def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # Of a member that stands twice parsers take the first or the last (RFC 8259 section 4); both are refused.
     members = dict(pairs)
     if len(members) != len(pairs):
         raise RefusedAnswer
@@ -98,6 +104,7 @@ def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _integer(digits: str) -> int:
+    # Before int(): its work grows with the square of the digits (CVE-2020-10735).
     if len(digits) > MAX_DIGITS:
         raise RefusedAnswer
     return int(digits)

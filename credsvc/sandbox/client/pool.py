@@ -40,7 +40,9 @@ __all__ = ["LoadedModule", "ModuleDigest", "SandboxPool"]
 ModuleDigest = NewType("ModuleDigest", str)
 
 CALLS_PER_WORKER: Final = 10_000
-BUSY_S_PER_WORKER: Final = 60.0  # well below the worker's own CPU backstop (privileges.CPU_BACKSTOP_S)
+# Well below the worker's own CPU backstop (privileges.CPU_BACKSTOP_S), which would end it in somebody's call.
+BUSY_S_PER_WORKER: Final = 60.0
+# SIGKILL to the reported death takes 1.5 ms; later than this the zygote itself is stuck.
 _KILL_S: Final = 2.0
 _CHECK_S: Final = 5.0
 _CHECKED: Final = ModuleDigest("0" * 64)
@@ -102,6 +104,7 @@ class SandboxPool:
             outcome, body = self._exchange(worker, Kind.CALL, request, deadline)
             proposal = _read_outcome(outcome, body)
         except SandboxFault as exc:
+            # An exception is an ordinary answer; after anything else the worker may no longer be ours.
             if exc.fault is Fault.MODULE_RAISED:
                 self._give_back(worker)
             elif self._end(worker) == NOBODY_KNOWS and exc.fault is Fault.CRASHED:
@@ -169,7 +172,8 @@ class SandboxPool:
                 return None, oldest.pop(0)
             if timed_out:
                 raise fault(Fault.FULL)
-            # Looked at once more after a timeout: the wake-up for a place may have been ours.
+            # After a timeout it looks once more: the wake-up for a place may have been meant for this thread,
+            # and nobody else would get it.
             timed_out = not self._freed.wait(timeout=max(0.0, deadline - time.monotonic()))
 
     def _spawn(self, module: LoadedModule, deadline: float) -> SpawnedWorker:
@@ -193,12 +197,14 @@ class SandboxPool:
         """Send one request and read its answer; raises `SandboxFault`, after which the worker must
         be ended.
         """
+        # Fresh for each request: an answer that an earlier call left behind does not carry it.
         nonce = os.urandom(frames.NONCE_BYTES)
         begun = time.monotonic()
         try:
             worker.channel.send(frames.pack_request(kind, nonce, body))
             if not worker.answered.poll(max(0.0, deadline - begun) * 1000):
                 raise fault(Fault.TIMEOUT)
+            # recvmsg, not recv: only its flags tell that the kernel cut a record that was too long.
             record, _ancillary, flags, _address = worker.channel.recvmsg(frames.MAX_ANSWER_BYTES)
         except OSError as exc:
             raise fault(Fault.CRASHED) from exc
