@@ -1,5 +1,5 @@
-"""A credentials service's settings: what `credsvc init` wrote and an operator may change. No secret lies
-here.
+"""A credentials service's settings: what `credsvc init` wrote and an operator may change. None of it is
+secret.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     manager_socket: str
     ca_address: str = ""
     database_url: str = ""
+    # The roles' users, counted from here: among those that systemd keeps for dynamic users (61184 to 65519,
+    # systemd.io/UIDS-GIDS), so that no person's account has one.
     role_uid_base: int = 61220
     operators_gid: int | None = None
     front_workers: int = 2
     front_threads: int = 8
+    # Of the whole service: each of the front's workers may have its share of them.
     sandbox_workers: int = 16
     sandbox_without: tuple[str, ...] = ()
 

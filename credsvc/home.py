@@ -19,7 +19,7 @@ CLAIM_VARIABLE: Final = "OSTIARY_CREDSVC_CLAIM_FD"
 
 
 def load_place(home_path: Path) -> tuple[Config, Place]:
-    """The service's settings and place, for one of its roles: with the users that the supervisor told of."""
+    """The service's settings and place, for one of its roles, with the users that the supervisor chose."""
     home = ServiceHome(home_path)
     config = config_file.load(home.config, Config)
     return config, place_of(config, home, told_by_supervisor())

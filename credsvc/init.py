@@ -1,10 +1,12 @@
 """Making a credentials service: its keys, its store, its first files. Nothing is overwritten.
 
-keyholder/keys.sealed    ledger key, intake key, the approver's public key; sealed under the key-encryption key
+keyholder/keys.sealed    ledger key, intake key and the approver's public key, sealed under the
+                         key-encryption key
 public/ledger.vkey       the ledger's verifier key (C2SP signed-note)
 public/intake.json       the intake key, signed by the ledger key
 public/root.pem          the application's root certificate
-APPROVER FILE            the approver key (Ed25519 seed), wrapped under the approver's own passphrase: take it away from here
+APPROVER FILE            the approver key (Ed25519 seed), wrapped under the approver's own passphrase; it
+                         belongs somewhere else
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ APPROVER_SERVICE = "approver"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewService:
-    """What `init` is told; the passphrases are asked for only where they are needed."""
+    """The arguments of `init`; a passphrase is asked for only where it is needed."""
 
     config: Config
     root_pem: bytes
@@ -50,9 +52,10 @@ class NewService:
 
 
 def init_service(home: ServiceHome, new: NewService) -> None:
-    """Make the service; Conflict where one is there already."""
+    """Make the service; Conflict where there is one already."""
     if home.config.exists() or new.approver_file.exists():
-        raise Conflict(f"'{home.path}' or '{new.approver_file}' is there already: nothing was changed")
+        raise Conflict(f"'{home.path}' or '{new.approver_file}' exists already: nothing was changed")
+    # Without users of their own for the roles: `serve` gives the files to them, as root.
     home.lay_out(RoleUsers(base=None))
     config = new.config
     kek = create_kek(
@@ -74,6 +77,8 @@ def init_service(home: ServiceHome, new: NewService) -> None:
         intake_key=_pkcs8(intake),
         ledger_key=_pkcs8(ledger),
     )
+    # The approver's private key never lies in the service's home in clear, and the service itself keeps only
+    # the public one: who has the home can approve nothing.
     wrapped = wrap(
         approver.private_bytes_raw(),
         new.approver_passphrase(),
@@ -91,6 +96,7 @@ def init_service(home: ServiceHome, new: NewService) -> None:
     engine = open_for_writing(config.database_url or sqlite_url(home.database))
     upgrade(engine, migrations=MIGRATIONS)
     engine.dispose()
+    # Readable for the front's and admin's group, writable for the recorder alone.
     home.database.chmod(0o640)
     # Last: a service without a config is not one, and a second init may then clean up.
     write_atomic(home.config, print_config(config), mode=0o644)

@@ -16,6 +16,8 @@ from ostiary.edge.users import RoleName, tell_roles
 from ostiary.roles import choose_users, supervise
 
 PROGRAM: Final = "credsvc.role"
+# In this order: the zygote before any secret is unsealed, the keyholder before any request is read, and each
+# role after those that it speaks to.
 STARTED: Final = (
     RoleName.SANDBOX,
     RoleName.KEYHOLDER,
@@ -46,5 +48,6 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
 
 
 def _zygote_argv(config: Config, place: Place) -> list[str]:
+    # Only the front speaks to the sandbox: SO_PEERCRED at the zygote's control socket refuses the others.
     allowed = frozenset({place.users.uid(RoleName.FRONT)})
     return zygote_argv(place.home.channel("sandbox"), allowed_uids=allowed, without=config.sandbox_without)

@@ -7,8 +7,9 @@ How: botocore asks its signer for `signature(string_to_sign, request)`, the only
 Ours sends the request itself (method, URL, the headers to be signed, the payload's digest), so that policy
 decides on what is signed, and takes the released header.
 
-Not here: presigned URLs and POST policies (operation `presign`), SigV2, SigV4a, S3 Express; botocore says it
-does not know their signer. botocore is not a dependency: this file is imported by whoever has it.
+Not here: presigned URLs and POST policies (operation `presign`), SigV2, SigV4a, S3 Express; for these
+botocore raises UnknownSignatureVersionError. botocore is not a dependency: only programs that have it import
+this file.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class _RemoteSignature:
 
     def signature(self, _string_to_sign: str, request: Any) -> str:
         signer: Any = self
+        # What botocore itself would sign. `set`, since iteration gives a repeated name each time.
         headers = signer.headers_to_sign(request)
         pairs = [[name.lower(), value] for name in set(headers) for value in headers.get_all(name)]
         signed = self.credentials.client.use(
@@ -70,8 +72,8 @@ class _RemoteSignature:
         return signed.release["header.authorization"]
 
     def _inject_signature_to_request(self, request: Any, signature: str) -> Any:
-        """The service's word whole: it names the headers that it signed, which leave out what
-        proxies change.
+        """Take the released header whole: it names the headers that were signed, which are fewer than ours,
+        since proxies change some.
         """
         request.headers["Authorization"] = signature
         return request
@@ -113,14 +115,15 @@ def remote_session(client: SigningClient, credential: str) -> Any:
         client, credential, shareable["access_key_id"], shareable.get("session_token")
     )
     session = botocore.session.get_session()
+    # Before the first of botocore's own providers: the environment's keys must not win.
     session.get_component("credential_provider").insert_before("env", _Provider(credentials))
     session.get_component("event_emitter").register_first("choose-signer", _choose_signer)
     return session
 
 
 def _choose_signer(signature_version: object = None, signing_name: str = "", **_more: Any) -> str | None:
-    """Ours for whatever needs the secret, also where there is no such signer: botocore then refuses, and
-    never signs with nothing.
+    """Choose our signer for whatever needs the secret, even one that does not exist: botocore then refuses,
+    and never signs with the placeholder.
     """
     if not isinstance(signature_version, str) or signature_version in _WITHOUT_SECRET:
         return None

@@ -6,9 +6,9 @@ secret.
     signed.release["header.authorization"]
 
 The TLS context carries the agent's key and certificate (`ostiary.edge.tls.client_context`, or certmgr's own
-client); it may be a function, asked at each new connection, so that a renewed certificate is used.
-Thread-safe: each call that goes on has its own connection, and there are no more of them than there were
-calls at once, however many threads come and go.
+client). It may be a function, which is asked at each new connection, so that a renewed certificate is used.
+Thread-safe: each call in progress has a connection of its own, and there are never more of them than there
+were calls at once, however many threads come and go.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _DEFAULT_PORT: Final = 443
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a formula released: text by sink (`header.authorization`, `query.sig`), and where its
-    record is.
+    """What a formula released: text by sink (`header.authorization`, `query.sig`), and the index of the
+    ledger's entry.
     """
 
     release: dict[str, str]
@@ -57,8 +57,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SigningClient:
-    """See the module's docstring; `address` (host, port) is connected to instead of the URL's, whose name is
-    verified.
+    """See the module's docstring. `address` (host, port) replaces where to connect; the certificate must
+    still name the URL's host.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class SigningClient:
         self._idle: list[HTTPClient] = []
 
     def use(self, credential: str, operation: str, request: Mapping[str, Any]) -> Signed:
-        """Have an operation done; Forbidden names the rule, BadInput the field, Busy may be tried again."""
+        """Apply an operation: Forbidden names the rule, BadInput the field, Busy may be tried again."""
         with self._http() as http:
             return http.call("POST", _path(credential, operation), {"request": request}, type_=Signed)
 
@@ -112,6 +112,7 @@ class SigningClient:
 
     @contextmanager
     def _http(self) -> Iterator[HTTPClient]:
+        # The last used first: the others grow old, and the server closes them.
         try:
             client = self._idle.pop()
         except IndexError:

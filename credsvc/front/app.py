@@ -75,7 +75,8 @@ class _Operations:
         write_json(resp, self._pipeline.explain(self._request(req, name, operation)))
 
     def _request(self, req: falcon.Request, name: str, operation: str) -> SignRequest:
-        # Cut to what a name may have: a revoked peer's target is recorded before it is checked.
+        # Cut to what a name may have: the target of a revoked peer is recorded before the names are checked.
+        # The body is read only after the peer was let in.
         caller = self._doorkeeper.identify(req.env, act="use", target=f"{name[:100]}/{operation[:63]}")
         raw = read_json(req, RawRequest, limit_bytes=MAX_REQUEST_BYTES)
         return check_request(raw, peer=caller.peer, agent=caller.agent, credential=name, operation=operation)
@@ -95,6 +96,7 @@ class _Credentials:
 
 def _summary(caller: Caller, subject: Subject) -> CredentialSummary | None:
     """What the peer sees of a credential; None where policy allows it no operation in any context."""
+    # `preview`, as in the pipeline's first decision: what is listed may still be refused for what it asks.
     credential, manifest = subject.credential, subject.module.manifest
     operations = [
         operation
@@ -116,7 +118,7 @@ def _summary(caller: Caller, subject: Subject) -> CredentialSummary | None:
 
 
 def _readiness(parts: FrontParts) -> Readiness:
-    """Ready once the CA was heard, since nobody can be let in before."""
+    """Ready once the CA was heard: before that nobody can be let in."""
     age_s = parts.revocations.age_s()
     policy: str | None = None
     with contextlib.suppress(Busy):

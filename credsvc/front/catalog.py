@@ -2,14 +2,15 @@
 ready to judge.
 
 Rules:
-- Read only, and at most `FRESH_S` old. A use that was decided on something older is denied by the recorder
-  (`stale-*`), and a refusal looks again first (`has_moved`): a front that knows too little can be slow; it
-  can't be wrong.
-- Modules and policies are parsed once per version: between versions a look costs one small query a second.
+- Read only, and at most `FRESH_S` old. The recorder denies a use that was decided on something older
+  (`stale-*`), and a refusal looks again first (`has_moved`): a front that knows too little can be slow, but
+  not wrong.
+- Modules and policies are parsed once per version: parsing 50 policies takes 0.7 ms, deciding by them 0.1 ms.
+  Between versions a look costs two small queries a second.
 - Secrets are not read (`credsvc.store.reader`).
 - A store that can't be read is Busy.
 
-Thread-safe. One thread reads, the others go on with what is known.
+Thread-safe. One thread reads while the others go on with what is known.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ from ostiary.store.database import reading
 
 FRESH_S: Final = 1.0
 JUST_NOW_S: Final = 0.05
-"""How often at most refusals make the store be read: a client that is always refused costs twenty reads a
-second, not one each.
-
-Per credential: that another one was read just now says nothing of this one.
+"""How often at most refusals read the store: a client that is always refused costs twenty reads a second, not
+one each. Per credential: that another one was read just now says nothing of this one.
 """
 MAX_KEPT: Final = 10_000
-"""Credentials kept in memory; the one unused for longest goes first."""
+"""Credentials kept in memory; the one unused for longest goes first. Names that do not exist are kept too, so
+that asking for them does not read the store each time; the bound is what keeps such a client from filling it.
+"""
 _log = logging.getLogger("ostiary.front")
 
 
@@ -104,7 +105,9 @@ class Catalog:
     def __init__(self, engine: Engine, *, monotonic_s: Callable[[], float]) -> None:
         self._engine = engine
         self._monotonic_s = monotonic_s
+        # Held by the one thread that reads modules and policies.
         self._reading = threading.Lock()
+        # Replaced whole, by whoever holds _reading; read without a lock.
         self._known: _Known | None = None
         # name -> (read at, what was found); guarded by _kept_lock.
         self._kept: OrderedDict[str, tuple[float, KnownCredential | None]] = OrderedDict()
@@ -142,8 +145,8 @@ class Catalog:
         return usable, found[-1].entity.name if len(found) == limit else None
 
     def has_moved(self, credential: str, seen: Subject | None) -> bool:
-        """Look again, unless somebody just did; whether what is known now differs from what a request was
-        decided on.
+        """Look again, unless somebody just did, and say whether what is known now differs from what a request
+        was decided on.
         """
         known, just_now_s = self._known, self._monotonic_s() - JUST_NOW_S
         with self._kept_lock:
@@ -153,8 +156,8 @@ class Catalog:
         return _versions_of(self.find(credential)) != _versions_of(seen)
 
     def look_again(self, credential: str) -> None:
-        """Read modules and policies, and at the next `find` the credential: what is known is known
-        to be old.
+        """Read modules and policies now, and the credential at the next `find`: what is known is known to be
+        old.
         """
         with self._kept_lock:
             self._kept.pop(credential, None)
@@ -166,6 +169,7 @@ class Catalog:
         if known is None:
             with self._reading:
                 known = self._known = self._known or self._read(None)
+        # Whoever does not get the lock goes on with what is known: no request waits for another one's read.
         elif self._is_old(known.read_at_s) and self._reading.acquire(blocking=False):
             try:
                 known = self._known = self._read(known)
@@ -182,6 +186,7 @@ class Catalog:
             if kept is not None and not self._is_old(kept[0]):
                 self._kept.move_to_end(name)
                 return kept[1]
+        # The time before the read: what was written while it went on counts as not seen.
         read_at_s = self._monotonic_s()
         with reading(self._engine) as tx:
             row = read_credential(tx, name)

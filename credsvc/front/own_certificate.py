@@ -2,11 +2,11 @@
 go on.
 
 Rules:
-- The claim token lies in a sealed memfd that every worker inherits and reads with pread; it may be used
-  again: a later claim gives the newest certificate that the manager holds for this agent.
+- The claim token lies in a sealed memfd that every worker inherits. It may be used again: a later claim gives
+  the newest certificate that the manager holds for this agent.
 - Key and chain go from the manager's UNIX socket into TLS contexts and nowhere else.
-- The manager renews by itself; here it is only asked again, `ASK_AGAIN_S` apart, and a new certificate
-  replaces both contexts at once.
+- The manager renews by itself. Here it is only asked again, every `ASK_AGAIN_S`; a new certificate replaces
+  both contexts at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ostiary.errors import Busy, Misconfigured, OstiaryError
 from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.secret import Secret
 
+# A certificate lives for hours and is renewed at half of that: five minutes late is early enough.
 ASK_AGAIN_S: Final = 300.0
 FIRST_CLAIM_S: Final = 15.0
 """How long a start waits for the manager, who may itself wait for the CA's signature."""
@@ -39,10 +40,11 @@ Claim = Callable[[], Claimed]
 
 def read_claim_token(claim_fd: int) -> Secret:
     """The token in the inherited memfd; Misconfigured where there is none."""
+    # pread, since all workers share one file offset with the descriptor (open(2), "Open file descriptions").
     try:
         token = os.pread(claim_fd, _MAX_TOKEN_BYTES, 0).strip()
     except OSError as exc:
-        raise Misconfigured("no claim token for the front: start with `credsvc serve --claim -`") from exc
+        raise Misconfigured("the front has no claim token: start with `credsvc serve --claim -`") from exc
     if not token:
         raise Misconfigured("the claim token for the front is empty")
     return Secret(token)
@@ -52,6 +54,7 @@ def claim_from_manager(manager_socket: Path, claim_fd: int) -> Claim:
     """A claim over the manager's UNIX socket."""
 
     def once() -> Claimed:
+        # Without a lease: the certificate belongs to the service, not to this process's life.
         return claim(manager_socket, read_claim_token(claim_fd), lease=False)
 
     return once

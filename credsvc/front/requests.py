@@ -21,8 +21,11 @@ from ostiary.errors import BadInput
 from ostiary.work.item import Peer
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
-"""Headers and query of the largest request that fits a work item, several times over."""
+"""Several times the headers and query of the largest request that fits a work item."""
+# A provider's request is a map of maps and lists; json.dumps and the module recurse over it.
 MAX_DEPTH: Final = 16
+# The integers that a double holds exactly (RFC 8259 section 6): what a module's provider, or the ledger's
+# readers, decode with another library is the number that was checked here.
 _MAX_INT: Final = 2**53 - 1
 
 
@@ -60,6 +63,7 @@ def check_request(
 
 
 def _check_value(value: object, *, depth: int) -> None:
+    # First of all, so that this function's own recursion is bounded.
     if depth > MAX_DEPTH:
         raise BadInput(f"request: nested deeper than {MAX_DEPTH}", field="request")
     if isinstance(value, dict):

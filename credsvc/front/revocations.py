@@ -1,13 +1,14 @@
 """Following the CA's feed of revocations: who is revoked, and how old that knowledge is.
 
 Rules:
-- `GET /v1/revocations?since=N&wait=S` is a long poll: it answers at once when there is news, else after S
-  seconds; either way what is known is then current. The age is the time since the last answer; policy sees it
-  as `revocation_age`.
+- `GET /v1/revocations?since=N&wait=S` is a long poll: it answers at once when there is news, and otherwise
+  after S seconds. Either way what is known is then current. The age is the time since the last answer; policy
+  sees it as `revocation_age`.
 - Until the first answer without news nothing is known, and the service refuses (`age_s` is None).
-- News also ends open connections of the certificates concerned, in this process; each worker follows by
-  itself.
-- A feed that fails is asked again, with a pause that doubles up to `MAX_PAUSE_S`; what was known stays known.
+- News also ends open connections of the certificates concerned, in this process; each worker follows the feed
+  by itself.
+- A feed that fails is asked again, after a pause that doubles up to `MAX_PAUSE_S`; what was known stays
+  known.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ostiary.errors import OstiaryError
 WAIT_S: Final = 5
 """How long the CA may hold a poll: also the age that a healthy feed reaches."""
 _FIRST_PAUSE_S: Final = 0.1
+# A CA whose seats for waiters are all taken (ca/front/feed.py) answers a long poll at once.
 _LEAST_S: Final = 0.2
 MAX_PAUSE_S: Final = 2.0
 _log = logging.getLogger("ostiary.revocations")
@@ -97,7 +99,7 @@ class Revocations:
                 self.poll(feed)
                 pause_s = _FIRST_PAUSE_S
                 if self._caught_up and self._monotonic_s() - begun_s < _LEAST_S:
-                    stop.wait(_LEAST_S)  # the CA has no seat for us to wait on: don't spin
+                    stop.wait(_LEAST_S)  # don't spin
             except OstiaryError as exc:
                 _log.warning("revocations-not-heard", extra={"problem": exc.message, "age_s": self.age_s()})
                 stop.wait(pause_s)

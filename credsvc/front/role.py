@@ -54,8 +54,8 @@ def run(home_path: Path) -> None:
     claim_fd = int(os.environ[CLAIM_VARIABLE])
     listen = parse_address(os.environ[LISTEN_VARIABLE], field="listen")
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)
-    # A manager binds an agent to whoever claims first, and what descends from it: let that be the parent of
-    # all workers.
+    # A manager binds an agent to the process that claims first and to what descends from it: so the parent of
+    # all workers claims, before it forks them.
     claim_patiently(claim_from_manager(Path(config.manager_socket), claim_fd))
     worker = _Worker(config=config, place=place, claim_fd=claim_fd, metrics=metrics)
     run_front(

@@ -7,7 +7,7 @@ Rules:
   ceiling.
 - Nobody is refused on what was replaced meanwhile: before a refusal the catalog looks again (`Moved`).
 - Guessable operations (`credsvc.policy.schema`) have a pace.
-- The clock is asked once per stage that needs it; the keyholder asks its own again.
+- Each stage that needs the clock asks it once; the keyholder asks its own again.
 - The times of policy, sandbox and recorder (which includes the keyholder) are measured here.
 """
 
@@ -40,9 +40,10 @@ from ostiary.recorder.client import RecorderPort
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
 GUESSABLE: Final = Limit(rate_per_s=20, burst=200)
-"""Of one credential per worker, where what is released lets passwords be tried: enough for any provider,
-little for a dictionary.
+"""Of one credential per worker, where a password can be guessed from what is released: enough for any
+provider, little for a dictionary.
 """
+# Of the digest of the holes that the ledger keeps: without it, who reads the ledger could try out holes.
 SALT_BYTES: Final = 16
 STAGES: Final = ("request", "policy", "sandbox", "recorder")
 _outputs = msgspec.msgpack.Decoder(dict[str, str])
@@ -127,8 +128,8 @@ class RecordedUse:
 
 
 class Moved(Busy):
-    """What the request was decided on was replaced meanwhile; now the new is known. Told to nobody unless it
-    happens twice.
+    """What the request was decided on was replaced meanwhile, and the catalog knows the new. The caller sees
+    it only when it happens twice, as Busy.
     """
 
 
@@ -236,6 +237,7 @@ class Stages:
         """Have the use recorded, then done."""
         attempt, proposed = granted.attempt, granted.proposed
         request, subject = attempt.request, attempt.subject
+        # Only here: `explain` releases nothing that a password could be tried against.
         if subject.judge.is_guessable(attempt.action):
             check_pace(self._guessable.take(request.credential, now_ns=self._ports.clock.monotonic_ns()))
         item = Use(
@@ -282,8 +284,8 @@ class Stages:
         return Explained(formula=proposed.formula, holes=proposed.holes, bindings=bindings, rule=granted.rule)
 
     def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
-        """Look again, then refuse (`credsvc.front.doorkeeper`); `Moved` where the refusal would be of what was
-        replaced.
+        """Look again, then refuse (`credsvc.front.doorkeeper`); raise `Moved` where what the refusal would be
+        based on was replaced.
         """
         if self._ports.catalog.has_moved(request.credential, seen):
             raise Moved("credential, module or policies were replaced meanwhile: try again")

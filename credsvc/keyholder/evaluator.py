@@ -1,13 +1,17 @@
 """What a credentials service's keyholder does: take secrets in, and evaluate approved formulas over them.
 
-Plan of a use:
+Plan of a use (the numbers stand in `_evaluate_use`):
 1. The manifest is one that the approver signed, for the module whose code filled the holes.
-2. The sealed credential opens, and is the one recorded: name, version, module.
+2. The sealed credential opens, is the one recorded (name, version, module), and its secrets are of the types
+   that the manifest declares.
 3. The holes fit the formula's types, the credential's ceiling and this process's own clock.
 4. Evaluate; the output is the msgpack map of what the formula releases.
 
-Rules: an operator's verbs reach here only as recorded items; no approval without the approver key, whoever
-asks.
+Rules:
+- An operator's verbs reach here only as recorded items. Nothing is approved without the approver key, whoever
+  asks.
+- Nothing that another process says of a credential is believed: owner, ceiling and public fields come from
+  inside the seal.
 """
 
 from __future__ import annotations
@@ -38,7 +42,9 @@ from ostiary.work.item import Item, ItemDecoder
 
 EVALUATED_KINDS: tuple[type[Item], ...] = (Use, PutCredential, ApproveModule)
 MAX_MEMOS = 4096
-"""Credentials whose derived keys are kept; the oldest goes first."""
+"""Credentials whose derived keys are kept; the one unused for longest goes first. Each holds secrets, so they
+live as long as this process and nowhere else.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,12 @@ class CredentialEvaluator:
         self._approver = Ed25519PublicKey.from_public_bytes(keys.approver_key)
         self._intake = load_intake_key(keys.intake_key)
         self._sealer = sealer
+        # Owner of both: the keyholder's thread. By (module, manifest digest), and by (credential, version).
         self._approved: dict[tuple[str, str], _Approved] = {}
         self._memos: OrderedDict[tuple[str, int], Memo] = OrderedDict()
 
-    def prime(self, document: Document, *, now: datetime) -> None:  # noqa: ARG002 - the port; an approval has no end
-        """Keep an approved module's manifest; the approver's signature is checked again."""
+    def prime(self, document: Document, *, now: datetime) -> None:  # noqa: ARG002 - an approval has no end
+        """Keep an approved module's manifest; the approver's signature is verified again."""
         item = self.decoder.decode(document.approval)
         if not isinstance(item, ApproveModule):
             raise Forbidden("a document without an approval", rule="approval-missing")
@@ -81,9 +88,12 @@ class CredentialEvaluator:
                 raise Forbidden("nothing to evaluate", rule="kind-not-evaluated")
 
     def _evaluate_use(self, item: Use, blob: bytes, now: datetime) -> bytes:
+        # 1. An approval is of manifest and code together: a formula means what its holes were written for.
         approved = self._require_approved(item.module, item.manifest_digest)
         if approved.module_digest != item.module_digest:
             raise Forbidden("the holes come from code that was not approved", rule="approval-module")
+        # 2. The recorder chose the blob. Compared with the recorded act, it can choose no other credential,
+        #    and no older version with a wider ceiling.
         description, secrets = open_credential(blob, self._sealer)
         recorded = (self._application, item.credential, item.version, item.module)
         if (
@@ -93,11 +103,13 @@ class CredentialEvaluator:
             description.module,
         ) != recorded:
             raise Forbidden("the sealed credential is another one", rule="credential-differs")
+        # A newer manifest of the same module might release what was put as a key for MACs only.
         if description.field_types != _field_types(approved.manifest):
             raise Forbidden(
                 "the module now declares its secrets otherwise: put the credential anew",
                 rule="credential-fields",
             )
+        # 3. and 4. The front checked the holes by its clock; this one is asked for its own.
         released = evaluate(
             approved.manifest,
             item.formula,
@@ -129,8 +141,8 @@ class CredentialEvaluator:
             shareable=item.shareable,
             field_types=_field_types(manifest),
         )
-        # Two puts of one version may be on their way, and only one is stored: keys derived from one must not
-        # serve the other.
+        # Two puts of one version may be on their way, and only one is stored (docs/adr/0015): keys derived
+        # from one must not serve the other.
         self._memos.pop((item.credential, item.version), None)
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 
@@ -143,6 +155,7 @@ class CredentialEvaluator:
         return secret
 
     def _keep_approved(self, item: ApproveModule, manifest_bytes: bytes) -> None:
+        # The signature is over digests (`approval_statement`), so the bytes are first shown to be theirs.
         if hashlib.sha256(manifest_bytes).hexdigest() != item.manifest_digest:
             raise Forbidden("the manifest is not the one approved", rule="approval-manifest")
         try:
@@ -152,6 +165,7 @@ class CredentialEvaluator:
         manifest = parse_manifest(manifest_bytes)
         if manifest.name != item.module:
             raise Forbidden("the manifest is another module's", rule="approval-manifest")
+        # Last, and whoever signed: the machine refuses formulas that could release a secret.
         check_approvable(manifest)
         self._approved[item.module, item.manifest_digest] = _Approved(manifest, item.module_digest)
 

@@ -19,12 +19,13 @@ class CredentialKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     intake_key: bytes
     ledger_key: bytes
 
+    # msgspec's own would print the keys, in a traceback too.
     def __repr__(self) -> str:
         return f"CredentialKeys({self.application!r})"
 
 
 def load_intake_key(pkcs8: bytes) -> x25519.X25519PrivateKey:
-    """X25519 (the KEM of the intake's HPKE suite)."""
+    """Load the intake's key, X25519: the KEM of its HPKE suite (RFC 9180 section 7.1)."""
     key = load_der_private_key(pkcs8, password=None)
     if isinstance(key, x25519.X25519PrivateKey):
         return key

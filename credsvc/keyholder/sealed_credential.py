@@ -4,6 +4,10 @@ Rules:
 - The description (who owns it, what it may be used for, its public fields) is the associated data of the
   sealed secrets: whoever changes a ceiling, an owner or a public field in the store makes the blob worthless.
 - The recorder stores and forwards the whole as opaque bytes; only the keyholder seals and opens.
+
+Layout: msgpack map of `description` (a map with the members of `Description`) and `sealed`, which is
+    magic "ost1" | nonce 12 bytes | AES-256-GCM ciphertext and tag      (ostiary.keyholder.seal)
+of the msgpack map of field name to secret.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ CREDENTIAL_PURPOSE = "credential"
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a sealed credential says of itself; `field_types` are the confidential fields with the type of
-    their one use.
+    """What a sealed credential says of itself; `field_types` gives each confidential field the type of its
+    one use.
     """
 
     application: str
@@ -33,6 +37,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def associated_data(self) -> bytes:
         """Canonical JSON."""
+        # Canonical, not the msgpack that lies beside the secrets: two encodings of one description must be
+        # the same associated data (RFC 8785). It has no tuples.
         ceiling: JSON = {name: list(patterns) for name, patterns in self.ceiling.items()}
         return canonical({**msgspec.structs.asdict(self), "ceiling": ceiling})
 
@@ -63,6 +69,7 @@ def open_credential(blob: bytes, sealer: Sealer) -> tuple[Description, dict[str,
         credential = _decoder.decode(blob)
         associated_data = credential.description.associated_data()
         secrets = _secrets.decode(sealer.open(credential.sealed, associated_data=associated_data))
+    # Misconfigured says "this does not open under our key"; here the store is what is wrong, not the set-up.
     except (msgspec.MsgspecError, Misconfigured) as exc:
         raise Forbidden("the sealed credential does not open", rule="credential-sealed") from exc
     return credential.description, secrets

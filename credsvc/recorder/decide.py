@@ -6,11 +6,11 @@ Rules:
 - A put and an approval become true when the keyholder has done its part (`settle`); until then the old
   version serves.
 - Every change of a credential takes a version of its name, and none is stored twice: what was decided on one
-  can't meet another.
+  can't meet another (docs/adr/0015).
 - A digest in an item is that of the bytes beside it: what the ledger names is what is stored.
 
-Pure: rows and an item in, a verdict out; the rows are changed in place so that later items of the batch see
-it.
+Pure: rows and an item in, a verdict out. The rows are changed in place, so that later items of the batch see
+the change.
 """
 
 from __future__ import annotations
@@ -48,18 +48,24 @@ def _deny(rule: str, reason: str) -> Decided:
 
 
 def _decide_use(rows: Rows, item: Use) -> Decided:
+    """Whether all four that the front decided on still stand; the sealed credential then rides along."""
+    # 1. The credential is there and enabled.
     credential = rows.credentials.get(item.credential)
     if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
     if credential.disabled:
         return _deny("credential-disabled", f"the credential '{item.credential}' is disabled")
+    # 2. The credential's own module is active, in the version whose code filled the holes. The item's word
+    #    for the module is only compared: a front that lies chooses nothing by it.
     module = rows.active_module(credential.module)
     if module is None or module.key != (item.module, item.module_digest, item.manifest_digest):
         return _deny("stale-module", f"the module '{item.module}' was replaced meanwhile: try again")
+    # 3. Its version is the one that ceiling, labels and public fields were taken from.
     if credential.version != item.version:
         return _deny(
             "stale-credential", f"the credential '{item.credential}' was rotated meanwhile: try again"
         )
+    # 4. The policies are those that granted it.
     if rows.policy_digest != item.policy_digest:
         return _deny("stale-policy", "the policies were replaced meanwhile: try again")
     return AUTHORIZED, credential.sealed
@@ -69,7 +75,7 @@ def _decide_put(rows: Rows, item: PutCredential) -> Decided:
     current = rows.credentials.get(item.credential)
     version = current.version if current else 0
     if item.credential in rows.putting:
-        return _deny("stale-credential", f"version {version + 1} of '{item.credential}' is just being put")
+        return _deny("stale-credential", f"version {version + 1} of '{item.credential}' is being put already")
     if item.version != version + 1:
         return _deny(
             "stale-credential", f"'{item.credential}' has version {version}, so the next is {version + 1}"
@@ -80,6 +86,7 @@ def _decide_put(rows: Rows, item: PutCredential) -> Decided:
     if module is None or module.manifest_digest != item.manifest_digest:
         return _deny("module-not-active", f"no approved module '{item.module}' with this manifest")
     rows.putting.add(item.credential)
+    # No attachment, but a part for the keyholder: it seals what the item carries.
     return AUTHORIZED, b""
 
 
@@ -95,6 +102,7 @@ def _decide_delete(rows: Rows, item: DeleteCredential) -> Decided:
     credential = rows.credentials.get(item.credential)
     if credential is None or credential.sealed is None:
         return _deny("credential-unknown", f"there is no credential '{item.credential}'")
+    # The name stays with the version of its end, so that no version of it is given twice.
     rows.credentials[item.credential] = replace(credential, sealed=None, version=credential.version + 1)
     return AUTHORIZED, None
 
@@ -123,6 +131,8 @@ def _decide_approve(rows: Rows, item: ApproveModule) -> Decided:
         return _deny("module-unknown", f"no version of '{item.module}' with these digests was proposed")
     if module.state == "active":
         return _deny("module-active", f"this version of '{item.module}' is active already")
+    # The keyholder verifies the approver's signature and checks the manifest by itself: here the approval is
+    # only in order.
     return AUTHORIZED, module.manifest
 
 
