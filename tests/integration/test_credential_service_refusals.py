@@ -1,5 +1,5 @@
-"""A credentials service in real processes: bad requests, strangers and agents without a right are refused with
-a problem that says why, and are no burden to others.
+"""A credentials service in real processes: bad requests, strangers and agents without a right are refused
+with a problem that says why, and are no burden to others.
 """
 
 from __future__ import annotations

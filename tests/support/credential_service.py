@@ -38,9 +38,14 @@ CLAIM_TOKEN = "a claim token that the stand-in knows"
 PASSPHRASE = "correct horse battery staple"
 AWS_SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 POLICY = """
-@id("components-sign-aws") permit(principal in SubSystem::"component", action in [Action::"aws-sigv4/sign", Action::"aws-sigv4/presign",
- Action::"aws-sigv4/sign_chunk"], resource in Label::"billing");
-@id("components-sign-gogrid") permit(principal in SubSystem::"component", action == Action::"gogrid/sign", resource in Label::"billing");
+@id("components-sign-aws")
+permit(
+  principal in SubSystem::"component",
+  action in [Action::"aws-sigv4/sign", Action::"aws-sigv4/presign", Action::"aws-sigv4/sign_chunk"],
+  resource in Label::"billing"
+);
+@id("components-sign-gogrid")
+permit(principal in SubSystem::"component", action == Action::"gogrid/sign", resource in Label::"billing");
 """
 
 

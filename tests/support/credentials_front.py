@@ -49,7 +49,8 @@ AGENT = AgentEntity(
     revocation_age_s=0,
 )
 POLICY = """
-@id("components-read-billing") permit(principal in SubSystem::"component", action == Action::"aws-sigv4/sign", resource in Label::"billing")
+@id("components-read-billing")
+permit(principal in SubSystem::"component", action == Action::"aws-sigv4/sign", resource in Label::"billing")
 when { context.service == "s3" && context.method == "GET" };
 """
 REQUEST: dict[str, Any] = {

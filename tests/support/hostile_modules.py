@@ -69,9 +69,8 @@ def _entry(raw: dict[str, Any]) -> Entry:
     accepted = {raw["expect"], *raw["also"]}
     if raw["category"] == "leak_expr":
         accepted |= {"load_rejected", "op_error", "output_rejected"}
-    if (
-        raw["category"] == "protocol"
-    ):  # a record is whole: what is no answer is refused at once, and the worker ended
+    # A record is whole: what is no answer is refused at once, and the worker ended.
+    if raw["category"] == "protocol":
         accepted |= {"output_rejected"}
     end = {"restricted": _RESTRICTED_END, "unrestricted": _UNRESTRICTED_END, "wire": ""}[raw["mode"]]
     return Entry(
@@ -114,8 +113,8 @@ def sign(request, credential, clock):
     query = sort_pairs([(uri_encode(k), uri_encode(v)) for k, v in request["query"].items()])
     return {"formula": "headers", "holes": {
         "t": clock["epoch"], "method": request["method"].upper(), "path": uri_encode(request["path"], "/"),
-        "query": "&".join([f"{k}={v}" for k, v in query]), "headers": rows, "payload": request["payload_sha256"],
-        "region": credential["region"], "service": credential["service"]}}
+        "query": "&".join([f"{k}={v}" for k, v in query]), "headers": rows,
+        "payload": request["payload_sha256"], "region": credential["region"], "service": credential["service"]}}
 """,
     "gogrid": """
 def sign(request, credential, clock):
@@ -130,6 +129,7 @@ def sign(request, credential, clock):
     total += a ** c << 1
     text = "-" * 3 + str(sum([n for n in range(4)])) + f"{b}{True}{None}"
     found = [min(3, 1), max([2, 5]), len(text), any([0, 1]) and all([1])]
-    return {"formula": "f", "holes": {"total": total, "text": text + str(found[2]), "kind": str(isinstance(a, (int, str)))}}
+    kind = str(isinstance(a, (int, str)))
+    return {"formula": "f", "holes": {"total": total, "text": text + str(found[2]), "kind": kind}}
 """,
 }

@@ -1,5 +1,6 @@
-"""Start a zygote for tests with single layers off. Run as a script: sandbox_launch.py IMPORT_PATH LANGUAGE USER OFF
-ARGUMENTS...
+"""Start a zygote for tests with single layers off. Run as a script:
+
+    sandbox_launch.py IMPORT_PATH LANGUAGE USER OFF ARGUMENTS...
 
 LANGUAGE is `restricted` or `unrestricted` (plain exec, all builtins); USER a numeric user to become first, or
 `-`; OFF is `seccomp` or `-`. Production has no such switches: this file is the only place where they exist.

@@ -118,7 +118,7 @@ class ClaimManager:
                     )
                     return
                 outer.claims += 1
-                self.answer(_claimed(agent()))
+                self.answer(claimed_json(agent()))
 
         self._server = _UnixServer(str(path), Handler)
         path.chmod(0o777)
@@ -129,7 +129,8 @@ class ClaimManager:
         self._server.server_close()
 
 
-def _claimed(agent: Agent) -> dict[str, Any]:
+def claimed_json(agent: Agent) -> dict[str, Any]:
+    """What a manager answers to a claim."""
     key = agent.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     certificate = agent.certificate.public_bytes(Encoding.PEM).decode()
     return {

@@ -144,7 +144,9 @@ def test_seccomp_refuses_whatever_else_is_off(without: tuple[str, ...]) -> None:
 
 
 def test_a_violation_is_logged_by_the_zygote_with_digest_and_signal() -> None:
-    source = "import ctypes\ndef sign(request, credential, clock):\n    ctypes.CDLL(None).syscall(101, 0, 0, 0)\n"  # ptrace
+    ptrace = 101
+    source = "import ctypes\ndef sign(request, credential, clock):\n"
+    source += f"    ctypes.CDLL(None).syscall({ptrace}, 0, 0, 0)\n"
     violating = module(source)
     with running(language="unrestricted") as stack:
         with pytest.raises(SandboxFault) as caught:

@@ -36,7 +36,8 @@ def test_the_import_path_holds_the_packages_and_nothing_relative() -> None:
 
 def test_the_host_never_imports_restricted_python() -> None:
     """Nothing of a module is parsed outside of a worker: the host's side doesn't even have the means."""
-    program = "import sys, credsvc.sandbox.client.pool; print([name for name in sys.modules if 'Restricted' in name])"
+    program = "import sys, credsvc.sandbox.client.pool; "
+    program += "print([name for name in sys.modules if 'Restricted' in name])"
     found = subprocess.run(
         [sys.executable, "-c", program],
         cwd=ROOT,

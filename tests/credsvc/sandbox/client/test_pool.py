@@ -122,7 +122,8 @@ def test_an_exception_of_the_module_is_the_callers_and_its_text_is_dropped(stack
 
 
 def test_a_worker_is_replaced_after_a_violation(stack: Stack) -> None:
-    source = "def sign(request, credential, clock):\n    return [] if request['n'] else {'formula': 'f', 'holes': {}}\n"
+    source = "def sign(request, credential, clock):\n"
+    source += "    return [] if request['n'] else {'formula': 'f', 'holes': {}}\n"
     call(stack, source, n=0)
     stack.settle(2)
     first = min(stack.workers())
@@ -193,7 +194,8 @@ def test_a_warning_of_the_compiler_ends_no_worker(stack: Stack, line: str) -> No
 
 @pytest.mark.parametrize("codec", ["idna", "no-such-codec", "utf-8", "latin-1", "ascii"])
 def test_a_codec_that_is_not_loaded_is_an_error_of_the_module(stack: Stack, codec: str) -> None:
-    source = f"def sign(request, credential, clock):\n    return {{'formula': 'f', 'holes': {{'x': 'a'.encode('{codec}').hex()}}}}\n"
+    source = "def sign(request, credential, clock):\n"
+    source += f"    return {{'formula': 'f', 'holes': {{'x': 'a'.encode('{codec}').hex()}}}}\n"
     if codec in {"utf-8", "latin-1", "ascii"}:
         assert call(stack, source).holes == {"x": "61"}
         return
