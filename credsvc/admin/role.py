@@ -10,6 +10,6 @@ from ostiary.admin.role import run_admin
 
 
 def run(home_path: Path) -> None:
-    """Be the admin process until told to stop."""
+    """Be the admin process until the supervisor stops it."""
     config, place = load_place(home_path)
     run_admin(place, lambda recorder, engine: make_verbs(config, recorder, engine), config.operators_gid)

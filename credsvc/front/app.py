@@ -5,7 +5,7 @@
                                         {"request": {...}} -> {"release", "formula", "entry", "rule"}
     POST .../explain                    the holes and the public bindings; nothing is signed
     GET  /v1/ledger/...                 see ostiary.front.ledger_api; policy decides who reads entries
-    GET  /metrics                       Prometheus text, for those whom policy lets read the ledger
+    GET  /metrics                       Prometheus text, for agents that policy lets read the ledger
     GET  /readyz /healthz               any client certificate issued under the application's root
 
 Falcon refuses a wrong path, method or content type; every error is a problem document (ostiary.front.http).
@@ -118,7 +118,7 @@ def _summary(caller: Caller, subject: Subject) -> CredentialSummary | None:
 
 
 def _readiness(parts: FrontParts) -> Readiness:
-    """Ready once the CA was heard: before that nobody can be let in."""
+    """Ready once the CA has answered: before that nobody can be let in."""
     age_s = parts.revocations.age_s()
     policy: str | None = None
     with contextlib.suppress(Busy):

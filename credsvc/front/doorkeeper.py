@@ -44,7 +44,7 @@ REFUSED: Final = Limit(rate_per_s=5, burst=200)
 
 
 class RevocationsPort(Protocol):
-    """Which certificates are revoked; `age_s` is None until the CA was heard."""
+    """Which certificates are revoked; `age_s` is None until the CA has answered."""
 
     def is_revoked(self, serial_number: int) -> bool: ...
     def age_s(self) -> int | None: ...
@@ -124,7 +124,7 @@ class Doorkeeper:
         # 4. Fail closed: before the first answer of the feed, a revoked certificate looks like any other.
         age_s = self._revocations.age_s()
         if age_s is None:
-            raise Busy("the list of revoked certificates was not read yet")
+            raise Busy("the list of revoked certificates has not been read yet")
         # 5. Not revoked. Known before open connections are cut (`credsvc.front.revocations`), so a connection
         #    made in between ends here.
         if self._revocations.is_revoked(certificate.serial_number):

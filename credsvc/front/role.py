@@ -49,7 +49,7 @@ _DEFAULT_PORT: Final = 443
 
 
 def run(home_path: Path) -> None:
-    """Be the front until told to stop."""
+    """Be the front until the supervisor stops it."""
     config, place = load_place(home_path)
     claim_fd = int(os.environ[CLAIM_VARIABLE])
     listen = parse_address(os.environ[LISTEN_VARIABLE], field="listen")

@@ -13,7 +13,7 @@ from ostiary.keyholder.seal import Sealer
 
 
 def run(home_path: Path) -> None:
-    """Be the keyholder until told to stop."""
+    """Be the keyholder until the supervisor stops it."""
     run_keyholder(home_path, service=SERVICE, kind=CredentialKeys, evaluator=_evaluator)
 
 

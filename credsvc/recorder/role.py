@@ -15,6 +15,6 @@ _ASKING: Final = {"front": RoleName.FRONT, "admin": RoleName.ADMIN}
 
 
 def run(home_path: Path) -> None:
-    """Be the recorder until told to stop."""
+    """Be the recorder until the supervisor stops it."""
     config, place = load_place(home_path)
     run_recorder(place, CredentialRecording(config.application), LEDGER, _ASKING, migrations=MIGRATIONS)
