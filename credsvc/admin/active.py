@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from credsvc.formula.manifest import Manifest, parse_manifest
+from credsvc.formula.manifest import Manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.store.reader import read_active_versions, read_actives, read_policy
 from ostiary.errors import BadInput
 

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, select
 
 from credsvc.admin.active import active_manifests, active_policy
 from credsvc.formula.approvable import check_approvable
-from credsvc.formula.manifest import parse_manifest
+from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.items import ApproveModule, ProposeModule
 from credsvc.policy.cedar import PolicySet
 from credsvc.policy.schema import build_schema

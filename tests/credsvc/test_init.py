@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from credsvc.init import APPROVER_SERVICE, NewService, init_service
-from credsvc.intake import read_intake
+from credsvc.intake_document import read_intake
 from credsvc.keyholder.evaluator import CredentialEvaluator
 from credsvc.keyholder.keys import CredentialKeys, load_intake_key
 from credsvc.keyholder.sealed_credential import CREDENTIAL_PURPOSE
