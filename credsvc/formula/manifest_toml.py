@@ -133,6 +133,15 @@ def _read(table: dict[str, Any], kind: type[_T], path: str) -> _T:
     # An approver reads it: nothing in it may steer a terminal or turn the direction of writing.
     if not getattr(value, "summary", "").isprintable():
         raise _wrong(f"{path}.summary", "wanted one line of printable text")
+    for key in getattr(value, "__struct_fields__", ()):
+        texts = getattr(value, key)
+        # A name that stands in a list twice is a slip of the author's, and no list here means anything by it.
+        if (
+            isinstance(texts, tuple)
+            and isinstance(next(iter(texts), None), str)
+            and len(set(texts)) < len(texts)
+        ):
+            raise _wrong(f"{path}.{key}", "wanted each text once")
     return value
 
 

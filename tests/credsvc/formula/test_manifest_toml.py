@@ -107,3 +107,23 @@ def test_all_alternatives_supply_the_same_context() -> None:
     with pytest.raises(BadInput) as refused:
         build(both)
     assert refused.value.field == "manifest.operations.op.formulas.op_2.holes"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        (
+            'summary = "an example"',
+            'summary = "an example"\nhosts = ["a.example", "a.example"]',
+            "manifest.hosts",
+        ),
+        ('must = ["host"]', 'must = ["host", "host"]', "manifest.operations.op.formulas.op.holes.rows.must"),
+    ],
+)
+def test_a_text_that_stands_in_a_list_twice_is_refused(before: str, after: str, field: str) -> None:
+    text = build_text(operation("op", "release x = hex(hmac(sha256, !key, join(',', $rows, .name)))"))
+    parse_manifest(text.encode())
+    assert before in text
+    with pytest.raises(BadInput) as refused:
+        parse_manifest(text.replace(before, after).encode())
+    assert refused.value.field == field
