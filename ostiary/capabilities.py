@@ -1,15 +1,14 @@
-"""Capabilities: what an agent may request, written into its certificate and only ever shrinking.
+"""Capabilities: what an agent may request. Its certificate lists them, and they only ever shrink.
 
 Rules:
-- A capability is `<verb>:<object>`, lower-case words; there are no wildcards; unknown ones are carried and
-  grant nothing.
+- A capability is `<verb>:<object>`, lower-case words. There are no wildcards. An unknown capability is
+  carried along and grants nothing.
 - An agent gets requested & grant(its sub-system) & its ceiling; ceiling(child) = ceiling(parent) & what the
-  spawner asked.
-- In the certificate: `Capabilities ::= SEQUENCE OF UTF8String`, DER, sorted, without doubles, non-critical.
+  spawner requested.
+- In the certificate: `Capabilities ::= SEQUENCE OF UTF8String`, DER, sorted, without duplicates,
+  non-critical.
 
-The OID is a UUID of ours under Microsoft's arc for them, because the arc 2.25.<uuid> makes a certificate
-unreadable in Go and GnuTLS (docs/adr/0006-capabilities-oid.md). Who may do what with a capability is policy,
-not decided here.
+Policy decides who may do what with a capability; this module does not.
 """
 
 from __future__ import annotations
@@ -27,7 +26,9 @@ from ostiary.names import SubSystem, parse_subsystem
 Capability = NewType("Capability", str)
 Capabilities: TypeAlias = frozenset[Capability]
 
-# UUID 5608ffb2-2b83-434d-868e-6233553dff0b, its hex cut 4-4-4-4-4-6-6.
+# UUID 5608ffb2-2b83-434d-868e-6233553dff0b under Microsoft's arc for UUIDs, its hex digits cut 4-4-4-4-4-6-6
+# and each group read as a number. The standard arc 2.25.<uuid> would need an arc of 128 bits, which makes the
+# whole certificate unreadable to Go and GnuTLS, critical or not (docs/adr/0006-capabilities-oid.md).
 CAPABILITIES_OID: Final = x509.ObjectIdentifier(
     "1.2.840.113556.1.8000.2554.22024.65458.11139.17229.34446.6435669.4062987"
 )
@@ -43,7 +44,8 @@ def parse_capability(text: str) -> Capability:
     """Parse one capability; BadInput names `capabilities`."""
     if not _GRAMMAR.fullmatch(text):
         raise BadInput(
-            f"capabilities: {text[:128]!r} is not '<verb>:<object>' in lower-case letters, digits and hyphens",
+            f"capabilities: {text[:128]!r} is not '<verb>:<object>' in lower-case letters, digits and"
+            " hyphens",
             field="capabilities",
         )
     if text.startswith(_SPAWN):
@@ -52,7 +54,7 @@ def parse_capability(text: str) -> Capability:
 
 
 def parse_capabilities(texts: Iterable[str]) -> Capabilities:
-    """Parse several; doubles fall together. Raises BadInput for a bad one or more than MAX_CAPABILITIES."""
+    """Parse several; duplicates collapse. BadInput for a malformed one, or more than MAX_CAPABILITIES."""
     capabilities = frozenset(parse_capability(text) for text in texts)
     if len(capabilities) > MAX_CAPABILITIES:
         raise BadInput(f"capabilities: more than {MAX_CAPABILITIES}", field="capabilities")
@@ -65,19 +67,21 @@ def encode_extension(capabilities: Capabilities) -> der.DER:
 
 
 def decode_extension(value: bytes) -> Capabilities:
-    """Decode what `encode_extension` writes; BadInput for any other bytes, also for other encodings of the
+    """Decode what `encode_extension` writes; BadInput for any other bytes, including other encodings of the
     same set.
     """
     texts: list[str] = []
     for tag, item in der.items(der.expect(value, der.SEQUENCE, what="capabilities")):
         if tag != der.UTF8_STRING:
             raise BadInput(
-                "capabilities: extension holds something else than UTF8String", field="capabilities"
+                "capabilities: extension has a member that is not a UTF8String", field="capabilities"
             )
         texts.append(_text(item))
     capabilities = parse_capabilities(texts)
+    # Encoding again and comparing covers order, duplicates and lengths in one check, and leaves no second
+    # spelling that a signature or a fingerprint would tell apart.
     if encode_extension(capabilities) != value:
-        raise BadInput("capabilities: extension is not sorted and without doubles", field="capabilities")
+        raise BadInput("capabilities: extension is unsorted or has duplicates", field="capabilities")
     return capabilities
 
 
@@ -90,7 +94,7 @@ def _text(item: bytes) -> str:
 
 
 def spawnable(capabilities: Capabilities) -> frozenset[SubSystem]:
-    """Return the sub-systems that these capabilities let their holder start."""
+    """Return the sub-systems whose agents a holder of these capabilities may spawn."""
     return frozenset(
         SubSystem(capability.removeprefix(_SPAWN))
         for capability in capabilities
@@ -104,19 +108,21 @@ def issue(*, requested: Capabilities, grant: Capabilities, ceiling: Capabilities
 
 
 def child_ceiling(*, parent_ceiling: Capabilities, asked: Capabilities) -> Capabilities:
-    """Return what a new agent's ancestors leave it."""
+    """Return the most that a new agent's ancestors allow it."""
     return parent_ceiling & asked
 
 
 def reach_within(
     grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem, ceiling: Capabilities
 ) -> dict[SubSystem, Capabilities]:
-    """Return each sub-system that a chain from `subsystem` under `ceiling` can start, with the most it may
-    hold there.
+    """Return each sub-system that a chain of spawns from `subsystem` under `ceiling` can reach, with the most
+    its agents may hold.
 
-    The start itself is a member. A sub-system without a grant may be started and holds nothing.
+    `subsystem` itself is a member. A sub-system without a grant can be spawned and holds nothing.
     """
     reached: dict[SubSystem, Capabilities] = {}
+    # A breadth-first walk. A ceiling only shrinks along a chain, so the first visit of a sub-system, under
+    # the whole `ceiling`, already gives its most: none has to be visited twice.
     frontier = frozenset((subsystem,))
     for _ in range(MAX_DEPTH + 1):
         found = {name: grants.get(name, NO_CAPABILITIES) & ceiling for name in frontier}
@@ -128,7 +134,5 @@ def reach_within(
 
 
 def reach(grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem) -> dict[SubSystem, Capabilities]:
-    """Return `reach_within` for an agent without ancestors, whose ceiling is all that policy grants to
-    anyone.
-    """
+    """Return `reach_within` for an agent without ancestors: its ceiling is the union of all grants."""
     return reach_within(grants, subsystem, NO_CAPABILITIES.union(*grants.values()))

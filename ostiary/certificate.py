@@ -1,14 +1,13 @@
-"""Putting certificates together and taking them apart, where the signature is made by another process.
+"""Assembling certificates and taking them apart, where another process makes the signature.
 
 Rules:
-- What is recorded and signed is the TBSCertificate; a certificate is `assemble(tbs, algorithm, signature)`.
-- `parse_tbs` lets pyca/cryptography read a TBSCertificate by dressing it with a dummy signature (about 10
-  us).
-- A serial number is printed one way everywhere: lower-case hex, whole octets.
-- Keys that may stand in a certificate of ours: P-256, P-384, Ed25519, RSA of 2048 to 4096 bits with exponent
+- The TBSCertificate is what gets recorded and signed; a certificate is `assemble(tbs, algorithm, signature)`.
+- `parse_tbs` lets pyca/cryptography read a TBSCertificate by adding a dummy signature (about 10 µs).
+- A serial number has one spelling everywhere: lower-case hex, whole octets.
+- Keys that a certificate of ours may certify: P-256, P-384, Ed25519, RSA of 2048 to 4096 bits with exponent
   65537.
 
-Standard: RFC 5280 section 4.1, RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 4055 (RSA).
+Standards: RFC 5280 section 4.1, RFC 5758 (ECDSA), RFC 8410 (Ed25519), RFC 4055 (RSA).
 """
 
 from __future__ import annotations
@@ -24,9 +23,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ostiary import der
 from ostiary.errors import BadInput
 
+# What `serial_hex` prints. The int of X.509 is always called `serial_number`, this text `serial`; JSON
+# contracts keep the member names they were published with.
 SerialHex = NewType("SerialHex", str)
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
+# Parameters are absent for ECDSA (RFC 5758 section 3.2) and Ed25519 (RFC 8410 section 3), and NULL for RSA
+# (RFC 4055 section 5). They are part of what is signed, so "absent" and "NULL" are two certificates.
 ECDSA_SHA256: Final = der.sequence(der.oid("1.2.840.10045.4.3.2"))
 ECDSA_SHA384: Final = der.sequence(der.oid("1.2.840.10045.4.3.3"))
 ED25519: Final = der.sequence(der.oid("1.3.101.112"))
@@ -44,10 +47,15 @@ DIGITAL_SIGNATURE_ONLY: Final = x509.KeyUsage(
     decipher_only=False,
 )
 MIN_RSA_BITS: Final = 2048
-MAX_RSA_BITS: Final = 4096  # above it each verification costs its peers too much
+# Every peer pays for the verification of a long key: Go bounded RSA keys in chains for that reason
+# (CVE-2023-29409, 8192 bits). Nobody needs more than 4096.
+MAX_RSA_BITS: Final = 4096
+# The modulus bounds nothing if the exponent may be as long as it: verification costs one squaring a bit.
 RSA_EXPONENT: Final = 65537
 
+# At most 20 octets (RFC 5280 section 4.1.2.2).
 _SERIAL: Final = re.compile(r"(?:[0-9a-f]{2}){1,20}")
+# pyca/cryptography parses the signature as a BIT STRING and looks into it only when asked to verify.
 _DUMMY_SIGNATURE: Final = b"\x00"
 
 
@@ -66,6 +74,9 @@ def parse_tbs(tbs: bytes) -> x509.Certificate:
 
 def algorithm_of_tbs(tbs: bytes) -> der.DER:
     """Return the AlgorithmIdentifier inside a DER TBSCertificate (third member) or TBSCertList (second)."""
+    # It is the first SEQUENCE in both (RFC 5280 sections 4.1 and 5.1):
+    #   TBSCertificate  version [0] EXPLICIT, serialNumber INTEGER, signature AlgorithmIdentifier, ...
+    #   TBSCertList     version INTEGER OPTIONAL, signature AlgorithmIdentifier, ...
     for tag, item in der.items(der.expect(tbs, der.SEQUENCE, what="tbs_certificate")):
         if tag == der.SEQUENCE:
             return item
@@ -73,7 +84,7 @@ def algorithm_of_tbs(tbs: bytes) -> der.DER:
 
 
 def signature_algorithm(public_key: PublicKey) -> der.DER:
-    """Return the AlgorithmIdentifier with which the owner of that key signs in this product."""
+    """Return the AlgorithmIdentifier that the owner of that key signs with in this product."""
     match public_key:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1()):
             return ECDSA_SHA256
@@ -88,9 +99,7 @@ def signature_algorithm(public_key: PublicKey) -> der.DER:
 
 
 def accept_public_key(public_key: object) -> PublicKey:
-    """Return the key typed if it may stand in a certificate of ours; BadInput names `public_key` and what was
-    wanted.
-    """
+    """Return the key, typed, if a certificate of ours may certify it; else BadInput(field=public_key)."""
     match public_key:
         case ec.EllipticCurvePublicKey(curve=ec.SECP256R1() | ec.SECP384R1()) | ed25519.Ed25519PublicKey():
             return public_key
@@ -126,6 +135,8 @@ def serial_hex(serial_number: int) -> SerialHex:
 
 def parse_serial_hex(text: str) -> int:
     """Read what `serial_hex` prints, and nothing else; BadInput names serial_number."""
+    # A leading zero octet would be a second spelling of the same number, and registries are keyed by the
+    # text.
     if not _SERIAL.fullmatch(text) or text.startswith("00"):
         raise BadInput(
             f"serial_number: {text[:64]!r} is not lower-case hex of 1 to 20 octets without leading zeros",

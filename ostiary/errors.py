@@ -1,10 +1,10 @@
-"""Errors that cross a border of a package, split by who must act.
+"""Errors that cross a package border, split by who must act.
 
 Rules:
-- A message is lower case, says what failed, with which value (quoted), and what was wanted; never a secret,
-  never payload bytes.
-- `field` names the input at fault, in the caller's own words (a JSON member, an option, a certificate field).
-- Inside, errors carry a kind; only `ostiary.front.http` maps a kind to an HTTP status and a problem type (RFC
+- A message is lower case. It says what failed, with which value (quoted), and what was wanted. It never
+  contains a secret or payload bytes.
+- `field` names the input at fault in the caller's own words (a JSON member, an option, a certificate field).
+- An error carries a kind; only `ostiary.edge.problems` maps a kind to an HTTP status and a problem type (RFC
   9457).
 - A refusal by policy is a value (`Denial`) until the edge turns it into `Forbidden`.
 """
@@ -17,6 +17,7 @@ from typing import ClassVar
 class OstiaryError(Exception):
     """Base of every error that an edge may show to a caller or an operator."""
 
+    # The kind is part of the wire contract: it is the last part of the problem type's URN.
     kind: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
@@ -26,7 +27,7 @@ class OstiaryError(Exception):
 
 
 class BadInput(OstiaryError):
-    """The caller sent something that can never be right; mend it and try again."""
+    """The request can never succeed as sent; the caller must correct it."""
 
     kind = "bad-input"
 
@@ -38,7 +39,7 @@ class Unauthenticated(OstiaryError):
 
 
 class Forbidden(OstiaryError):
-    """The caller is known and may not do this; `rule` names the policy rule or check that says so."""
+    """The caller is known and may not do this; `rule` names the policy rule or check that forbids it."""
 
     kind = "forbidden"
 
@@ -48,19 +49,19 @@ class Forbidden(OstiaryError):
 
 
 class NotFound(OstiaryError):
-    """The thing named does not exist."""
+    """What the caller named does not exist."""
 
     kind = "not-found"
 
 
 class Conflict(OstiaryError):
-    """The thing exists in a state that does not allow this (a spent token, a name that is taken)."""
+    """What the caller named exists in a state that does not allow this (a spent token, a name in use)."""
 
     kind = "conflict"
 
 
 class Busy(OstiaryError):
-    """A part of the service is full, restarting or late; nothing was done that the ledger does not show."""
+    """A part of the service is full, restarting or late; whatever was done stands in the ledger."""
 
     kind = "busy"
 
@@ -76,6 +77,6 @@ class Misconfigured(OstiaryError):
 
 
 class InternalFault(OstiaryError):
-    """Our own fault; the caller sees only that it happened."""
+    """A fault of ours; the caller learns only that it happened, the log has the rest."""
 
     kind = "internal-fault"

@@ -1,4 +1,4 @@
-"""Who an agent is, and the one mapping between that and a certificate, in both directions (DESIGN section 4).
+"""An agent's identity, and the one mapping between identity and certificate, in both directions.
 
     application   Subject DC, one RDN per DNS label, most significant first (RFC 2247), IA5String
     sub-system    Subject O   UTF8String        agent  Subject UID  UTF8String
@@ -8,12 +8,12 @@
     capabilities  our own extension (ostiary/capabilities.py)
 
 Rules:
-- Each identity has exactly one encoding, each field one place; a certificate that says it any other way is
-  refused.
+- Each identity has exactly one encoding and each field one place; a certificate that encodes it in any other
+  way is refused.
 - A value in hand is valid: construction checks every part.
 
-What is not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node
-domain.
+docs/architecture.md ("Identity in the certificate") says why each field stands where it does.
+Not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node domain.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ __all__ = [
 
 MAX_ENDPOINTS: Final = 16
 
+# Attribute types: DC and UID of RFC 4519 sections 2.4 and 2.39, O and OU of X.520.
 _DC: Final = der.oid("0.9.2342.19200300.100.1.25")
 _UID: Final = der.oid("0.9.2342.19200300.100.1.1")
 _O: Final = der.oid("2.5.4.10")
@@ -76,10 +77,14 @@ _AFTER_DC: Final = (
     (NameOID.USER_ID, "UID"),
 )
 
-_DNS_NAME: Final = 2  # [2] in GeneralName
-_URI: Final = 6  # [6] in GeneralName
+# GeneralName (RFC 5280 section 4.2.1.6): dNSName is [2], uniformResourceIdentifier [6], both IMPLICIT
+# IA5String.
+_DNS_NAME: Final = 2
+_URI: Final = 6
 
 _MAX_PORT: Final = 65535
+# `+` is legal in a URI scheme (RFC 3986 section 3.1) and separates application protocol and transport. A host
+# is at most 101 characters: a UUID (36), a dot, a node (64).
 _PROTOCOL: Final = re.compile(r"[a-z][a-z0-9]{0,15}(?:[.-][a-z0-9]{1,16})*")
 _TRANSPORT: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
 _HOST: Final = re.compile(r"[a-z0-9.-]{1,101}")
@@ -120,15 +125,17 @@ def parse_endpoint(url: str) -> Endpoint:
 
 def _bad_endpoint(url: str) -> BadInput:
     return BadInput(
-        f"endpoints: {url[:256]!r} is not '<application protocol>+<transport>://<agent>.<node>:<port>' in lower case",
+        f"endpoints: {url[:256]!r} is not '<application protocol>+<transport>://<agent>.<node>:<port>' in"
+        " lower case",
         field="endpoints",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who an agent is and what it may ask for; `node_name_in_san` is set for our services' own
-    certificates.
+    """Who an agent is and what it may ask for.
+
+    `node_name_in_san` is True in our services' own certificates, which clients reach by the node's name.
     """
 
     application: Application
@@ -140,12 +147,13 @@ class Identity:
     node_name_in_san: bool = False
 
     def __post_init__(self) -> None:
+        # A NewType can be made without its parser, so the parsers run again: a value in hand is valid.
         parse_application(self.application)
         parse_subsystem(self.subsystem)
         parse_node(self.node)
         parse_agent_id(self.agent)
         if len(self.endpoints) > MAX_ENDPOINTS or len(set(self.endpoints)) != len(self.endpoints):
-            raise BadInput(f"endpoints: doubles, or more than {MAX_ENDPOINTS}", field="endpoints")
+            raise BadInput(f"endpoints: duplicates, or more than {MAX_ENDPOINTS}", field="endpoints")
         for endpoint in self.endpoints:
             if endpoint.host != self.host:
                 raise BadInput(
@@ -163,9 +171,8 @@ class Identity:
 
 @lru_cache(maxsize=16)
 def application_rdns(application: Application) -> bytes:
-    """Return the DC RDNs of an application, most significant label first, as concatenated DER (no SEQUENCE
-    around).
-    """
+    """Return the DC RDNs of an application as concatenated DER, without the enclosing SEQUENCE."""
+    # RFC 2247 section 4: one RDN per label, most significant first. "shop.example" is DC=example, DC=shop.
     return b"".join(_rdn(_DC, der.ia5_string(label)) for label in reversed(application.split(".")))
 
 
@@ -186,6 +193,8 @@ def _rdn(attribute_type: bytes, value: bytes) -> der.DER:
 def subject_alternative_name_der(identity: Identity) -> der.DER:
     """Encode the value of the subjectAltName extension (DER GeneralNames)."""
     names = [der.implicit(_URI, str(endpoint).encode()) for endpoint in identity.endpoints]
+    # Always there, endpoints or not: pyca/cryptography's ClientVerifier refuses a leaf without
+    # subjectAltName.
     names.append(der.implicit(_DNS_NAME, identity.host.encode()))
     if identity.node_name_in_san:
         names.append(der.implicit(_DNS_NAME, identity.node.encode()))
@@ -198,17 +207,21 @@ def identity_of(certificate: x509.Certificate) -> Identity:
     1. Subject: DC.. O OU UID, one attribute per RDN, nothing else.
     2. subjectAltName: URIs, DNS `<agent>.<node>`, perhaps DNS `<node>`; nothing else.
     3. Capabilities, absent when there are none (a pending certificate carries no capability).
-    4. Written again, Subject and subjectAltName must be the same bytes: one order, one string type, no
-       doubles.
+    4. Every part is valid (`Identity` checks it).
+    5. Encoded again, Subject and subjectAltName are the same bytes: one order, one string type, no
+       duplicates.
     """
     subject, extensions = _parts(certificate)
+    # 1.
     application, subsystem, node, agent = _subject(subject)
+    # 2. What else may stand among the names, and in which order, is left to 5.
     alternative_name = _alternative_name(extensions)
     endpoints = tuple(
         parse_endpoint(name.value)
         for name in alternative_name
         if isinstance(name, x509.UniformResourceIdentifier)
     )
+    # 3. and 4.
     identity = Identity(
         application=Application(application),
         subsystem=SubSystem(subsystem),
@@ -218,6 +231,7 @@ def identity_of(certificate: x509.Certificate) -> Identity:
         capabilities=_capabilities(extensions),
         node_name_in_san=len(alternative_name) - len(endpoints) > 1,
     )
+    # 5.
     if subject.public_bytes() != subject_der(identity):
         raise BadInput("subject: DC is not IA5String, or O, OU, UID are not UTF8String", field="subject")
     if alternative_name.public_bytes() != subject_alternative_name_der(identity):
@@ -233,16 +247,18 @@ def _parts(certificate: x509.Certificate) -> tuple[x509.Name, x509.Extensions]:
         return certificate.subject, certificate.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
         raise BadInput(
-            "extensions: subject or extensions are malformed or doubled", field="extensions"
+            "extensions: subject or extensions are malformed or occur twice", field="extensions"
         ) from exc
 
 
 def _subject(subject: x509.Name) -> tuple[str, str, str, str]:
     """Return application, sub-system, node and agent as text, not yet checked."""
     try:
+        # Unpacking `(attribute,)` fails on an RDN with several attributes.
         attributes = [(attribute.oid, attribute.value) for (attribute,) in subject.rdns]
     except ValueError as exc:
         raise BadInput("subject: RDN with several attributes", field="subject") from exc
+    # The last three RDNs are O, OU, UID; everything before them must be a DC.
     labels = [value for oid, value in attributes[:-3] if oid == NameOID.DOMAIN_COMPONENT]
     if not labels or len(labels) != len(attributes) - len(_AFTER_DC):
         raise BadInput("subject: not DC (one or more), O, OU, UID in this order", field="subject.DC")
@@ -256,6 +272,7 @@ def _subject(subject: x509.Name) -> tuple[str, str, str, str]:
 
 
 def _text(value: str | bytes) -> str:
+    # pyca/cryptography gives bytes for an attribute of type BIT STRING.
     if isinstance(value, bytes):
         raise BadInput("subject: attribute is not text", field="subject")
     return value
@@ -271,6 +288,7 @@ def _alternative_name(extensions: x509.Extensions) -> x509.SubjectAlternativeNam
 def _capabilities(extensions: x509.Extensions) -> Capabilities:
     for extension in extensions:
         if extension.oid == CAPABILITIES_OID:
+            # pyca/cryptography gives an extension that it does not know as UnrecognizedExtension, raw.
             if extension.critical or not isinstance(extension.value, x509.UnrecognizedExtension):
                 raise BadInput("capabilities: extension is critical", field="capabilities")
             capabilities = decode_extension(extension.value.value)

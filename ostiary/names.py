@@ -1,11 +1,10 @@
 """Names of applications, nodes, sub-systems and agents: four types of text that must not mix.
 
 Rules:
-- All are lower-case ASCII; what is written is what is compared, nothing is folded, trimmed or decoded.
-- DNS names are LDH A-labels (RFC 5890 section 2.3.1) with at least one dot, no trailing dot, and are no IPv4
-  address.
-- Applications, nodes and sub-systems have at most 64 characters: the upper bound of O and OU (RFC 5280
-  appendix A.1), which verifiers do not enforce, so we must.
+- All are lower-case ASCII. Comparison is of the text as written: nothing is folded, trimmed or decoded.
+- A DNS name consists of LDH A-labels (RFC 5890 section 2.3.1), has at least one dot and no trailing dot, and
+  is not an IPv4 address.
+- Applications, nodes and sub-systems have at most 64 characters.
 """
 
 from __future__ import annotations
@@ -20,8 +19,13 @@ NodeName = NewType("NodeName", str)
 SubSystem = NewType("SubSystem", str)
 AgentID = NewType("AgentID", str)
 
+# ub-organization-name and ub-organizational-unit-name (RFC 5280 appendix A.1), O and OU of a certificate.
+# OpenSSL, GnuTLS and pyca/cryptography accept longer ones (measured with 65 and 151 characters); pkilint
+# calls them fatal.
 MAX_NAME: Final = 64
 
+# A label has at most 63 octets (RFC 1035 section 2.3.4). The last one is never all digits (RFC 3696 section
+# 2), so that no address such as 127.0.0.1 passes for a name.
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DNS_NAME: Final = re.compile(rf"(?=.{{3,{MAX_NAME}}}\Z)(?:{_LABEL}\.)+(?![0-9]+\Z){_LABEL}")
 _SUBSYSTEM: Final = re.compile(rf"(?=.{{1,{MAX_NAME}}}\Z)[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -34,8 +38,8 @@ def parse_application(text: str) -> Application:
 
 
 def parse_node(text: str) -> NodeName:
-    """Parse a node's fully qualified name; BadInput names `node`. Whether it lies in a node domain is not
-    checked.
+    """Parse a node's fully qualified name; BadInput names `node`. Not checked: that it lies in a node
+    domain.
     """
     return NodeName(_dns_name(text, field="node"))
 
@@ -51,13 +55,14 @@ def parse_subsystem(text: str) -> SubSystem:
 
 def parse_agent_id(text: str) -> AgentID:
     """Parse an agent's UUID in its lower-case text form (RFC 9562 section 4); BadInput names `agent`."""
+    # `uuid.UUID(text)` would take braces, "urn:uuid:", upper case and missing hyphens as well.
     if not _UUID.fullmatch(text):
         raise _refusal(text, field="agent", wanted="a lower-case UUID")
     return AgentID(text)
 
 
 def is_within(name: str, domain: str) -> bool:
-    """Return whether a DNS name is that domain or lies below it (RFC 5280 section 4.2.1.10, dNSName)."""
+    """Return whether a DNS name equals the domain or lies below it (RFC 5280 section 4.2.1.10, dNSName)."""
     return name == domain or name.endswith("." + domain)
 
 

@@ -1,11 +1,10 @@
-"""Who is at the other end of a TLS connection: a client certificate that TLS has verified, read once. Pure.
+"""The other end of a TLS connection: a client certificate that TLS has verified, read once. Pure.
 
 Rules:
-- A certificate whose names do not map (`ostiary.identity`) is nobody's: its `identity` is None.
-- A connection outlives what the handshake saw: whoever lets a request in looks at validity and standing
-  again.
+- A certificate whose names do not map (`ostiary.identity`) identifies nobody: its `identity` is None.
+- A connection outlives what the handshake saw: whoever admits a request checks validity and standing again.
 
-What a peer's standing is (revoked, superseded, pending), each service knows in its own way: ca/front/peer.py,
+Each service determines a peer's standing (revoked, superseded, pending) in its own way: ca/front/peer.py,
 credsvc/front/doorkeeper.py.
 """
 
@@ -16,7 +15,7 @@ from datetime import datetime
 
 from cryptography import x509
 
-from ostiary.certificate import serial_hex
+from ostiary.certificate import SerialHex, serial_hex
 from ostiary.errors import BadInput
 from ostiary.identity import Identity, identity_of
 from ostiary.work.item import Peer
@@ -24,11 +23,11 @@ from ostiary.work.item import Peer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerCertificate:
-    """A client certificate; `serial` is its serial number as the ledger writes it."""
+    """A client certificate; `serial` is the text of its serial number in the ledger."""
 
     der: bytes
     serial_number: int
-    serial: str
+    serial: SerialHex
     not_before: datetime
     not_after: datetime
     identity: Identity | None
@@ -38,6 +37,8 @@ def read_peer(der: bytes) -> PeerCertificate:
     """Read a client certificate (DER)."""
     certificate = x509.load_der_x509_certificate(der)
     identity: Identity | None
+    # No error: the operator's tools and the log still want the serial number of such a certificate, and each
+    # service decides by itself what a request without an identity gets.
     try:
         identity = identity_of(certificate)
     except BadInput:

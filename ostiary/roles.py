@@ -1,11 +1,11 @@
-"""How a service's roles are started: their users, their order, their supervisor.
+"""Starting a service's roles: their users, their order, their supervisor.
 
 Rules:
-- Every role is a process of its own and, where root started the service, a user of its own.
-- The keyholder and the sandbox's zygote start as the supervisor's user and give up root themselves: one reads
-  the key-encryption key first, the other makes namespaces.
-- The supervisor holds no secret; this module is imported by it and by the commands that prepare a home, by no
-  role.
+- Every role is a process of its own and, where root started the service, has a user of its own.
+- The keyholder and the sandbox's zygote start as the supervisor's user and drop root themselves: the one
+  first reads the key-encryption key, the other first creates namespaces.
+- The supervisor holds no secret. It imports this module, and so do the commands that prepare a home; no role
+  does (docs/architecture.md, "Roles of processes").
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from ostiary.errors import Misconfigured
 from ostiary.supervisor import Role, Supervisor, User, can_run_as
 
 _log = logging.getLogger("ostiary.roles")
-# glibc overwrites what is freed (mallopt(3), M_PERTURB); read before main, so it is the supervisor's to say.
+# glibc overwrites freed memory with this byte (mallopt(3), M_PERTURB). It reads the tunable before main(), so
+# only the process that starts the keyholder can set it. Without it, two DER copies of a TLS key stayed in the
+# heap after everything was freed; with it, none (found by scanning the process from outside). The price was
+# 19 % of a JSON benchmark, which the keyholder alone pays.
 _WIPES_FREED = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 
 
@@ -36,11 +39,12 @@ def supervise(
     own_argv: Mapping[RoleName, Sequence[str]],
     inherited: Mapping[RoleName, tuple[int, ...]],
 ) -> None:
-    """Start `python -m PROGRAM ROLE --home DIR` for each role (or its own argv), in order, and keep them
-    running.
+    """Start `python -m PROGRAM ROLE --home DIR` for each role, in order, and keep them running.
 
-    `inherited` are descriptors that a role keeps over its exec, again at each restart.
+    `own_argv` replaces that command for some roles. `inherited` lists the descriptors that a role inherits,
+    at its start and at each restart.
     """
+    # At each start, so that a home restored from a backup gets its owners and modes back.
     place.home.lay_out(place.users)
     argv = [sys.executable, "-m", program]
     started = [
@@ -57,26 +61,35 @@ def supervise(
 
 
 def _user(users: RoleUsers, role: RoleName) -> User | None:
-    # The keyholder and the sandbox's zygote give up root themselves: one reads a key first, the other makes
-    # namespaces.
+    # See the module's rules for the two that drop root themselves (`RoleUsers.become`).
     if not users.separated or role in {RoleName.KEYHOLDER, RoleName.SANDBOX}:
         return None
     return User(uid=users.uid(role), gid=users.gid(role), groups=(users.readers_gid(),))
 
 
 def choose_users(base: int, program: str, home: Path) -> RoleUsers:
-    """A user for each role where this process is root and those users can enter the home and run this Python;
-    else one for all.
+    """Give each role a user of its own if this process is root; else let all share the caller's.
+
+    1. The process is root.
+    2. Other users can enter the home: every directory above it has the execute bit for others.
+    3. Another user can run this Python and import the roles' program.
+
+    Where 2 or 3 fails, a warning says what to change, and the roles share root: better than not starting,
+    and `readyz` reports it.
     """
+    # 1.
     if os.getuid() != 0:
         return RoleUsers(base=None)
     users = RoleUsers(base=base)
+    # Any role that is not the keyholder does for the probe: none of their users has an account.
     probe = User(uid=users.uid(RoleName.RECORDER), gid=users.gid(RoleName.RECORDER))
+    # 2.
     closed = next((parent for parent in home.parents if not parent.stat().st_mode & stat.S_IXOTH), None)
     if closed is not None:
-        reason = f"other users can't enter '{closed}': put the home where they can"
+        reason = f"other users can't enter '{closed}': move the home to a directory that they can enter"
+    # 3. Typically false for a virtual environment under /root, or a pyenv Python in a private home.
     elif not can_run_as(probe, [program]):
-        reason = f"uid {probe.uid} can't run {sys.executable}: install it where all may read"
+        reason = f"uid {probe.uid} can't run '{sys.executable}': install it where all users can read it"
     else:
         return users
     _log.warning("roles-share-a-user", extra={"reason": reason})
@@ -84,8 +97,9 @@ def choose_users(base: int, program: str, home: Path) -> RoleUsers:
 
 
 def require_socket(home: ServiceHome, service: str) -> None:
-    """Raise Misconfigured where a service was never laid out."""
+    """Raise Misconfigured where no service was ever initialized."""
+    # A home that this user can't look into counts as absent: the message names --home for both.
     with contextlib.suppress(OSError):
         if home.config.is_file():
             return
-    raise Misconfigured(f"no {service} at '{home.path}': run `ostiary {service} init` first, or check --home")
+    raise Misconfigured(f"no {service} in '{home.path}': run `ostiary {service} init` first, or check --home")

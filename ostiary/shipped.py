@@ -1,12 +1,10 @@
-"""Where the data is that comes with Ostiary: credential modules, deployment files, programs that show how to
-be a client.
+"""Locates the data that comes with Ostiary: credential modules, deployment files, example clients.
 
 Rules:
-- In a checkout they stand beside the packages (`modules/`, `deploy/`, `clients/`); in a wheel inside this one
-  (`_shipped/`, see setup.py).
-- This is the only place that knows; nobody else builds a path from `__file__` to find them.
-- What is here is only *proposed*: a credential module is used after its approval, wherever its files come
-  from.
+- In a checkout the data lies beside the packages (`modules/`, `deploy/`, `clients/`), in a wheel inside this
+  package (`_shipped/`, see setup.py).
+- No other module builds a path from `__file__` to find it.
+- A shipped credential module is only *proposed*, like any other: it runs after its approval.
 - pip may add `__pycache__` to the installed folders: read files by name, never everything that is there.
 """
 
@@ -21,24 +19,24 @@ _PACKAGE: Final = Path(__file__).resolve().parent
 
 
 def shipped_directory(name: Literal["modules", "deploy", "clients"]) -> Path:
-    """The directory of that data; Misconfigured when this installation lacks it."""
+    """Return the directory of that data; Misconfigured when this installation lacks it."""
     candidates = [_PACKAGE / "_shipped" / name]
-    # Beside an installed package stands site-packages, where a folder of that name would be a stranger's.
+    # The folder beside an installed package is site-packages, where `modules/` would belong to a stranger.
     if (_PACKAGE.parent / "pyproject.toml").is_file():
         candidates.append(_PACKAGE.parent / name)
     for path in candidates:
         if path.is_dir():
             return path
     raise Misconfigured(
-        f"{name!r} is missing from this installation of ostiary; install it again (looked in {candidates[0]})"
+        f"{name!r} is missing from this installation of ostiary; reinstall it (looked in {candidates[0]})"
     )
 
 
 def module_library() -> Path:
-    """The directory with one folder for each credential module that comes with Ostiary."""
+    """Return the directory that has one folder for each credential module of Ostiary."""
     return shipped_directory("modules")
 
 
 def demo_program(name: Literal["agent", "node_controller"]) -> Path:
-    """A program of the demonstration: an agent like anybody's, which uses the public client libraries."""
+    """Return the path of a program of the demonstration, which uses the public client libraries only."""
     return shipped_directory("clients") / "demo" / f"{name}.py"

@@ -1,6 +1,6 @@
-"""The sub-systems that this product itself consists of, by the names they have in certificates.
+"""The sub-systems that this product itself consists of, by their names in certificates.
 
-A service is reached by its node's name as well as by its agent's, so its certificate carries both
+Clients reach a service by its node's name as well as by its agent's, so its certificate carries both
 (`Identity.node_name_in_san`).
 """
 
@@ -16,4 +16,4 @@ CREDENTIALS_SERVICE: Final = SubSystem("credentials-service")
 NODE_CONTROLLER: Final = SubSystem("node-controller")
 
 SERVICES: Final = frozenset({CERTIFICATE_AUTHORITY, CREDENTIALS_SERVICE})
-"""Whose certificates carry the node's own name."""
+"""The sub-systems whose certificates carry the node's own name."""

@@ -1,16 +1,17 @@
-"""Starts the roles of one service in a fixed order, restarts the dead, stops them in reverse; holds no
-secret.
+"""Starts the roles of one service in a fixed order, restarts those that end, stops them in reverse.
 
 Rules:
+- The supervisor holds no secret.
 - A role starts when the one before it is ready (one byte "R" on the pipe in `OSTIARY_READY_FD`).
-- A role that ends is started again after 0.05 s, doubled up to 2 s each time it does not live `STEADY_S`; the
-  others run on: they see an EOF, say busy, and connect again.
-- A role that is not ready in time is named: at start that is the end (`Misconfigured`), later it is killed
-  and counts as ended.
-- Roles die with the supervisor (PR_SET_PDEATHSIG), so that a new one never meets the old one's.
-- SIGTERM or SIGINT: SIGTERM to the roles, last started first, each given `stop_s` before SIGKILL.
-- `run/roles.json` always tells name, pid, restarts and state.
-One thread, one loop: pidfds, ready pipes and a signal are the only things waited for.
+- A role that ends is restarted after 0.05 s; the delay doubles up to 2 s until a run lasts `STEADY_S`. The
+  other roles run on: they see an EOF, answer busy, and connect again.
+- A role that is not ready in time ends the start (`Misconfigured` names it); after a restart it is killed and
+  counts as ended.
+- Roles die with the supervisor (PR_SET_PDEATHSIG), so that a new supervisor never meets the old one's roles.
+- SIGTERM or SIGINT: the roles get SIGTERM, last started first, each `stop_s` before SIGKILL.
+- `run/roles.json` always has the name, pid, restarts and state of each role.
+
+One thread, one loop. It waits for pidfds, ready pipes and a signal, and for nothing else.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _log = logging.getLogger("ostiary.supervisor")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Who a role runs as; only root can start a role as someone else."""
+    """The user, group and further groups of a role; only root can start a role as another user."""
 
     uid: int
     gid: int
@@ -65,7 +66,7 @@ class Role:
 
 
 class State(Enum):
-    """Where a role stands."""
+    """A role's state: starting -> ready -> (it ended) waiting -> starting -> ... -> stopped."""
 
     STARTING = "starting"
     READY = "ready"
@@ -84,7 +85,9 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Supervisor:
-    """Runs `roles` until told to stop; construct and use on the main thread."""
+    """Runs `roles` until a signal; construct and use it on the main thread, the only one Python gives signals
+    to.
+    """
 
     def __init__(self, roles: Sequence[Role], *, status_path: Path) -> None:
         self._running = [_Running(role) for role in roles]
@@ -92,8 +95,8 @@ class Supervisor:
         self._stop = StopSignal()
 
     def run(self) -> None:
-        """Start all, keep them running, return after a signal stopped them; `Misconfigured` names who never
-        got ready.
+        """Start all roles, keep them running, and return once a signal stopped them; `Misconfigured` names
+        the role that never got ready.
         """
         try:
             for running in self._running:
@@ -106,24 +109,24 @@ class Supervisor:
             self._stop_all()
 
     def _start_first(self, running: _Running) -> bool:
-        """Wait for a role's first readiness while the earlier ones are kept running; False when
-        told to stop.
+        """Wait for a role's first readiness and meanwhile keep the earlier ones running; False after a
+        signal to stop.
         """
         running.start()
         self._write_status()
-        # Said once is enough: a role that ends right after it was ready is restarted as any other.
+        # `was_ready`, not `state`: a role that ends right after it became ready is restarted like any other.
         while not running.was_ready:
             if self._stop.received:
                 return False
             if running.state is not State.STARTING:
                 code = running.last_exit
                 raise Misconfigured(
-                    f"role '{running.role.name}' ended with {code} before it was ready; its log says why"
+                    f"role '{running.role.name}' ended with {code} before it was ready; see its log"
                 )
             if time.monotonic() >= running.ready_deadline:
                 limit = running.role.ready_timeout_s
                 raise Misconfigured(
-                    f"role '{running.role.name}' was not ready within {limit:g} s; its log says why"
+                    f"role '{running.role.name}' was not ready within {limit:g} s; see its log"
                 )
             self._turn()
         return True
@@ -138,12 +141,15 @@ class Supervisor:
         now = time.monotonic()
         wakes = [running.wakes_at() for running in self._running]
         soonest_s = min((at for at in wakes if at is not None), default=now + 60) - now
+        # One more millisecond, because poll(2) rounds down: else it would spin just before the deadline.
         poll.poll(max(0.0, soonest_s) * 1000 + 1)
-        # A list, since each of them has to be looked after.
+        # A list, not a generator: any() would stop at the first change and leave the others unattended.
         if any([running.look() for running in self._running]):  # noqa: C419
             self._write_status()
 
     def _stop_all(self) -> None:
+        # In reverse, so that what a role asks (the recorder its keyholder) outlives it and gets its last
+        # work.
         for running in reversed(self._running):
             running.stop()
             self._write_status()
@@ -153,7 +159,7 @@ class Supervisor:
         try:
             write_atomic(self._status_path, msgspec.json.encode(rows), mode=PUBLIC_FILE)
         except OSError as exc:  # a full disk must not take the service down
-            _log.warning("can't write the status file", extra={"reason": exc.strerror})
+            _log.warning("cannot write the status file", extra={"reason": exc.strerror})
 
 
 class _Running:
@@ -174,6 +180,7 @@ class _Running:
         self._next_start = 0.0
 
     def start(self) -> None:
+        # Only our end is non-blocking: the flag belongs to the open file description, one for each end.
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(write_fd, True)
         try:
@@ -184,6 +191,8 @@ class _Running:
         finally:
             os.close(write_fd)
         self._ready_fd = read_fd
+        # A pid can come to mean another process once this one is reaped; a pidfd can't (pidfd_open(2)). It
+        # also becomes readable when the process ends, so that poll(2) waits for it beside the pipes.
         self._pidfd = os.pidfd_open(self._process.pid)
         self._started_at = time.monotonic()
         self.ready_deadline = self._started_at + self.role.ready_timeout_s
@@ -202,7 +211,7 @@ class _Running:
                 return None
 
     def look(self) -> bool:
-        """Take note of an end, of readiness, of time; whether anything changed."""
+        """React to readiness, an exit or a deadline; return whether anything changed."""
         changed = self._look_for_ready()
         if self._process is not None and self._process.poll() is not None:
             self._ended(self._process.returncode)
@@ -256,7 +265,7 @@ class _Running:
             return False
         os.close(self._ready_fd)
         self._ready_fd = None
-        # An EOF without the byte: the role closed the pipe, and its end or the deadline will tell.
+        # EOF without the byte: the role closed the pipe. Its exit, or the deadline, decides what follows.
         if said == b"R":
             self.was_ready = True
             self.state = State.READY
@@ -287,7 +296,7 @@ class _Running:
 
 
 def can_run_as(user: User, modules: Sequence[str]) -> bool:
-    """Whether that user can run this Python and import `modules` (a venv under /root can't be)."""
+    """Return whether that user can run this Python and import `modules`; a venv under /root fails."""
     program = "import importlib, sys; [importlib.import_module(name) for name in sys.argv[1:]]"
     try:
         done = subprocess.run(
@@ -321,16 +330,18 @@ def _spawn(role: Role, ready_fd: int) -> subprocess.Popen[bytes]:
         extra_groups=list(user.groups) if user else None,
         pass_fds=[ready_fd, *role.inherited],
         stdin=subprocess.DEVNULL,
-        # A group of its own: Ctrl-C reaches the supervisor alone, which then stops the roles in order.
+        # A process group of its own: the terminal sends Ctrl-C to the supervisor alone, which then stops the
+        # roles in order.
         process_group=0,
-        # After the change of user, which would clear it; the supervisor has one thread, so forking is safe.
+        # Popen calls it after the change of user, which would clear the setting (prctl(2), PR_SET_PDEATHSIG).
+        # Running Python between fork and exec is safe here because the supervisor has one thread.
         preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509
     )
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The supervisor's environment and what is said to the role; sys.path goes along for a checkout not
-    installed.
+    """Return the supervisor's environment plus `extra`, and sys.path, which lets a role of a checkout that is
+    not installed find the packages.
     """
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {**os.environ, "PYTHONPATH": path, **extra}
