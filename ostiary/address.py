@@ -18,8 +18,8 @@ from typing import Final
 
 from ostiary.errors import BadInput
 
-# A DNS name or an IPv4 address. Underscores are no host name's (RFC 952), but resolvers and container networks
-# know them.
+# A DNS name or an IPv4 address. Underscores are no host name's (RFC 952), but resolvers and container
+# networks know them.
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 

@@ -1,7 +1,6 @@
-"""How a program gets its certificate from its node's manager, for services and commands that speak this
-house's HTTP.
+"""Claiming a certificate from the node's certificate manager, for our own services and commands.
 
-Agents use `certmgr.client`, which needs the standard library only; both speak `POST /v1/claim`
+Agents use `certmgr.client`, which needs nothing but the standard library. Both send `POST /v1/claim`
 (docs/openapi.yaml).
 """
 
@@ -15,18 +14,18 @@ import msgspec
 from ostiary.edge.client import HTTPClient, unix_connector
 from ostiary.secret import Secret
 
-_CLAIM_TIMEOUT_S: Final = 10.0  # a manager itself waits up to 8 s for the CA
+# A manager itself waits up to 8 s for the CA; below that, a client would give up on a claim that succeeds.
+_CLAIM_TIMEOUT_S: Final = 10.0
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a manager answers to a claim: PEM texts, `chain` leaf first; its other members are not needed
-    here.
-    """
+    """A manager's response to a claim, as far as it is needed here: PEM texts, `chain` leaf first."""
 
     key: str
     chain: str
     root: str
 
+    # msgspec's own repr would print the private key.
     def __repr__(self) -> str:
         return "Claimed()"
 
@@ -36,11 +35,12 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim(manager_socket: Path, token: Secret, *, lease: bool) -> Claimed:
-    """Claim with a token over the manager's UNIX socket; raises the error that its problem document stands
-    for.
+    """Claim with a token over the manager's UNIX socket; a problem document becomes the error it stands for.
 
-    `lease` says that this process ends at once and others of its session go on as the agent.
+    `lease` asks for a scope by lease instead of by process: this process ends at once, and others of its
+    session continue as the agent.
     """
+    # "replace" rather than an error here: the manager refuses such a token, in words that do not repeat it.
     body = {"token": token.reveal().decode("ascii", "replace"), "lease": lease}
     connect = unix_connector(manager_socket, timeout_s=_CLAIM_TIMEOUT_S)
     with HTTPClient(connect, host="certificate-manager") as client:

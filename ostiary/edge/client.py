@@ -2,13 +2,13 @@
 socket.
 
 Rules:
-- It connects to an address and verifies a name: whoever moves an address gets no further than the handshake.
-- TCP_NODELAY always; an idle connection that the server has closed is noticed before it is used.
-- A request is sent once. It is sent again only on a new connection when the old one failed before a byte of
-  the answer came and the method is safe (RFC 9110, 9.2.1); everything else that fails is `Busy`.
-- A problem document becomes the `OstiaryError` it was; `Busy.retry_after_s` is the caller's to respect.
-- An answer that was cut off is `Busy`, never a shorter answer. Answers have a size limit. A client is one
-  thread's.
+- It connects to an address and verifies a name: whoever redirects the address fails in the handshake.
+- TCP_NODELAY always. The client notices that the server closed an idle connection before it uses it.
+- A request is sent once. It is sent again, on a new connection, only if the old one failed before a byte of
+  the response came and the method is safe (RFC 9110 section 9.2.1); any other failure is `Busy`.
+- A problem document becomes the `OstiaryError` it was made of; the caller respects `Busy.retry_after_s`.
+- A truncated response is `Busy`, never a shorter response. Responses have a size limit.
+- A client belongs to one thread.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ from ostiary.errors import (
 
 T = TypeVar("T")
 
+# RFC 9110 section 9.2.1, without TRACE. A POST may have been acted on although its response was lost.
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# No server of ours asks for more; a larger number would put a caller to sleep for good.
 _MAX_RETRY_AFTER_S: Final = 3600
 _PLAIN_ERRORS: Final[Mapping[str, type[OstiaryError]]] = {
     "bad-input": BadInput,
@@ -60,7 +62,7 @@ _ERROR_OF_STATUS: Final[Mapping[int, type[OstiaryError]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A successful answer; header names in lower case."""
+    """A response; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -68,7 +70,9 @@ class Response:
 
 
 class Connector(Protocol):
-    """Makes a connected socket whose operations time out; any `OSError` it raises is told to the caller."""
+    """Makes a connected socket whose operations time out; an `OSError` it raises becomes the caller's
+    error.
+    """
 
     def __call__(self) -> socket.socket: ...
 
@@ -76,13 +80,15 @@ class Connector(Protocol):
 def tls_connector(
     address: tuple[str, int], *, server_name: str, context: Callable[[], ssl.SSLContext], timeout_s: float
 ) -> Connector:
-    """Connect to `address`, verify `server_name`; the context is asked for each time, so that it
-    may rotate.
+    """Connect to `address` and verify `server_name`; `context` is called for each connection, so that it can
+    rotate.
     """
 
     def connect() -> socket.socket:
         sock = socket.create_connection(address, timeout=timeout_s)
         try:
+            # http.client writes head and body apart: with Nagle's algorithm the second write would wait for
+            # the ACK of the first, which the server delays by up to 40 ms.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return context().wrap_socket(sock, server_hostname=server_name)
         except BaseException:
@@ -93,7 +99,7 @@ def tls_connector(
 
 
 def tcp_connector(address: tuple[str, int], *, timeout_s: float) -> Connector:
-    """Plain HTTP, for status services (OCSP, CRLs) alone."""
+    """Plain HTTP, for status services only: OCSP responses and CRLs carry their own signatures."""
 
     def connect() -> socket.socket:
         sock = socket.create_connection(address, timeout=timeout_s)
@@ -136,13 +142,13 @@ class HTTPClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; the next request makes a new one."""
+        """Close the connection; the next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def peer_certificate(self) -> bytes | None:
-        """The server's certificate (DER) of the open connection, verified by its context."""
+        """The server's certificate (DER) on the open connection; its TLS context has verified it."""
         sock = self._connection.sock if self._connection is not None else None
         return sock.getpeercert(True) if isinstance(sock, ssl.SSLSocket) else None
 
@@ -155,7 +161,9 @@ class HTTPClient:
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """One exchange; an error status is raised as the `OstiaryError` of its problem document."""
+        """Send one request and return its response; an error status raises the `OstiaryError` it stands
+        for.
+        """
         sent = dict(headers or {})
         if content_type is not None:
             sent["Content-Type"] = content_type
@@ -165,18 +173,18 @@ class HTTPClient:
         return response
 
     def call(self, method: str, path: str, value: object = None, *, type_: type[T]) -> T:
-        """One exchange of JSON; the answer is decoded into `type_`, where members unknown to us are
-        allowed.
-        """
+        """Send one request and return its JSON response as `type_`, which should allow unknown members."""
         body = None if value is None else msgspec.json.encode(value)
         content_type = None if value is None else "application/json"
         response = self.request(method, path, body=body, content_type=content_type)
         try:
             return msgspec.json.decode(response.body, type=type_)
         except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise InternalFault(f"'{self._host}' answered '{path}' with something else than asked") from exc
+            raise InternalFault(f"malformed response of '{self._host}' to '{path}'") from exc
 
     def _exchange(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Response:
+        # Only a connection that already served a request can fail because the server had just closed it; a
+        # fresh one that fails will fail again.
         reused = self._connection is not None and not self._connection.stale()
         try:
             return self._exchange_once(method, path, body, headers)
@@ -198,15 +206,15 @@ class HTTPClient:
         try:
             connection.request(method, path, body=body, headers=headers)
         except (ConnectionError, ssl.SSLEOFError):
-            connection.hear_why()
+            connection.raise_alert()
             raise
         raw = connection.getresponse()
         content = raw.read(self._limit_bytes + 1)
         if len(content) > self._limit_bytes:
             self.close()
-            raise InternalFault(f"'{self._host}' answered with more than {self._limit_bytes} bytes")
+            raise InternalFault(f"response of '{self._host}' is longer than {self._limit_bytes} bytes")
         if raw.length:
-            # A read with a limit takes the end of the connection for the end of the body.
+            # http.client's read(n) returns what there is when the connection ends; only read() would raise.
             raise http.client.IncompleteRead(content, raw.length)
         if raw.will_close:
             self.close()
@@ -223,26 +231,32 @@ class HTTPClient:
     def _lost(self, exc: Exception) -> OstiaryError:
         if isinstance(exc, ssl.SSLCertVerificationError):
             return Forbidden(
-                f"'{self._host}' did not prove its name: {exc.verify_message}", rule="server-certificate"
+                f"certificate of '{self._host}' does not verify: {exc.verify_message}",
+                rule="server-certificate",
             )
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
-            # In TLS 1.3 a refused client certificate shows at the first read.
-            return Unauthenticated(f"'{self._host}' ended TLS: {exc.reason}")
+            # In TLS 1.3 the server judges the client's certificate after the client's handshake has ended
+            # (RFC 8446 section 2), so its alert arrives at the first read.
+            return Unauthenticated(f"'{self._host}' aborted TLS: {exc.reason}")
         if isinstance(exc, TimeoutError):
             return Busy(f"'{self._host}' did not answer in time")
-        return Busy(f"no answer from '{self._host}': {getattr(exc, 'strerror', None) or type(exc).__name__}")
+        reason = getattr(exc, "strerror", None) or type(exc).__name__
+        return Busy(f"no response from '{self._host}': {reason}")
 
 
 class _Connection(http.client.HTTPConnection):
-    """http.client's connection on a socket that is already there."""
+    """http.client's connection on a socket that is already connected."""
 
     def __init__(self, sock: socket.socket, host: str) -> None:
         super().__init__(host)
         self.sock: Any = sock
+        # Else http.client would reconnect by itself, to the Host header's name and without TLS.
         self.auto_open = 0
 
-    def hear_why(self) -> None:
-        """Raise what the server said before it closed, while we wrote: in TLS 1.3 its verdict on our
+    def raise_alert(self) -> None:
+        """Raise the TLS alert that the server sent before it closed, if there is one.
+
+        It closed while we were still writing, so the write failed first; in TLS 1.3 the verdict on our
         certificate comes that late.
         """
         if isinstance(self.sock, ssl.SSLSocket):
@@ -250,7 +264,9 @@ class _Connection(http.client.HTTPConnection):
                 self.sock.recv(1)
 
     def stale(self) -> bool:
-        """Whether the server closed, or said something nobody asked for, while the connection was idle."""
+        """Return whether the server closed the idle connection, or sent something that nobody asked for."""
+        # Readable while idle means EOF, or bytes that belong to no request; either way the connection is
+        # lost. A front's TLS 1.3 tickets precede its first response, whose reading consumes them.
         if self.sock is None:
             return True
         with contextlib.suppress(OSError, ValueError):
@@ -261,7 +277,8 @@ class _Connection(http.client.HTTPConnection):
 
 
 def error_of(response: Response) -> OstiaryError:
-    """The error that a response of status ≥ 400 stands for."""
+    """Return the error that a response of status ≥ 400 stands for."""
+    # The problem type first, as it is the contract; the status for what a proxy or gunicorn answered itself.
     problem = _problem_in(response)
     kind = problem.type.removeprefix(PROBLEM_URN)
     message = problem.detail or problem.title or f"status {response.status}"

@@ -1,7 +1,14 @@
-"""The only place that asks what time it is; cores get `now` as an argument.
+"""The clock that a composition root hands to its parts.
 
-`Clock` is the port that roots hand around; `SystemClock` the world's. Deadlines between processes of one host
-are CLOCK_MONOTONIC nanoseconds (`ostiary.edge.channel`); what is recorded is UTC.
+Rules:
+- Pure packages ask no clock: they get `now` as an argument. tests/test_architecture.py reads their calls, and
+  docs/architecture.md ("Rules of import") lists them.
+- A part that compares moments of the calendar over its life (validity, freshness, renewal) gets a `Clock`, so
+  that a test can hand it another.
+- A process folder or a command may call `time` itself: for a deadline of its own (monotonic), or to stamp one
+  fact with the wall clock.
+- Deadlines between processes of one host are CLOCK_MONOTONIC nanoseconds (`ostiary.edge.channel`); every
+  record is in UTC.
 """
 
 from __future__ import annotations
@@ -12,17 +19,21 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Time for edges and roots. Never goes back in `monotonic_ns`; `now` may, when somebody sets the
-    machine's clock.
-    """
+    """Time for edges and roots."""
 
+    # May step back when somebody, or NTP, sets the machine's clock (clock_settime(2)).
     def now(self) -> dt.datetime:
-        """Aware, UTC."""
+        """The time as an aware datetime in UTC."""
         ...
 
-    def epoch_ms(self) -> int: ...
+    def epoch_ms(self) -> int:
+        """The time as milliseconds since 1970, as RFC 6962 and the ledger count."""
+        ...
 
-    def monotonic_ns(self) -> int: ...
+    # Never steps back, and is the same for all processes of the host, which its deadlines rely on.
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment before the start of this process."""
+        ...
 
 
 class SystemClock:

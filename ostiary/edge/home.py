@@ -1,10 +1,10 @@
-"""A service's home on disk: one property per place, and who may enter it.
+"""A service's home on disk: one property for each path, and who may enter it.
 
 Rules:
-- A directory of a channel belongs to the role that listens there; its group is the role that asks. Nobody
-  else may enter.
-- The store belongs to the recorder; its readers share a group and cannot write.
-- `public` holds what anybody may have; nothing secret lies anywhere unsealed.
+- The role that listens on a channel owns its directory; the directory's group is the role that connects.
+  Nobody else may enter.
+- The recorder owns the store; its readers share a group and cannot write.
+- `public` holds what anybody may have. No secret lies anywhere unsealed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ostiary.edge.users import RoleName, RoleUsers
 
 @dataclass(frozen=True, slots=True)
 class ServiceHome:
-    """The places of one service below its home."""
+    """The paths of one service below its home."""
 
     path: Path
 
@@ -44,7 +44,7 @@ class ServiceHome:
 
     @property
     def high_water(self) -> Path:
-        """The keyholder's high-water mark."""
+        """The size and root of the newest tree that the keyholder signed."""
         return self.keyholder / "high-water"
 
     @property
@@ -59,21 +59,22 @@ class ServiceHome:
 
     @property
     def recorder_metrics(self) -> Path:
-        """The recorder's numbers (Prometheus text), a second old at most."""
+        """The recorder's metrics (Prometheus text), at most a second old."""
         return self.store / "recorder.prom"
 
     @property
     def run(self) -> Path:
-        """Sockets and the supervisor's status; remade at each start."""
+        """Sockets and the supervisor's status; made anew at each start."""
         return self.path / "run"
 
     def channel(self, name: str) -> Path:
         """The socket of a channel, in a directory of its own."""
+        # One letter, because a UNIX socket's path has at most 107 bytes (unix(7)) and homes can be deep.
         return self.run / name / "s"
 
     @property
     def operator_socket(self) -> Path:
-        """Where the command line finds the admin process."""
+        """The socket on which the admin process serves the command line."""
         return self.run / "operator" / "s"
 
     @property
@@ -82,31 +83,37 @@ class ServiceHome:
         return self.run / "roles.json"
 
     def lay_out(self, users: RoleUsers) -> None:
-        """Make what is missing and set owners and modes; safe to repeat. Call as root, or as the one user of
-        all roles.
+        """Create missing directories and set owners and modes; idempotent.
+
+        Call as root, or as the one user that all roles share.
         """
         recorder, keyholder = RoleName.RECORDER, RoleName.KEYHOLDER
         for directory in (self.path, self.public, self.run):
             _own(directory, os.getuid(), os.getgid(), 0o755)
         _own(self.keyholder, users.uid(keyholder), users.gid(keyholder), 0o700)
+        # Set-group-ID: new files of the database (journal, shared memory) get the readers' group by
+        # themselves (inode(7)), so the readers can open them.
         _own(self.store, users.uid(recorder), users.readers_gid(), 0o2750)
         _own_files(self.keyholder, users.uid(keyholder), users.gid(keyholder))
         _own_files(self.store, users.uid(recorder), users.readers_gid())
         for name, listens, asks in _CHANNELS:
             _own(self.run / name, users.uid(listens), users.gid(asks), 0o750)
-        # Operators enter by group or as anybody; SO_PEERCRED decides who is heard.
+        # An operator can be anybody of a configured group, whom a directory's mode can't name: all may enter,
+        # and the admin process admits by SO_PEERCRED.
         (self.run / "operator").chmod(0o755)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a service lives, as whom its roles run, and where its store is."""
+    """A service's home, the users of its roles, and the URL of its store."""
 
     home: ServiceHome
     users: RoleUsers
     database_url: str
 
 
+# Channel, the role that listens (owner), the role that connects (group). A CA has no sandbox and a
+# credentials service no responder; their directories stay empty, which costs less than a second table.
 _CHANNELS = (
     ("keyholder", RoleName.KEYHOLDER, RoleName.RECORDER),
     ("front", RoleName.RECORDER, RoleName.FRONT),
@@ -128,4 +135,5 @@ def _own(directory: Path, uid: int, gid: int, mode: int) -> None:
 def _own_files(directory: Path, uid: int, gid: int) -> None:
     if os.getuid() == 0:
         for file in directory.iterdir():
+            # A role owns this directory and root walks it: a link that the role left must not lend it a file.
             os.chown(file, uid, gid, follow_symlinks=False)

@@ -1,13 +1,12 @@
-"""What this machine can: one probe for each ability that some part of Ostiary builds on.
+"""The abilities of this machine: one probe for each that some part of Ostiary builds on.
 
 Rules:
-- A probe changes nothing, needs no privilege, and answers in milliseconds; what it can't find out counts as
+- A probe changes nothing, needs no privilege, and answers in milliseconds; what it can't determine counts as
   missing.
-- A finding is `full`, `reduced` (there, with less strength) or `missing`, and says in words what was seen.
-- What an ability is for, and what replaces it, stands beside its probe in one table; `docs/security.md`
-  repeats that table.
+- A finding is `full`, `reduced` (present, with less strength) or `missing`, and says what was seen.
+- One table has each ability's probe, its purpose and its replacement; `docs/security.md` repeats that table.
 
-Numbers are those of the Linux user-space interface (include/uapi), named at their use.
+Numbers are those of the Linux user-space interface (include/uapi), named where they are used.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from keyutils import syscalls
 
 
 class Level(Enum):
-    """How much of an ability is there."""
+    """How much of an ability the machine has."""
 
     FULL = "full"
     REDUCED = "reduced"
@@ -48,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
-    """One row: an ability of the machine, its use, and what is done without it (None: nothing works)."""
+    """One row: an ability, its purpose, and what replaces it (None: nothing does)."""
 
     name: str
     needed_for: str
@@ -101,8 +100,9 @@ def _seccomp() -> Finding:
 def _user_namespaces() -> Finding:
     child = os.fork()
     if child == 0:
-        # unshare(CLONE_NEWUSER) is what the sandbox does first; a distribution may forbid it to users without
-        # privilege.
+        # unshare(CLONE_NEWUSER) is what the sandbox does first. Distributions forbid it to ordinary users by
+        # various settings (kernel.unprivileged_userns_clone, AppArmor), so trying beats reading them. It
+        # can't be undone, hence the fork; os._exit, because this copy has nothing to clean up.
         os._exit(0 if ctypes.CDLL(None).unshare(0x10000000) == 0 else 1)
     _, status = os.waitpid(child, 0)
     return _full("allowed") if status == 0 else _missing("refused to this user")
@@ -120,8 +120,10 @@ def _key_retention() -> Finding:
 def _request_key() -> Finding:
     if not os.access("/sbin/request-key", os.X_OK):
         return _missing("no /sbin/request-key (Debian package keyutils)")
+    # The kernel runs that very path (security/keys/request_key.c), wherever else the program may be
+    # installed.
     if os.geteuid() != 0:
-        return _reduced("there; only root can register the handler")
+        return _reduced("present; only root can register the handler")
     return _full("/sbin/request-key")
 
 
@@ -138,7 +140,7 @@ def _peer_pidfd() -> Finding:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with here, there:
         try:
-            # SO_PEERPIDFD = 77 (asm-generic/socket.h)
+            # SO_PEERPIDFD = 77 (asm-generic/socket.h); Python's socket module has no name for it.
             pidfd = struct.unpack("i", here.getsockopt(socket.SOL_SOCKET, 77, 4))[0]
         except OSError:
             return _missing("not in this kernel (Linux 6.5)")
@@ -149,6 +151,7 @@ def _peer_pidfd() -> Finding:
 def _cgroup2() -> Finding:
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return _full("/sys/fs/cgroup")
+    # systemd's hybrid layout: version 2 names the processes, its controllers stay with version 1.
     if Path("/sys/fs/cgroup/unified/cgroup.procs").exists():
         return _reduced("beside version 1, at /sys/fs/cgroup/unified")
     return _missing("not mounted")
@@ -158,7 +161,9 @@ def _locked_memory() -> Finding:
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft == resource.RLIM_INFINITY or os.geteuid() == 0:
         return _full("unlimited" if soft == resource.RLIM_INFINITY else "unlimited for root")
-    enough = 64 * 1024 * 1024  # twice what mlockall needs for a keyholder
+    # Twice what mlockall(2) needs for a keyholder. The usual limit of 8 MiB fails even for a bare
+    # interpreter, which maps 26 MB.
+    enough = 64 * 1024 * 1024
     return (_full if soft >= enough else _reduced)(f"{soft // 1024} KiB")
 
 
@@ -185,44 +190,44 @@ ABILITIES: Final = (
     ),
     Ability(
         name="role users",
-        needed_for="a user of its own for each role, so that a broken front can't read the store",
-        without="roles share a user: separation by process and memory only; readyz says so",
+        needed_for="a separate user for each role, so that a compromised front can't write the store",
+        without="roles share a user: separation by process and memory only; readyz reports it",
         probe=_separate_users,
     ),
     Ability(name="seccomp", needed_for="the sandbox of credential modules", without=None, probe=_seccomp),
     Ability(
         name="Landlock",
         needed_for="the sandbox: no file, no TCP (ABI 4), no signal (ABI 6)",
-        without="seccomp, an empty root and namespaces deny the same",
+        without="seccomp, an empty root directory and namespaces deny the same",
         probe=_landlock,
     ),
     Ability(
         name="user namespaces",
-        needed_for="the sandbox: empty root, no network, no other process, without privilege",
-        without="seccomp and Landlock alone; started as root, root makes the namespaces",
+        needed_for="the sandbox: empty root directory, no network, no other process, without privilege",
+        without="seccomp and Landlock alone; a service started as root creates the namespaces as root",
         probe=_user_namespaces,
     ),
     Ability(
         name="key retention",
-        needed_for="agents' keys in the kernel; the manager's keys over its restart; the keyring backend",
-        without="keys come by the manager's socket; the key-encryption key from another keyring backend",
+        needed_for="agents' keys in the kernel; the manager's keys across its restart; the keyring backend",
+        without="agents get keys by the manager's socket; another backend keeps the key-encryption key",
         probe=_key_retention,
     ),
     Ability(
         name="request-key",
-        needed_for="request_key(2) asking the manager by itself (upcall)",
+        needed_for="request_key(2): the kernel asks the manager (upcall)",
         without="agents claim by the socket or `ostiary agent exec`",
         probe=_request_key,
     ),
     Ability(
         name="FUSE",
         needed_for="certificate and key as files for software that wants paths",
-        without="`ostiary agent claim --out DIR` writes files once; no rotation by itself",
+        without="`ostiary agent claim --out DIR` writes files once; nothing renews them",
         probe=_fuse,
     ),
     Ability(
         name="SO_PEERPIDFD",
-        needed_for="knowing the process at the other end of a socket beyond doubt (Linux 6.5)",
+        needed_for="identifying the process at the other end of a socket without a race (Linux 6.5)",
         without="pidfd_open on the pid of SO_PEERCRED, with its start time read before and after",
         probe=_peer_pidfd,
     ),
@@ -235,7 +240,7 @@ ABILITIES: Final = (
     Ability(
         name="locked memory",
         needed_for="keeping the keyholder's memory out of swap",
-        without="no swap, or encrypted swap; LimitMEMLOCK=infinity in the unit",
+        without="no swap, or encrypted swap; or LimitMEMLOCK=infinity in the unit",
         probe=_locked_memory,
     ),
     Ability(
@@ -248,7 +253,7 @@ ABILITIES: Final = (
 
 
 def examine(ability: Ability) -> Finding:
-    """Run one probe; an ability that can't even be asked about is missing."""
+    """Run one probe; an ability whose probe fails is missing."""
     try:
         return ability.probe()
     except (OSError, ValueError) as error:

@@ -1,18 +1,19 @@
-"""Counts and stage timings of one role, cheap enough for the hot path, shown as Prometheus text.
+"""Counters and stage timings of one role, cheap enough for the hot path, as Prometheus text.
 
-    metrics = Metrics(stages=("policy", "sandbox"), counters=("denied",), processes=workers)    # before fork
-    metrics.attach(slot)                                                                          # in each worker
-    with metrics.stage("policy"): ...                                                             # about 1 µs
-    metrics.exposition("ostiary_front")                                                           # all workers' sum
+    # before the fork
+    metrics = Metrics(stages=("policy", "sandbox"), counters=("denied",), processes=workers)
+    metrics.attach(slot)                 # in each worker
+    with metrics.stage("policy"): ...    # about 1 µs
+    metrics.exposition("ostiary_front")  # the sum over all workers
 
 Rules:
-- All numbers lie in one anonymous shared mapping made before the fork: a row per worker, so that nobody
-  writes another's, and any worker can add up all of them. A restarted worker goes on with the row of the dead
-  one, so counters never fall.
+- All numbers lie in one anonymous shared mapping, made before the fork, with a row per worker. No worker
+  writes another's row, and any worker can sum them. A restarted worker continues the row of its predecessor,
+  so counters never fall.
 - Buckets are powers of two from 16 µs to 16 s, the same everywhere.
-- Names are fixed at the start: an unknown one is a KeyError in tests, never a new series in production, and
-  no label comes from a client.
-- A role without HTTP shows its numbers in a file (`MetricsFile`), as collectors of text files read them.
+- Names are fixed at the start: an unknown one is a KeyError in tests, never a new series in production. No
+  label comes from a client.
+- A role without HTTP writes its numbers to a file (`MetricsFile`) that a textfile collector reads.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Final
 
 _BUCKETS: Final = 21
 _FIRST_BUCKET_NS: Final = 16_000
-# Per stage: buckets (the last one open), sum in ns, count.
+# A row, in 64-bit words: for each stage its buckets (the last one open-ended), the sum in ns and the count;
+# then one word for each counter.
 _STAGE_WORDS: Final = _BUCKETS + 2
 _WORD_BYTES: Final = 8
 _SHOW_EVERY_S: Final = 1.0
@@ -44,13 +46,15 @@ class Metrics:
         self._processes = processes
         self._words = memoryview(mmap.mmap(-1, max(1, processes * self._row_words) * _WORD_BYTES)).cast("Q")
         self._row = 0
-        # Threads of one worker share its row; owner of the lock: whoever adds.
+        # Threads of one worker share its row, and += on a memoryview is a read and a write. Whoever adds
+        # holds the lock; readers go without, since an aligned 64-bit word is never seen half-written.
         self._lock = threading.Lock()
 
     def attach(self, slot: int) -> None:
         """Write to row `slot` from now on; call in a worker after the fork."""
         if not 0 <= slot < self._processes:
             raise ValueError(f"slot {slot} of {self._processes}")
+        # A fresh one: the fork may have copied a lock that another thread held.
         self._lock = threading.Lock()
         self._row = slot * self._row_words
 
@@ -73,7 +77,7 @@ class Metrics:
         return self._sum(self._counters[name])
 
     def exposition(self, prefix: str) -> bytes:
-        """Everything in the Prometheus text format, version 0.0.4; times in seconds."""
+        """Return everything in the Prometheus text format, version 0.0.4; times in seconds."""
         lines: list[str] = []
         if self._stages:
             name = f"{prefix}_stage_seconds"
@@ -87,6 +91,7 @@ class Metrics:
 
     def add_time(self, offset: int, elapsed_ns: int) -> None:
         """For `Stage`: add one time to the stage at `offset`."""
+        # The bit length is the base-2 logarithm: one integer operation instead of a search for the bucket.
         bucket = min((elapsed_ns // _FIRST_BUCKET_NS).bit_length(), _BUCKETS - 1)
         start = self._row + offset
         words = self._words
@@ -113,9 +118,7 @@ class Metrics:
 
 
 class MetricsFile:
-    """One role's numbers in a file, replaced whole once a second at most; nobody needs it to survive a power
-    cut.
-    """
+    """One role's metrics in a file, replaced as a whole at most once a second."""
 
     def __init__(self, path: Path, metrics: Metrics, *, prefix: str) -> None:
         self._path = path
@@ -124,12 +127,13 @@ class MetricsFile:
         self._next_s = 0.0
 
     def show(self) -> None:
-        """Call often; writes when it is time to."""
+        """Write the file if a second has passed; call it often."""
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
         self._next_s = now_s + _SHOW_EVERY_S
         temporary = self._path.with_name(f".{self._path.name}")
+        # No fsync, unlike `ostiary.edge.files`: nobody needs these numbers after a power cut.
         temporary.write_bytes(self._metrics.exposition(self._prefix))
         temporary.rename(self._path)
 

@@ -1,8 +1,7 @@
-"""Errors as problem documents (RFC 9457): the one place that maps an error's kind to a status and a problem
-type.
+"""Errors as problem documents (RFC 9457): the one map from an error's kind to a status and a problem type.
 
-Nothing internal leaves through here: what only an operator may read is kept from the network, and a fault
-says nothing but where the log says more.
+Nothing internal leaves through here. The network does not see what only an operator may read, and a fault
+says nothing but which log lines explain it.
 """
 
 from __future__ import annotations
@@ -19,21 +18,22 @@ Audience = Literal["network", "operator"]
 
 PROBLEM_TYPE: Final = "application/problem+json"
 PROBLEM_URN: Final = "urn:ostiary:problem:"
+# A title depends on the type alone (RFC 9457 section 3.1.3); what is particular to one request is the detail.
 STATUS_OF_KIND: Final[dict[str, tuple[int, str]]] = {
-    "bad-input": (400, "The request can't be right"),
-    "unauthenticated": (401, "Who you are is not proven"),
-    "forbidden": (403, "You may not do this"),
-    "not-found": (404, "There is no such thing"),
-    "conflict": (409, "The state does not allow this"),
-    "busy": (503, "Try again"),
-    "misconfigured": (500, "The service needs its operator"),
-    "internal-fault": (500, "The service failed"),
+    "bad-input": (400, "Invalid request"),
+    "unauthenticated": (401, "Authentication required"),
+    "forbidden": (403, "Not permitted"),
+    "not-found": (404, "Not found"),
+    "conflict": (409, "Conflict with the current state"),
+    "busy": (503, "Temporarily unavailable"),
+    "misconfigured": (500, "Service misconfigured"),
+    "internal-fault": (500, "Internal error"),
 }
-_DETAIL_HIDDEN: Final = "the service's log says more under this instance"
+_DETAIL_HIDDEN: Final = "see the service's log under this instance"
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A problem document; `field` and `rule` are our extension members."""
+    """A problem document; `field` and `rule` are extension members of ours (RFC 9457 section 3.2)."""
 
     type: str
     title: str
@@ -45,7 +45,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def problem_of(error: OstiaryError, *, audience: Audience, instance: str) -> Problem:
-    """The document of one error; what only an operator may read is kept from the network."""
+    """Return the document of one error; a hidden detail refers to the log."""
+    # An operator at the local socket reads why a service is misconfigured; a fault of ours could quote
+    # anything, and stays in the log for everybody.
     status, title = STATUS_OF_KIND[error.kind]
     hidden = isinstance(error, InternalFault) or (isinstance(error, Misconfigured) and audience == "network")
     return Problem(
@@ -60,7 +62,7 @@ def problem_of(error: OstiaryError, *, audience: Audience, instance: str) -> Pro
 
 
 def raw_problem(status: int) -> bytes:
-    """A whole HTTP/1.1 response for what never became a request."""
+    """Return a complete HTTP/1.1 response to what never became a request."""
     phrase = HTTPStatus(status).phrase
     body = msgspec.json.encode(problem_of_status(status, phrase, ""))
     head = (
@@ -71,8 +73,6 @@ def raw_problem(status: int) -> bytes:
 
 
 def problem_of_status(status: int, phrase: str, detail: str) -> Problem:
-    """The document of a status that no error of ours stands behind; its type is made of the
-    status's phrase.
-    """
+    """Return the document of a status that no error of ours caused; its type is the status's phrase."""
     slug = re.sub(r"[^a-z]+", "-", phrase.lower()).strip("-")
     return Problem(type=PROBLEM_URN + slug, title=phrase, status=status, detail=detail)

@@ -1,4 +1,8 @@
-"""JSON decoded strictly into a msgspec type; an error names the member at fault, never its value."""
+"""Strict decoding of JSON into a msgspec type; an error names the member at fault, never its value.
+
+msgspec itself is strict about types (no "1" for 1). A type that should refuse unknown members says so with
+`forbid_unknown_fields`.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,18 @@ _MISSING_FIELD: Final = re.compile(r"required field `([^`]*)`")
 
 
 def decode_json(content: bytes, type_: type[T]) -> T:
-    """Strict JSON; `BadInput` names the member by its path (`ports[0]`)."""
+    """Decode `content` into `type_`; `BadInput` names the member by its path (`ports[0]`)."""
     try:
         return msgspec.json.decode(content, type=type_)
     except msgspec.ValidationError as exc:
         raise _bad_member(str(exc)) from exc
+    # Text that is not UTF-8, and arrays nested too deep, leave msgspec as these errors and not as its own.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput("the body is not JSON") from exc
 
 
 def _bad_member(message: str) -> BadInput:
+    # msgspec offers its findings as a message only; tests/ostiary/edge/test_strict_json.py holds the forms.
     match = _AT_PATH.search(message)
     path = match[1] if match else ""
     text = message[: match.start()] if match else message

@@ -1,11 +1,14 @@
-"""TLS by Python's ssl: clients, and servers that ask for no certificate (the fronts, which do:
-`ostiary.front.tls`).
+"""TLS with Python's ssl: clients, and servers that request no certificate.
+
+Fronts, which do request one, use `ostiary.front.tls`.
 
 Rules:
-- 1.3 only; no session tickets; keys never lie in a file: one reaches OpenSSL through a sealed memfd, which
-  never has a name and can't be changed while it is read.
-- The root is trusted, leaf and issuing certificate are sent; verification is X509_STRICT.
-What is *not* checked here: revocation, the mapping of names (`ostiary.identity`), and what a peer may do.
+- TLS 1.3 only, no session tickets.
+- A key never lies in a file. It reaches OpenSSL through a sealed memfd, which has no name and can't change
+  while it is read.
+- Only the root is trusted; leaf and issuing certificate are sent. Verification is X509_STRICT.
+
+Not checked here: revocation, the mapping of names (`ostiary.identity`), and what a peer may do.
 """
 
 from __future__ import annotations
@@ -29,25 +32,29 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 
 
 def identity_pem(key: CertificateIssuerPrivateKeyTypes, chain: Sequence[x509.Certificate]) -> bytes:
-    """Key (PKCS#8, in the clear: keep it in memory) and chain, leaf first, as one PEM."""
+    """Return key (PKCS#8, in the clear: keep it in memory) and chain, leaf first, as one PEM."""
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return secret + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
 def server_context(identity: bytes) -> ssl.SSLContext:
-    """A context that shows `identity` (key and chain in one PEM) to anybody."""
+    """Return a server context with `identity` (key and chain in one PEM)."""
     context = _context(ssl.PROTOCOL_TLS_SERVER)
+    # A resumed session skips the handshake's verification, so that a revoked or expired peer would stay in.
     context.num_tickets = 0
     _load_identity(context, identity)
     return context
 
 
 def client_context(root: bytes, identity: bytes | None) -> ssl.SSLContext:
-    """A context that verifies the server's name against `root` and shows `identity` (key and chain) if there
-    is one.
+    """Return a client context that verifies the server's name under `root`.
+
+    It presents `identity` (key and chain in one PEM) to a server that requests a certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = True
+    # Without it OpenSSL tolerates deviations from RFC 5280; ssl.create_default_context sets it from Python
+    # 3.13.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     try:
         context.load_verify_locations(cadata=root.decode("ascii"))
@@ -60,14 +67,17 @@ def client_context(root: bytes, identity: bytes | None) -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def sealed_memfd(content: bytes) -> Iterator[str]:
-    """A path under /proc/self/fd that holds `content` and can't change; gone when the block ends."""
+    """Yield a path under /proc/self/fd that holds `content` and can't change; it is gone after the block."""
+    # ssl.load_cert_chain takes paths only (CPython issues 60691 and 129216 ask for more), and opens the file
+    # twice, once for the key and once for the chain: a pipe would be empty the second time.
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         fd = os.memfd_create("ostiary-tls", flags | _MFD_NOEXEC_SEAL)
-    except OSError:  # before Linux 6.3
+    except OSError:  # before Linux 6.3: EINVAL for a flag it does not know
         fd = os.memfd_create("ostiary-tls", flags)
     try:
         view = memoryview(content)
+        # write(2) may write less than it was given.
         while view:
             view = view[os.write(fd, view) :]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
@@ -79,7 +89,8 @@ def sealed_memfd(content: bytes) -> Iterator[str]:
 def _context(protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Says what is spoken, so that the connection can't be taken for another protocol's (ALPACA, 2021).
+    # Names the protocol, so that nobody can redirect the connection to a server of another one that has the
+    # same certificate (ALPACA, Brinkmann et al., USENIX Security 2021).
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -1,10 +1,10 @@
-"""Which user each role of a service runs as.
+"""The user that each role of a service runs as.
 
 Rules:
-- Started as root, each role gets a numeric user and group of its own, counted from a base; nothing needs an
-  account in /etc/passwd.
-- Otherwise, or where the interpreter is unreadable for those users, all roles share the caller's user:
-  separation by memory only, and `readyz` and `docs/security.md` claim less.
+- In a service started as root, each role has a numeric user and group of its own, counted from a base. None
+  needs an account in /etc/passwd.
+- Otherwise, or where those users can't read the interpreter, all roles share the caller's user: separation by
+  memory only, and `readyz` and `docs/security.md` claim less.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 BASE_VARIABLE = "OSTIARY_ROLE_UID_BASE"
-"""From a supervisor to its roles: the base of their users, empty where all share one."""
+"""From a supervisor to its roles: the base of their users; empty where all share one."""
 
 
 class RoleName(IntEnum):
@@ -29,12 +29,13 @@ class RoleName(IntEnum):
     STATUS = 6
 
 
+# Apart from the roles' own numbers, with room for three more roles: a group that several roles join.
 READERS_OFFSET = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleUsers:
-    """Users of one service's roles; `base` None means that all share the caller's."""
+    """The users of one service's roles; with `base` None all share the caller's."""
 
     base: int | None
 
@@ -44,11 +45,11 @@ class RoleUsers:
         return self.base is not None
 
     def uid(self, role: RoleName) -> int:
-        """The role's user, and group of the same number."""
+        """The role's user."""
         return os.getuid() if self.base is None else self.base + role
 
     def gid(self, role: RoleName) -> int:
-        """The role's own group."""
+        """The role's own group, which has the number of its user."""
         return os.getgid() if self.base is None else self.base + role
 
     def readers_gid(self) -> int:
@@ -56,9 +57,12 @@ class RoleUsers:
         return os.getgid() if self.base is None else self.base + READERS_OFFSET
 
     def become(self, role: RoleName) -> None:
-        """Give up root for the role's user; nothing where users are shared. Irrevocable."""
+        """Drop root for the role's user, for good; does nothing where roles share a user."""
         if self.base is None or os.getuid() != 0:
             return
+        # 1. Supplementary groups, while still root. 2. The group. 3. The user, last: after it neither of the
+        # others may be changed (setgroups(2), setresgid(2)). Real, effective and saved ids all change, so no
+        # way leads back ("Setuid Demystified", Chen, Wagner and Dean, USENIX Security 2002).
         reads = role not in {RoleName.KEYHOLDER, RoleName.SANDBOX}
         os.setgroups([self.readers_gid()] if reads else [])
         gid, uid = self.gid(role), self.uid(role)
@@ -67,11 +71,11 @@ class RoleUsers:
 
 
 def tell_roles(users: RoleUsers) -> None:
-    """Let the processes that this one starts know which users they have."""
+    """Pass the users on to the processes that this one starts, in its environment."""
     os.environ[BASE_VARIABLE] = "" if users.base is None else str(users.base)
 
 
 def told_by_supervisor() -> RoleUsers:
-    """The users that the supervisor told of; one for all where nobody told."""
+    """Return the users that the supervisor passed on; a shared one where none did."""
     base = os.environ.get(BASE_VARIABLE, "")
     return RoleUsers(base=int(base) if base else None)

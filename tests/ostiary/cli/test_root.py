@@ -130,7 +130,7 @@ def test_a_refusal_is_exit_1_and_a_problem_document_with_json(capsys: pytest.Cap
     assert command_line.run(["sample", "refuse", "policy", "--json"]) == 1
     assert json.loads(capsys.readouterr().err) == {
         "type": "urn:ostiary:problem:forbidden",
-        "title": "You may not do this",
+        "title": "Not permitted",
         "status": 403,
         "detail": "not yours",
         "rule": "no-use",
