@@ -20,7 +20,7 @@ from cryptography import x509
 from benchmarks.load import Load, Measured, request_bytes, run_load
 from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares, print_turns
 from benchmarks.table import Row, print_table
-from ostiary.edge.tls import identity_pem
+from ostiary.edge.tls import build_identity_pem
 from tests.support.ca_service import CA_NODE, Agent, RunningCA, csr_of, new_key, running_ca
 
 SECONDS = 6.0
@@ -53,7 +53,7 @@ def load(ca: RunningCA, manager: Agent, spawner: Agent, *, connections: int, sec
             address=ca.address,
             server_name=CA_NODE,
             root_pem=ca.root_pem,
-            identity_pem=identity_pem(manager.key, [manager.certificate, issuing]),
+            identity_pem=build_identity_pem(manager.key, [manager.certificate, issuing]),
             requests=list(requests(spawner, int(seconds * MADE_PER_S))),
             repeats=False,
             connections=connections,

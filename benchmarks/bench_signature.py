@@ -53,7 +53,7 @@ def load(service: Service, agent: Agent, *, connections: int, seconds: float) ->
             address=("127.0.0.1", service.port),
             server_name=SERVICE_NODE,
             root_pem=service.authority.pem,
-            identity_pem=agent.identity,
+            identity_pem=agent.identity_pem,
             requests=requests(),
             repeats=True,
             connections=connections,

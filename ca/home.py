@@ -13,7 +13,7 @@ from ca.certificates.profile import Profile, check_profile
 from ca.config import Config, load_config
 from ostiary.edge.files import read_limited
 from ostiary.edge.home import Place, ServiceHome
-from ostiary.edge.users import told_by_supervisor
+from ostiary.edge.users import role_users_from_environment
 from ostiary.errors import Misconfigured
 from ostiary.ledger.note import VerifierKey, parse_verifier_key
 
@@ -69,7 +69,9 @@ class CAHome:
 
     def place(self) -> Place:
         """Where this CA lives, for one of its roles: with the users that the supervisor told of."""
-        return Place(home=self.places, users=told_by_supervisor(), database_url=self.config().database_url)
+        return Place(
+            home=self.places, users=role_users_from_environment(), database_url=self.config().database_url
+        )
 
     def root(self) -> x509.Certificate:
         """The root's certificate."""

@@ -9,7 +9,7 @@ from typing import Final
 from ca.home import LISTEN_VARIABLE, CAHome
 from ostiary.address import parse_address
 from ostiary.edge.home import Place
-from ostiary.edge.users import RoleName, tell_roles
+from ostiary.edge.users import RoleName, export_role_users
 from ostiary.roles import choose_users, supervise
 
 PROGRAM: Final = "ca.role"
@@ -30,7 +30,7 @@ def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STA
     home = CAHome.at(home_path)
     config = home.config()
     users = choose_users(config.role_uid_base, PROGRAM, home_path)
-    tell_roles(users)
+    export_role_users(users)
     if listen is not None:
         os.environ[LISTEN_VARIABLE] = str(parse_address(listen, field="listen"))
     place = Place(home=home.places, users=users, database_url=config.database_url)

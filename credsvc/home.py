@@ -8,7 +8,7 @@ from typing import Final
 from credsvc.config import Config
 from ostiary.edge import config as config_file
 from ostiary.edge.home import Place, ServiceHome
-from ostiary.edge.users import RoleUsers, told_by_supervisor
+from ostiary.edge.users import RoleUsers, role_users_from_environment
 from ostiary.store.database import sqlite_url
 
 MIGRATIONS: Final = "credsvc.store.migrations"
@@ -22,7 +22,7 @@ def load_place(home_path: Path) -> tuple[Config, Place]:
     """The service's settings and place, for one of its roles, with the users that the supervisor chose."""
     home = ServiceHome(home_path)
     config = config_file.load(home.config, Config)
-    return config, place_of(config, home, told_by_supervisor())
+    return config, place_of(config, home, role_users_from_environment())
 
 
 def place_of(config: Config, home: ServiceHome, users: RoleUsers) -> Place:

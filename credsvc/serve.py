@@ -12,7 +12,7 @@ from credsvc.sandbox.client.control import zygote_argv
 from ostiary.address import parse_address
 from ostiary.edge import config as config_file
 from ostiary.edge.home import Place, ServiceHome
-from ostiary.edge.users import RoleName, tell_roles
+from ostiary.edge.users import RoleName, export_role_users
 from ostiary.roles import choose_users, supervise
 
 PROGRAM: Final = "credsvc.role"
@@ -35,7 +35,7 @@ def serve(home_path: Path, listen: str, claim_fd: int) -> None:
     config = config_file.load(home.config, Config)
     users = choose_users(config.role_uid_base, PROGRAM, home_path)
     place = place_of(config, home, users)
-    tell_roles(users)
+    export_role_users(users)
     os.environ[LISTEN_VARIABLE] = str(parse_address(listen, field="listen"))
     os.environ[CLAIM_VARIABLE] = str(claim_fd)
     supervise(

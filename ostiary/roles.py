@@ -96,7 +96,7 @@ def choose_users(base: int, program: str, home: Path) -> RoleUsers:
     return RoleUsers(base=None)
 
 
-def require_socket(home: ServiceHome, service: str) -> None:
+def check_initialized(home: ServiceHome, service: str) -> None:
     """Raise Misconfigured where no service was ever initialized."""
     # A home that this user can't look into counts as absent: the message names --home for both.
     with contextlib.suppress(OSError):

@@ -123,7 +123,7 @@ class Supervisor:
                 raise Misconfigured(
                     f"role '{running.role.name}' ended with {code} before it was ready; see its log"
                 )
-            if time.monotonic() >= running.ready_deadline:
+            if time.monotonic() >= running.ready_deadline_s:
                 limit = running.role.ready_timeout_s
                 raise Misconfigured(
                     f"role '{running.role.name}' was not ready within {limit:g} s; see its log"
@@ -139,7 +139,7 @@ class Supervisor:
             for fd in running.fds():
                 poll.register(fd, select.POLLIN)
         now = time.monotonic()
-        wakes = [running.wakes_at() for running in self._running]
+        wakes = [running.wakes_at_s() for running in self._running]
         soonest_s = min((at for at in wakes if at is not None), default=now + 60) - now
         # One more millisecond, because poll(2) rounds down: else it would spin just before the deadline.
         poll.poll(max(0.0, soonest_s) * 1000 + 1)
@@ -170,14 +170,14 @@ class _Running:
         self.state = State.STOPPED
         self.restarts = 0
         self.last_exit: int | None = None
-        self.ready_deadline = 0.0
+        self.ready_deadline_s = 0.0
         self.was_ready = False
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd: int | None = None
         self._ready_fd: int | None = None
-        self._started_at = 0.0
+        self._started_s = 0.0
         self._backoff_s = FIRST_BACKOFF_S
-        self._next_start = 0.0
+        self._next_start_s = 0.0
 
     def start(self) -> None:
         # Only our end is non-blocking: the flag belongs to the open file description, one for each end.
@@ -194,19 +194,19 @@ class _Running:
         # A pid can come to mean another process once this one is reaped; a pidfd can't (pidfd_open(2)). It
         # also becomes readable when the process ends, so that poll(2) waits for it beside the pipes.
         self._pidfd = os.pidfd_open(self._process.pid)
-        self._started_at = time.monotonic()
-        self.ready_deadline = self._started_at + self.role.ready_timeout_s
+        self._started_s = time.monotonic()
+        self.ready_deadline_s = self._started_s + self.role.ready_timeout_s
         self.state = State.STARTING
 
     def fds(self) -> list[int]:
         return [fd for fd in (self._pidfd, self._ready_fd) if fd is not None]
 
-    def wakes_at(self) -> float | None:
+    def wakes_at_s(self) -> float | None:
         match self.state:
             case State.STARTING:
-                return self.ready_deadline
+                return self.ready_deadline_s
             case State.WAITING:
-                return self._next_start
+                return self._next_start_s
             case _:
                 return None
 
@@ -217,10 +217,10 @@ class _Running:
             self._ended(self._process.returncode)
             return True
         now = time.monotonic()
-        if self.state is State.STARTING and self.restarts and now >= self.ready_deadline:
+        if self.state is State.STARTING and self.restarts and now >= self.ready_deadline_s:
             _log.error("role was not ready in time", extra={"role": self.role.name})
             self._kill(signal.SIGKILL)
-        if self.state is State.WAITING and now >= self._next_start:
+        if self.state is State.WAITING and now >= self._next_start_s:
             self._restart()
             return True
         return changed
@@ -275,12 +275,12 @@ class _Running:
         self.last_exit = code
         _log.warning("role ended", extra={"role": self.role.name, "exit": code})
         self._release()
-        if time.monotonic() - self._started_at >= STEADY_S:
+        if time.monotonic() - self._started_s >= STEADY_S:
             self._backoff_s = FIRST_BACKOFF_S
         self._wait()
 
     def _wait(self) -> None:
-        self._next_start = time.monotonic() + self._backoff_s
+        self._next_start_s = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
         self.state = State.WAITING
 

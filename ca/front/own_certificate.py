@@ -29,7 +29,7 @@ from ca.store.reader import StoreReader
 from ostiary.capabilities import NO_CAPABILITIES
 from ostiary.certificate import spki_der
 from ostiary.edge.clock import Clock
-from ostiary.edge.tls import identity_pem
+from ostiary.edge.tls import build_identity_pem
 from ostiary.errors import InternalFault, OstiaryError
 from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.identity import Identity
@@ -126,7 +126,7 @@ class OwnCertificate:
         recorded = self._recording.submit(FrontCertificate(certificate=prepared))
         leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
         self._tls = front_tls(
-            identity_pem(key, [leaf, authority.issuing]),
+            build_identity_pem(key, [leaf, authority.issuing]),
             authority.root.public_bytes(Encoding.PEM),
             client_certificates="optional",
         )

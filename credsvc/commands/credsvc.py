@@ -160,10 +160,10 @@ def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase
     from ostiary.edge import log
     from ostiary.edge.home import ServiceHome
     from ostiary.edge.tls import sealed_memfd
-    from ostiary.roles import require_socket
+    from ostiary.roles import check_initialized
 
     place = ServiceHome(home() / "credsvc")
-    require_socket(place, "credsvc")
+    check_initialized(place, "credsvc")
     # Before any role starts: the keyholder finds the key-encryption key where the configuration says.
     if recovery is not None:
         config, copy = config_file.load(place.config, Config), recovery.absolute()

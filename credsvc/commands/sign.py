@@ -108,7 +108,7 @@ def _claimed(token: Secret, path: Path) -> tuple[bytes, bytes]:
 
     # This process ends at once: the agent's life is a lease, and not this program's scope.
     claimed = claim(path, token, lease=True)
-    return claimed.root.encode("ascii"), claimed.identity()
+    return claimed.root.encode("ascii"), claimed.identity_pem()
 
 
 def _from_keyring(agent: str) -> tuple[bytes, bytes]:

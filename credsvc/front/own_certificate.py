@@ -96,9 +96,9 @@ class OwnCertificate:
                 _log.warning("certificate-not-claimed", extra={"problem": exc.message})
 
     def _contexts(self, claimed: Claimed) -> tuple[FrontTLS, ssl.SSLContext]:
-        key_and_chain_pem = claimed.identity()
-        tls = front_tls(key_and_chain_pem, self._root, client_certificates="required")
-        return tls, client_context(self._root, key_and_chain_pem)
+        identity_pem = claimed.identity_pem()
+        tls = front_tls(identity_pem, self._root, client_certificates="required")
+        return tls, client_context(self._root, identity_pem)
 
 
 def claim_patiently(once: Claim) -> Claimed:

@@ -29,7 +29,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return "Claimed()"
 
-    def identity(self) -> bytes:
+    def identity_pem(self) -> bytes:
         """Key and certificates in one PEM."""
         return f"{self.key}\n{self.chain}".encode("ascii")
 

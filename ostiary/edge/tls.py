@@ -31,25 +31,25 @@ _MFD_NOEXEC_SEAL: Final = 0x0008
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
-def identity_pem(key: CertificateIssuerPrivateKeyTypes, chain: Sequence[x509.Certificate]) -> bytes:
+def build_identity_pem(key: CertificateIssuerPrivateKeyTypes, chain: Sequence[x509.Certificate]) -> bytes:
     """Return key (PKCS#8, in the clear: keep it in memory) and chain, leaf first, as one PEM."""
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return secret + b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
-def server_context(identity: bytes) -> ssl.SSLContext:
-    """Return a server context with `identity` (key and chain in one PEM)."""
+def server_context(identity_pem: bytes) -> ssl.SSLContext:
+    """Return a server context with `identity_pem` (key and chain in one PEM)."""
     context = _context(ssl.PROTOCOL_TLS_SERVER)
     # A resumed session skips the handshake's verification, so that a revoked or expired peer would stay in.
     context.num_tickets = 0
-    _load_identity(context, identity)
+    _load_identity(context, identity_pem)
     return context
 
 
-def client_context(root: bytes, identity: bytes | None) -> ssl.SSLContext:
-    """Return a client context that verifies the server's name under `root`.
+def client_context(root_pem: bytes, identity_pem: bytes | None) -> ssl.SSLContext:
+    """Return a client context that verifies the server's name under `root_pem`.
 
-    It presents `identity` (key and chain in one PEM) to a server that requests a certificate.
+    It presents `identity_pem` (key and chain in one PEM) to a server that requests a certificate.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = True
@@ -57,11 +57,11 @@ def client_context(root: bytes, identity: bytes | None) -> ssl.SSLContext:
     # 3.13.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_STRICT
     try:
-        context.load_verify_locations(cadata=root.decode("ascii"))
+        context.load_verify_locations(cadata=root_pem.decode("ascii"))
     except (ssl.SSLError, UnicodeDecodeError) as exc:
         raise Misconfigured("the trusted root is not a PEM certificate") from exc
-    if identity is not None:
-        _load_identity(context, identity)
+    if identity_pem is not None:
+        _load_identity(context, identity_pem)
     return context
 
 
@@ -95,8 +95,8 @@ def _context(protocol: int) -> ssl.SSLContext:
     return context
 
 
-def _load_identity(context: ssl.SSLContext, identity: bytes) -> None:
-    with sealed_memfd(identity) as path:
+def _load_identity(context: ssl.SSLContext, identity_pem: bytes) -> None:
+    with sealed_memfd(identity_pem) as path:
         try:
             context.load_cert_chain(path)
         except ssl.SSLError as exc:

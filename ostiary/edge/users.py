@@ -70,12 +70,12 @@ class RoleUsers:
         os.setresuid(uid, uid, uid)
 
 
-def tell_roles(users: RoleUsers) -> None:
+def export_role_users(users: RoleUsers) -> None:
     """Pass the users on to the processes that this one starts, in its environment."""
     os.environ[BASE_VARIABLE] = "" if users.base is None else str(users.base)
 
 
-def told_by_supervisor() -> RoleUsers:
+def role_users_from_environment() -> RoleUsers:
     """Return the users that the supervisor passed on; a shared one where none did."""
     base = os.environ.get(BASE_VARIABLE, "")
     return RoleUsers(base=int(base) if base else None)

@@ -99,8 +99,8 @@ class FrontTLS:
         return TLSSocket(sock, self.context, exchange_s=exchange_s)
 
 
-def front_tls(identity: bytes, root: bytes, *, client_certificates: ClientCertificates) -> FrontTLS:
-    """Build it; `identity` is key and chain (leaf first) in one PEM, `root` the trusted PEM. `Misconfigured`
+def front_tls(identity_pem: bytes, root_pem: bytes, *, client_certificates: ClientCertificates) -> FrontTLS:
+    """Build it; `identity_pem` is key and chain (leaf first) in one PEM, `root_pem` the trusted root. `Misconfigured`
     where they do not load.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -111,8 +111,8 @@ def front_tls(identity: bytes, root: bytes, *, client_certificates: ClientCertif
     context.set_verify(_VERIFY_MODES[client_certificates], _keep_verdict)
     # Says what is spoken, so that the connection can't be taken for another protocol's (ALPACA, 2021).
     context.set_alpn_select_callback(_choose_protocol)
-    _trust(context, root)
-    _load_identity(context, identity)
+    _trust(context, root_pem)
+    _load_identity(context, identity_pem)
     return FrontTLS(context)
 
 
@@ -125,21 +125,21 @@ def _choose_protocol(_connection: SSL.Connection, offered: list[bytes]) -> Any:
     return _HTTP if _HTTP in offered else SSL.NO_OVERLAPPING_PROTOCOLS
 
 
-def _trust(context: SSL.Context, root: bytes) -> None:
+def _trust(context: SSL.Context, root_pem: bytes) -> None:
     store = context.get_cert_store()
     if store is None:
         raise AssertionError("a new context has no store")
     try:
-        store.add_cert(X509.from_cryptography(x509.load_pem_x509_certificate(root)))
+        store.add_cert(X509.from_cryptography(x509.load_pem_x509_certificate(root_pem)))
     except ValueError as exc:
         raise Misconfigured("the trusted root is not a PEM certificate") from exc
     store.set_flags(X509StoreFlags.X509_STRICT)
 
 
-def _load_identity(context: SSL.Context, identity: bytes) -> None:
+def _load_identity(context: SSL.Context, identity_pem: bytes) -> None:
     try:
-        key = _signing_key(identity)
-        leaf, *above = x509.load_pem_x509_certificates(identity)
+        key = _signing_key(identity_pem)
+        leaf, *above = x509.load_pem_x509_certificates(identity_pem)
         context.use_certificate(leaf)
         for certificate in above:
             context.add_extra_chain_cert(certificate)
@@ -149,8 +149,8 @@ def _load_identity(context: SSL.Context, identity: bytes) -> None:
         raise Misconfigured("key and certificate do not load") from exc
 
 
-def _signing_key(identity: bytes) -> _SigningKey:
-    key = load_pem_private_key(identity, password=None)
+def _signing_key(identity_pem: bytes) -> _SigningKey:
+    key = load_pem_private_key(identity_pem, password=None)
     if not isinstance(key, _SigningKey):
         raise Misconfigured("the key is neither EC, Ed25519 nor RSA")
     return key

@@ -26,7 +26,7 @@ from ostiary.edge.hygiene import harden_process
 from ostiary.edge.kek import load_kek
 from ostiary.edge.passphrase_file import passphrase_from_file
 from ostiary.edge.role import SUPERVISOR_VARIABLE, announce_ready, die_with_parent
-from ostiary.edge.users import RoleName, RoleUsers, told_by_supervisor
+from ostiary.edge.users import RoleName, RoleUsers, role_users_from_environment
 from ostiary.errors import Misconfigured
 from ostiary.keyholder.engine import Evaluator
 from ostiary.keyholder.keys import KEYS_PURPOSE, KeysT, open_keys
@@ -55,7 +55,7 @@ def run_keyholder(
     """
     for shortfall in harden_process().shortfalls:
         _log.warning("keyholder-less-protected", extra={"shortfall": shortfall})
-    home, users = ServiceHome(home_path), told_by_supervisor()
+    home, users = ServiceHome(home_path), role_users_from_environment()
     settings = config_file.load(home.config, _Settings)
 
     def unsealed() -> tuple[Evaluator, bytes]:

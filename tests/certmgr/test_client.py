@@ -28,7 +28,7 @@ AGENT = "5b1f1a3e-7a0c-4c1d-9b55-0c3b9f3f2a10"
 def claimed(generation: int, *, ages_s: int = 0, name: str = "server.example") -> Claimed:
     """A certificate with a lifetime of one hour, issued `ages_s` seconds ago."""
     leaf = ROOT.leaf(name)
-    key, _, chain = leaf.identity.partition(b"-----BEGIN CERTIFICATE-----\n")
+    key, _, chain = leaf.identity_pem.partition(b"-----BEGIN CERTIFICATE-----\n")
     now = int(time.time()) - ages_s
     pem = b"-----BEGIN CERTIFICATE-----\n" + chain
     return Claimed(

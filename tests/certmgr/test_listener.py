@@ -24,7 +24,7 @@ def port() -> Iterator[int]:
     sock = listen_tcp("127.0.0.1", free_port())
     listener = ProofListener(
         sock,
-        identity_pem_of=lambda host: LEAVES[host].identity if host in LEAVES else None,
+        identity_pem_of=lambda host: LEAVES[host].identity_pem if host in LEAVES else None,
     )
     running = threading.Thread(target=listener.run)
     running.start()

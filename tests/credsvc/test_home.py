@@ -10,7 +10,7 @@ import pytest
 from credsvc.config import print_config
 from credsvc.home import load_place, place_of
 from ostiary.edge.home import ServiceHome
-from ostiary.edge.users import RoleName, RoleUsers, tell_roles
+from ostiary.edge.users import RoleName, RoleUsers, export_role_users
 from ostiary.errors import Misconfigured
 from tests.credsvc.test_config import CONFIG
 
@@ -35,7 +35,7 @@ def test_a_role_has_the_users_that_its_supervisor_chose(
     home.config.write_bytes(print_config(CONFIG))
     monkeypatch.setattr("os.environ", {})
     users = RoleUsers(base=61220)
-    tell_roles(users)
+    export_role_users(users)
     config, place = load_place(tmp_path)
     assert config == CONFIG
     assert place.users == users

@@ -127,7 +127,7 @@ def test_a_credential_that_is_not_ours(service: Service) -> None:
 def test_the_command_line_signs(service: Service, tmp_path: Any) -> None:
     agent = service.authority.agent("component", capabilities=["credential:use"])
     bundle = tmp_path / "bundle.pem"
-    bundle.write_bytes(agent.identity)
+    bundle.write_bytes(agent.identity_pem)
     command = [
         *(sys.executable, "-m", "ostiary.cli", "sign", "grid", "sign", "--bundle", "fd:3"),
         *("--url", "https://credentials.nodes.shop.example", "--address", f"127.0.0.1:{service.port}"),

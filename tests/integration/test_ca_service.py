@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ostiary.edge.client import HTTPClient
-from ostiary.edge.tls import identity_pem, server_context
+from ostiary.edge.tls import build_identity_pem, server_context
 from ostiary.errors import Busy, Forbidden, OstiaryError
 from ostiary.identity import identity_of
 from ostiary.ledger.checkpoint import read_checkpoint
@@ -189,7 +189,7 @@ def test_a_manager_spawns_within_what_the_spawner_may(ca: RunningCA) -> None:
 def _showing(agent: Agent, ca: RunningCA, port: int) -> Iterator[None]:
     """A manager's listener that shows one certificate."""
     issuing = x509.load_pem_x509_certificate(ca.issuing_pem)
-    context = server_context(identity_pem(agent.key, [agent.certificate, issuing]))
+    context = server_context(build_identity_pem(agent.key, [agent.certificate, issuing]))
     with socket.create_server(("127.0.0.1", port)) as listener:
 
         def serve() -> None:

@@ -41,7 +41,7 @@ def site() -> Iterator[Site]:
 def client_of(
     site: Site, *, root: Root | None = None, leaf: Leaf | None = None, name: str = NAME
 ) -> HTTPClient:
-    context = client_context((root or site.root).pem, leaf.identity if leaf else None)
+    context = client_context((root or site.root).pem, leaf.identity_pem if leaf else None)
     connect = tls_connector(site.running.address, server_name=name, context=lambda: context, timeout_s=5)
     return HTTPClient(connect, host=name)
 

@@ -99,7 +99,7 @@ def test_a_client_without_certificate_is_served_where_one_is_optional(open_site:
 
 def test_the_first_request_does_not_wait_for_a_delayed_ack(site: Site) -> None:
     def first_request_s() -> float:
-        context = client_context(site.root.pem, site.client.identity)
+        context = client_context(site.root.pem, site.client.identity_pem)
         with socket.create_connection(site.running.address, timeout=5) as raw:  # TCP_NODELAY left off
             sock = context.wrap_socket(raw, server_hostname=NAME)
             started = time.monotonic()
@@ -113,7 +113,7 @@ def test_the_first_request_does_not_wait_for_a_delayed_ack(site: Site) -> None:
 
 def test_no_session_is_resumed(site: Site) -> None:
     """A resumed session skips the check of the client's certificate, which may have expired."""
-    context = client_context(site.root.pem, site.client.identity)
+    context = client_context(site.root.pem, site.client.identity_pem)
     with site.connect_by(context) as first:
         ask(first)
         session = first.session
@@ -248,7 +248,7 @@ def test_a_context_is_rotated_without_a_restart(tmp_path: Path) -> None:
     first, second = root.leaf(NAME), root.leaf(NAME)
     marker = tmp_path / "rotated"
     contexts = [
-        front_tls(leaf.identity, root.pem, client_certificates="optional") for leaf in (first, second)
+        front_tls(leaf.identity_pem, root.pem, client_certificates="optional") for leaf in (first, second)
     ]
     running = Running(listen_tcp("127.0.0.1", 0), lambda: contexts[marker.exists()])
 

@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from ostiary.certificate import serial_hex
 from ostiary.edge.client import HTTPClient, Response, tcp_connector, tls_connector
-from ostiary.edge.tls import client_context, identity_pem
+from ostiary.edge.tls import build_identity_pem, client_context
 from ostiary.errors import OstiaryError
 
 APPLICATION = "shop.example"
@@ -140,7 +140,7 @@ class RunningCA:
         identity = None
         if agent is not None:
             issuing = x509.load_pem_x509_certificate(self.issuing_pem)
-            identity = identity_pem(agent.key, [agent.certificate, issuing])
+            identity = build_identity_pem(agent.key, [agent.certificate, issuing])
         context = client_context(self.root_pem, identity)
         connector = tls_connector(
             self.address, server_name=CA_NODE, context=lambda: context, timeout_s=TIMEOUT_S

@@ -141,7 +141,7 @@ class Service:
             self.process = None
 
     def client(self, agent: Agent) -> SigningClient:
-        context = client_context(self.authority.pem, agent.identity)
+        context = client_context(self.authority.pem, agent.identity_pem)
         client = SigningClient(f"https://{SERVICE_NODE}", context, address=("127.0.0.1", self.port))
         self.clients.append(client)
         return client

@@ -29,7 +29,7 @@ from ca.certificates.profile import build_tbs, plan_leaf
 from ca.certificates.shards import ShardNumber
 from ostiary.capabilities import Capabilities, parse_capabilities
 from ostiary.certificate import accept_public_key, serial_hex, spki_der
-from ostiary.edge.tls import identity_pem, server_context
+from ostiary.edge.tls import build_identity_pem, server_context
 from ostiary.identity import (
     Identity,
     NodeName,
@@ -164,7 +164,7 @@ class FakeCA:
             node_name_in_san=True,
         )
         leaf = self.issue(identity, key.public_key(), pending=False)
-        return identity_pem(key, [leaf, self.authority.issuing])
+        return build_identity_pem(key, [leaf, self.authority.issuing])
 
     def issue(self, identity: Identity, key: Any, *, pending: bool) -> x509.Certificate:
         plan = plan_leaf(

@@ -134,12 +134,12 @@ class Site:
     def __init__(self, mode: Any) -> None:
         self.root = Root()
         server = self.root.leaf(NAME)
-        tls = front_tls(server.identity, self.root.pem, client_certificates=mode)
+        tls = front_tls(server.identity_pem, self.root.pem, client_certificates=mode)
         self.running = Running(listen_tcp("127.0.0.1", 0), lambda: tls)
         self.client = self.root.leaf("agent.shop.example")
 
     def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        context = client_context(self.root.pem, leaf.identity if leaf else None)
+        context = client_context(self.root.pem, leaf.identity_pem if leaf else None)
         return self.connect_by(context, session=session)
 
     def connect_by(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:

@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from ostiary.capabilities import CAPABILITIES_OID, encode_extension, parse_capabilities
 from ostiary.certificate import serial_hex
-from ostiary.edge.tls import identity_pem
+from ostiary.edge.tls import build_identity_pem
 from tests.support.pki import Root
 
 NODE = "n1.nodes.shop.example"
@@ -30,9 +30,9 @@ class Agent:
     certificate: x509.Certificate
 
     @property
-    def identity(self) -> bytes:
+    def identity_pem(self) -> bytes:
         """Key and certificate in one PEM."""
-        return identity_pem(self.key, [self.certificate])
+        return build_identity_pem(self.key, [self.certificate])
 
     @property
     def serial(self) -> str:

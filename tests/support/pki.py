@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ostiary.edge.tls import identity_pem
+from ostiary.edge.tls import build_identity_pem
 
 DAY = dt.timedelta(days=1)
 BOTH_ENDS = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
@@ -26,8 +26,8 @@ class Leaf:
     certificate: x509.Certificate
 
     @property
-    def identity(self) -> bytes:
-        return identity_pem(self.key, [self.certificate])
+    def identity_pem(self) -> bytes:
+        return build_identity_pem(self.key, [self.certificate])
 
     @property
     def der(self) -> bytes:
@@ -128,6 +128,6 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 def identities_that_do_not_load() -> list[bytes]:
     """Nothing, nonsense, and the key of one certificate with another."""
     root = Root()
-    key, certificate = root.leaf("a.example").identity, root.leaf("b.example").identity
+    key, certificate = root.leaf("a.example").identity_pem, root.leaf("b.example").identity_pem
     begin = b"-----BEGIN CERT"
     return [b"", b"nonsense", key.split(begin)[0] + certificate[certificate.index(begin) :]]

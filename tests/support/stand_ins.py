@@ -66,7 +66,7 @@ class RevocationCA:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_verify_locations(cadata=authority.pem.decode())
         context.verify_mode = ssl.CERT_REQUIRED
-        with sealed_memfd(identity.identity) as path:
+        with sealed_memfd(identity.identity_pem) as path:
             context.load_cert_chain(path)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

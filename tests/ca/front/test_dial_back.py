@@ -23,7 +23,7 @@ HOST = "agent.n1.nodes.shop.example"
 @contextlib.contextmanager
 def answering(leaf: Leaf) -> Iterator[str]:
     """A TLS server on loopback that shows `leaf`; its address."""
-    context = server_context(leaf.identity)
+    context = server_context(leaf.identity_pem)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

@@ -21,7 +21,7 @@ def bundle(tmp_path: Path) -> tuple[str, ...]:
     """The arguments of an identity that loads: key and chain on a descriptor, the root in a file."""
     root = Root()
     (tmp_path / "ca.pem").write_bytes(root.pem)
-    return ("--bundle", descriptor_with(root.leaf("agent").identity), "--root", str(tmp_path / "ca.pem"))
+    return ("--bundle", descriptor_with(root.leaf("agent").identity_pem), "--root", str(tmp_path / "ca.pem"))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:

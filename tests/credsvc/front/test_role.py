@@ -28,7 +28,7 @@ class Identified:
 
     def __init__(self, authority: Authority) -> None:
         agent = authority.agent("credentials-service")
-        self._context = client_context(authority.pem, agent.identity)
+        self._context = client_context(authority.pem, agent.identity_pem)
 
     def client_context(self) -> Any:
         return self._context

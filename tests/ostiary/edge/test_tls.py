@@ -30,7 +30,7 @@ def test_a_memfd_can_be_read_and_never_changed() -> None:
 
 
 def test_a_server_context_speaks_tls_1_3_without_tickets() -> None:
-    context = server_context(Root().leaf("a.example").identity)
+    context = server_context(Root().leaf("a.example").identity_pem)
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
     assert context.num_tickets == 0
     assert context.verify_mode is ssl.CERT_NONE
@@ -52,7 +52,7 @@ def test_what_does_not_load_is_said_without_its_content() -> None:
 
 
 def test_no_descriptor_is_left_behind() -> None:
-    identity = Root().leaf("a.example").identity
+    identity = Root().leaf("a.example").identity_pem
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
         server_context(identity)

@@ -36,7 +36,7 @@ class Ends:
 
 
 def tls(mode: ClientCertificates = "optional") -> FrontTLS:
-    return front_tls(SERVER.identity, ROOT.pem, client_certificates=mode)
+    return front_tls(SERVER.identity_pem, ROOT.pem, client_certificates=mode)
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def connected(context: ssl.SSLContext, front: FrontTLS | None = None) -> Iterato
 
 
 def verdict_on(leaf: Leaf) -> str | None:
-    with connected(client_context(ROOT.pem, leaf.identity)) as ends:
+    with connected(client_context(ROOT.pem, leaf.identity_pem)) as ends:
         peer = ends.server.peer
         assert peer is not None
         try:
@@ -90,9 +90,9 @@ def test_a_certificate_signed_by_itself_is_nobodys() -> None:
 
 def test_an_expired_certificate_is_nobodys() -> None:
     root = Root(not_before=YESTERDAY - DAY)
-    front = front_tls(SERVER.identity, root.pem, client_certificates="optional")
+    front = front_tls(SERVER.identity_pem, root.pem, client_certificates="optional")
     leaf = root.issue(common_name("a"), ["a.example"], until=YESTERDAY)
-    with connected(client_context(ROOT.pem, leaf.identity), front) as ends:
+    with connected(client_context(ROOT.pem, leaf.identity_pem), front) as ends:
         assert ends.server.peer is not None
         with pytest.raises(Unauthenticated, match="it has expired"):
             ends.server.peer.verified_der()
@@ -107,8 +107,8 @@ def test_a_certificate_with_a_broken_signature_is_nobodys() -> None:
 def test_the_verdict_is_the_connections_own() -> None:
     front, bad = tls(), Root().leaf("a.example")
     with (
-        connected(client_context(ROOT.pem, bad.identity), front) as first,
-        connected(client_context(ROOT.pem, ROOT.leaf("b.example").identity), front) as second,
+        connected(client_context(ROOT.pem, bad.identity_pem), front) as first,
+        connected(client_context(ROOT.pem, ROOT.leaf("b.example").identity_pem), front) as second,
     ):
         assert first.server.peer is not None
         assert second.server.peer is not None
@@ -122,7 +122,7 @@ def test_what_does_not_load_is_said_without_its_content() -> None:
         with pytest.raises(Misconfigured, match="key and certificate do not load"):
             front_tls(identity, ROOT.pem, client_certificates="required")
     with pytest.raises(Misconfigured, match="trusted root"):
-        front_tls(SERVER.identity, b"nonsense", client_certificates="required")
+        front_tls(SERVER.identity_pem, b"nonsense", client_certificates="required")
 
 
 def test_head_and_body_leave_in_one_record() -> None:
@@ -196,7 +196,7 @@ def test_a_certificate_for_servers_is_no_clients() -> None:
 def test_whatever_a_client_sends_ends_in_an_error_of_the_system(flight: int) -> None:
     """A mutated flight: pyOpenSSL's own errors, or worse, would take a front's thread along."""
     random = Random(flight)
-    front, context = tls("required"), client_context(ROOT.pem, ROOT.leaf("a.example").identity)
+    front, context = tls("required"), client_context(ROOT.pem, ROOT.leaf("a.example").identity_pem)
     refused = 0
     for _ in range(100):
         ours, theirs = socket.socketpair()
