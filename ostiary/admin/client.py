@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ostiary.admin.protocol import Problem, VerbRequest, error_of
+from ostiary.admin.protocol import VerbProblem, VerbRequest, error_of
 from ostiary.edge.channel import Client, Status
 from ostiary.errors import Busy, Misconfigured
 
@@ -37,4 +37,4 @@ class AdminClient:
             return msgspec.json.decode(answer.body)
         if answer.status is Status.BUSY:
             raise Busy(f"the admin process of {self._service} is busy; try again")
-        raise error_of(msgspec.json.decode(answer.body, type=Problem))
+        raise error_of(msgspec.json.decode(answer.body, type=VerbProblem))

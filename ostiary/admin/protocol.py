@@ -24,7 +24,7 @@ class VerbRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     arguments: dict[str, Any]
 
 
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+class VerbProblem(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error on its way to the operator."""
 
     kind: str
@@ -54,14 +54,14 @@ def decode_request(body: bytes) -> VerbRequest:
         raise BadInput(f"not a verb with arguments: {exc}") from exc
 
 
-def problem_of(error: OstiaryError) -> Problem:
+def problem_of(error: OstiaryError) -> VerbProblem:
     """What an operator is told of an error."""
-    return Problem(
+    return VerbProblem(
         kind=error.kind, message=error.message, field=error.field, rule=getattr(error, "rule", None)
     )
 
 
-def error_of(problem: Problem) -> OstiaryError:
+def error_of(problem: VerbProblem) -> OstiaryError:
     """The error that a problem stands for."""
     if problem.kind == Forbidden.kind:
         return Forbidden(problem.message, rule=problem.rule or "", field=problem.field)

@@ -18,20 +18,20 @@ from ostiary.cli import output
 @click.option("--keep", is_flag=True, help="Keep the directory with homes and logs.")
 def demo(*, keep: bool) -> None:
     """Start everything on loopback, use it, revoke it, audit it; exit code 0 only if each check was true."""
-    from ostiary.demo.account import Account
     from ostiary.demo.processes import Processes
     from ostiary.demo.scenario import play
     from ostiary.demo.story import Story
+    from ostiary.demo.transcript import Transcript
 
     # Short: UNIX socket paths have 107 bytes. Readable: the roles run as other users.
     directory = Path(tempfile.mkdtemp(prefix="ostiary-demo-"))
     directory.chmod(0o755)
-    account = Account(Console(highlight=False, soft_wrap=True))
-    story = Story(directory=directory, account=account, processes=Processes(directory))
+    transcript = Transcript(Console(highlight=False, soft_wrap=True))
+    story = Story(directory=directory, transcript=transcript, processes=Processes(directory))
     finished = False
     try:
         play(story)
-        account.finish()
+        transcript.finish()
         finished = True
     finally:
         story.close()

@@ -16,7 +16,7 @@ SETUP_CALLS: Final = 3
 REGION: Final = "us-east-1"
 
 
-class Account(NamedTuple):
+class CloudAccount(NamedTuple):
     """What the provider gives its customer."""
 
     access_key_id: str
@@ -44,7 +44,7 @@ def is_up(port: int) -> bool:
         return False
 
 
-def open_account(port: int) -> Account:
+def open_account(port: int) -> CloudAccount:
     """Make a user with an access key that may do everything; the last calls that need no signature."""
     import boto3
 
@@ -59,4 +59,4 @@ def open_account(port: int) -> Account:
     key = iam.create_access_key(UserName="billing")["AccessKey"]
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     iam.put_user_policy(UserName="billing", PolicyName="all", PolicyDocument=json.dumps(everything))
-    return Account(key["AccessKeyId"], key["SecretAccessKey"])
+    return CloudAccount(key["AccessKeyId"], key["SecretAccessKey"])

@@ -43,7 +43,7 @@ reporter = ["credential:use"]
 
 def start_ca(story: Story) -> None:
     """A CA: root sealed and offline, issuing CA with name constraints, six processes."""
-    account = story.account
+    transcript = story.transcript
     for name in ("ca", "status", "manager", "credentials", "provider"):
         story.ports[name] = free_port()
     listen, status = (f"127.0.0.1:{story.ports[name]}" for name in ("ca", "status"))
@@ -53,19 +53,19 @@ def start_ca(story: Story) -> None:
     config.write_text(_with_grants(config.read_text("utf-8")), "utf-8")
     story.serve("ca", "ca", "serve")
     wait_for_roles(story, "ca")
-    account.check(
+    transcript.check(
         len(ready_roles(story, "ca")) == 6,
         "six processes run: keyholder, recorder, responder, admin, front, status",
     )
     separate = len({_uid_of(role["pid"]) for role in ready_roles(story, "ca")}) == 6
-    account.tell(
+    transcript.tell(
         "each as a user of its own" if separate else "all as one user (start as root to separate them)"
     )
 
 
 def start_node(story: Story) -> None:
     """A node: bootstrap document, pending certificates, dial-back, capabilities."""
-    account = story.account
+    transcript = story.transcript
     address = f"127.0.0.1:{story.ports['manager']}"
     story.bootstrap = story.ostiary("ca", "bootstrap", "--node", NODE, "--address", address)
     document = json.dumps(story.bootstrap).encode()
@@ -77,34 +77,34 @@ def start_node(story: Story) -> None:
     story.processes.wait_until(
         lambda: _active(story, "certificate-manager"), "the manager's enrollment", within_s=20
     )
-    account.check(
+    transcript.check(
         _active(story, "certificate-manager"),
         "the certificate manager proved itself: the CA dialled back to it",
     )
     story.processes.wait_until(
         lambda: _active(story, "node-controller"), "the controller's enrollment", within_s=20
     )
-    account.check(_active(story, "node-controller"), "so did the node controller, by the same listener")
+    transcript.check(_active(story, "node-controller"), "so did the node controller, by the same listener")
     status = story.ostiary("certmgr", "status", "--socket", socket_path)
     story.by_kernel = status["upcall"]
     if story.by_kernel:
-        account.tell("the kernel's request-key upcall asks this manager from now on")
+        transcript.tell("the kernel's request-key upcall asks this manager from now on")
     else:
-        account.tell(f"agents will use the socket: {status['upcall_lacks']}")
+        transcript.tell(f"agents will use the socket: {status['upcall_lacks']}")
     process = story.processes.start(
         "node-controller", [sys.executable, str(demo_program("node_controller"))], piped=True
     )
     story.controller = Dialogue(process)
     token = story.bootstrap["tokens"]["node-controller"]
     claimed = story.ask_controller(do="claim", socket=socket_path, token=token["token"])
-    account.check(
+    transcript.check(
         claimed.get("agent") == token["agent"], "the node controller claimed its certificate from the manager"
     )
 
 
 def start_credentials_service(story: Story) -> None:
     """The credentials service: an agent like others, spawned with a claim token."""
-    account = story.account
+    transcript = story.transcript
     document = story.directory / "bootstrap-public.json"
     public = {name: value for name, value in story.bootstrap.items() if name != "tokens"}
     document.write_text(json.dumps(public | {"tokens": {}}), "utf-8")
@@ -137,12 +137,12 @@ def start_credentials_service(story: Story) -> None:
         argv=serve,
         piped=False,
     )
-    account.check(
+    transcript.check(
         "pid" in spawned,
         f"the node controller spawned it as an agent ({spawned.get('error', 'claim token at once')})",
     )
     wait_for_roles(story, "credsvc")
-    account.check(
+    transcript.check(
         len(ready_roles(story, "credsvc")) == 5,
         "five processes run: sandbox, keyholder, recorder, admin, front",
     )
@@ -150,14 +150,14 @@ def start_credentials_service(story: Story) -> None:
 
 def put_credentials(story: Story) -> None:
     """Modules approved by the approver key; credentials encrypted to the keyholder; a policy."""
-    account = story.account
+    transcript = story.transcript
     approver = str(story.directory / "approver.key")
     for module in ("aws-sigv4", "gogrid"):
         story.ostiary("module", "load", str(module_library() / module))
         approve = ["module", "approve", module, "--key", approver, "--passphrase", "-"]
         story.ostiary(*approve, secret_input=story.passphrase)
     active = {row["name"] for row in story.ostiary("module", "list") if row["state"] == "active"}
-    account.check(
+    transcript.check(
         active == {"aws-sigv4", "gogrid"}, "two credential modules are active, approved by the approver key"
     )
     story.processes.start("provider", provider.provider_argv(story.ports["provider"]))
@@ -190,11 +190,11 @@ def put_credentials(story: Story) -> None:
     secret = ["--field", "api_key=demo", "--secret", "shared_secret=-"]
     story.ostiary(*put, *secret, secret_input=story.gogrid_secret)
     names = {row["name"] for row in story.ostiary("credential", "list")}
-    account.check(names == {"billing-aws", "billing-grid"}, "two credentials are sealed: AWS and GoGrid")
+    transcript.check(names == {"billing-aws", "billing-grid"}, "two credentials are sealed: AWS and GoGrid")
     policy = story.directory / "policy.cedar"
     policy.write_text(POLICY, "utf-8")
     story.ostiary("policy", "set", str(policy))
-    account.tell("policy: components may use credentials labelled billing")
+    transcript.tell("policy: components may use credentials labelled billing")
 
 
 def spawn_agents(story: Story) -> None:
@@ -208,14 +208,14 @@ def spawn_agents(story: Story) -> None:
             argv=[str(demo_program("agent"))],
             piped=True,
         )
-        story.account.check(
+        story.transcript.check(
             "agent" in spawned, f"{name} spawned: {spawned.get('error', 'it got a claim token')}"
         )
         story.agents[name] = spawned["agent"]
         claimed = story.ask_agent(name, do="claim", socket=str(story.manager_socket))
         wanted = "request_key" if story.by_kernel else "socket"
         came = (claimed.get("agent"), claimed.get("via"))
-        story.account.check(
+        story.transcript.check(
             came == (spawned["agent"], wanted), f"it got key and certificate by {claimed.get('via', claimed)}"
         )
         address = ["127.0.0.1", story.ports["credentials"]]
@@ -225,7 +225,7 @@ def spawn_agents(story: Story) -> None:
 
 def use_credentials(story: Story) -> None:
     """The agent signs real requests and sends them to a provider that verifies them."""
-    account = story.account
+    transcript = story.transcript
     bucket = f"{story.provider_url}/{BUCKET}"
     for method, url, body in (
         ("PUT", bucket, ""),
@@ -233,9 +233,9 @@ def use_credentials(story: Story) -> None:
         ("GET", f"{bucket}/a.txt", ""),
     ):
         answer = story.ask_agent("component", do="send", method=method, url=url, body=body)
-        account.check(answer.get("status") == 200, f"the provider accepted {method} {url} ({answer})")
+        transcript.check(answer.get("status") == 200, f"the provider accepted {method} {url} ({answer})")
     signed = story.ask_agent("component", do="sign", operation="sign", request=_a_request(story))
-    account.check(
+    transcript.check(
         "header.authorization" in signed.get("release", {}),
         "the agent sees the signature it asked for, and no secret",
     )
@@ -243,17 +243,17 @@ def use_credentials(story: Story) -> None:
     token = story.ask_agent("component", do="use", credential="billing-grid", operation="sign", request={})
     release = token.get("release", {})
     expected = {_gogrid_signature(story, now_s + drift_s) for drift_s in range(-1, 5)}
-    account.check(
+    transcript.check(
         release.get("query.sig") in expected, "GoGrid's token is the MD5 that its documentation asks for"
     )
     denied = story.ask_agent("reporter", do="sign", operation="sign", request=_a_request(story))
-    account.check(denied.get("kind") == "forbidden", "the other agent is refused")
-    account.check(bool(denied.get("rule")), f"the refusal names its rule: {denied.get('rule')}")
+    transcript.check(denied.get("kind") == "forbidden", "the other agent is refused")
+    transcript.check(bool(denied.get("rule")), f"the refusal names its rule: {denied.get('rule')}")
 
 
 def revoke_agent(story: Story) -> None:
     """The agent is revoked and refused within a second."""
-    account = story.account
+    transcript = story.transcript
     rows = story.ostiary("ca", "certificate", "list", "--agent", story.agents["component"])
     serial = next(row["serial_number"] for row in rows if row["status"] == "active")
     story.ostiary("ca", "certificate", "revoke", serial, "--reason", "keyCompromise")
@@ -263,17 +263,17 @@ def revoke_agent(story: Story) -> None:
     while answer.get("kind") not in _REFUSED and time.monotonic() - revoked_s < 2.0:
         answer = story.ask_agent("component", do="sign", operation="sign", request=_a_request(story))
     elapsed_s = time.monotonic() - revoked_s
-    account.check(
+    transcript.check(
         answer.get("kind") in _REFUSED, f"its next request is refused: {answer.get('error', answer)}"
     )
-    account.check(elapsed_s < 1.0, f"{elapsed_s:.2f} s after the revocation")
+    transcript.check(elapsed_s < 1.0, f"{elapsed_s:.2f} s after the revocation")
     rows = story.ostiary("ca", "certificate", "list", "--agent", story.agents["component"])
-    account.check(all(row["status"] == "revoked" for row in rows), "the CA lists it as revoked")
+    transcript.check(all(row["status"] == "revoked" for row in rows), "the CA lists it as revoked")
 
 
 def audit(story: Story) -> None:
     """The ledgers show all of it, and prove it."""
-    account = story.account
+    transcript = story.transcript
     for service, kinds in (
         ("ca", {"mint-token", "redeem", "activate", "renew", "spawn", "revoke", "publish-crl"}),
         (
@@ -283,18 +283,18 @@ def audit(story: Story) -> None:
     ):
         entries = story.ostiary("audit", "list", "--service", service, "--limit", "1000")
         found = {entry["kind"] for entry in entries}
-        account.check(kinds <= found, f"the ledger of {service} shows {', '.join(sorted(kinds))}")
+        transcript.check(kinds <= found, f"the ledger of {service} shows {', '.join(sorted(kinds))}")
         verified = story.ostiary("audit", "verify", "--service", service)
-        account.check(
+        transcript.check(
             verified["tree_size"] >= len(entries),
             f"and verifies: {verified['tree_size']} entries under a signed checkpoint",
         )
     uses = story.ostiary("audit", "list", "--service", "credentials", "--limit", "1000", "--kind", "use")
-    account.check(
+    transcript.check(
         len(uses) >= SIGNED, f"each of the {SIGNED} signatures is there, with the rule that allowed it"
     )
     proof = story.ostiary("audit", "prove", str(uses[0]["index"]), "--service", "credentials")
-    account.check(
+    transcript.check(
         "tlog-proof" in proof["proof"],
         "any of them can be proven to somebody who has only the ledger's public key",
     )
@@ -315,7 +315,7 @@ STEPS: tuple[tuple[str, Callable[[Story], None]], ...] = (
 def play(story: Story) -> None:
     """All steps in order."""
     for title, step in STEPS:
-        with story.account.step(title):
+        with story.transcript.step(title):
             step(story)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ostiary.demo import provider
-from ostiary.demo.account import Account
 from ostiary.demo.processes import Dialogue, Processes, ostiary_argv
+from ostiary.demo.transcript import Transcript
 
 GOGRID_SECRET_BYTES = 12
 ROLES = {"ca": 6, "credsvc": 5}
@@ -22,7 +22,7 @@ class Story:
     """What one step leaves for the next."""
 
     directory: Path
-    account: Account
+    transcript: Transcript
     processes: Processes
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     gogrid_secret: str = field(default_factory=lambda: secrets.token_hex(GOGRID_SECRET_BYTES), repr=False)
@@ -30,7 +30,7 @@ class Story:
     bootstrap: dict[str, Any] = field(default_factory=dict, repr=False)
     controller: Dialogue | None = None
     agents: dict[str, str] = field(default_factory=dict)
-    cloud: provider.Account | None = field(default=None, repr=False)
+    cloud: provider.CloudAccount | None = field(default=None, repr=False)
     by_kernel: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""The demonstration as a newcomer runs it: the command, its exit code, its account, and nothing
+"""The demonstration as a newcomer runs it: the command, its exit code, its transcript, and nothing
 left behind.
 """
 
@@ -33,10 +33,10 @@ def test_the_demonstration_is_true_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_check_that_is_not_true_ends_the_story() -> None:
     from rich.console import Console
 
-    from ostiary.demo.account import Account, CheckFailed
+    from ostiary.demo.transcript import CheckFailed, Transcript
 
-    account = Account(Console(quiet=True))
-    account.check(True, "one is one")
+    transcript = Transcript(Console(quiet=True))
+    transcript.check(True, "one is one")
     with pytest.raises(CheckFailed, match="one is two"):
-        account.check(False, "one is two")
-    assert account.checks == 1
+        transcript.check(False, "one is two")
+    assert transcript.checks == 1

@@ -44,10 +44,10 @@ from ca.init import OFFLINE_ROOT_PURPOSE
 from ca.keyholder.keys import CAKeys
 from credsvc.init import APPROVER_SERVICE
 from credsvc.keyholder.keys import CredentialKeys
-from ostiary.demo.account import Account
 from ostiary.demo.processes import Processes
 from ostiary.demo.scenario import APPLICATION, play
 from ostiary.demo.story import Story
+from ostiary.demo.transcript import Transcript
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.kek import load_kek
 from ostiary.edge.passphrase import unwrap
@@ -123,8 +123,8 @@ def played() -> Iterator[Played]:
     require_root()
     directory = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
     directory.chmod(0o755)
-    account = Account(Console(file=io.StringIO()))
-    story = Story(directory=directory, account=account, processes=Processes(directory))
+    transcript = Transcript(Console(file=io.StringIO()))
+    story = Story(directory=directory, transcript=transcript, processes=Processes(directory))
     watcher = Watcher()
     try:
         with watcher.watching():

@@ -1,4 +1,4 @@
-"""The demonstration's account: numbered steps, what was checked in each, and the end at the first check that
+"""The demonstration's transcript: numbered steps, what was checked in each, and the end at the first check that
 fails.
 """
 
@@ -20,7 +20,7 @@ class CheckFailed(OstiaryError):
     kind = "internal-fault"
 
 
-class Account:
+class Transcript:
     """Tells and checks; `checks` counts what was found true."""
 
     def __init__(self, console: Console) -> None:
