@@ -1,10 +1,10 @@
-"""What a front's sockets have in common, TLS or not, and the plain one.
+"""Deadlines and held writes for a front's sockets, TLS or plain, and the plain socket itself.
 
 Rules:
-- Exchanges end: a client that sends or takes one byte at a time is cut off. An exchange is one request and
-  its answer; it begins with `setblocking(True)`, as gunicorn calls it for each.
-- What `sendall` is given is held until there is a record of it, or somebody sends, reads or flushes: gunicorn
-  writes head and body apart, and two small packets cost both ends twice.
+- Every exchange ends: a client that sends or reads one byte at a time is disconnected. An exchange is one
+  request and its response; it begins with `setblocking(True)`, which gunicorn calls for each.
+- `sendall` holds its data until a TLS record is full, or until a send, a read or a flush: gunicorn writes
+  head and body separately, and two small packets cost both ends twice.
 """
 
 from __future__ import annotations
@@ -13,44 +13,46 @@ import socket
 import time
 from typing import Any, Final, Self
 
-_HELD_BYTES: Final = 16 << 10  # a TLS record's
+# The most that one TLS record carries (RFC 8446 section 5.1).
+_HELD_BYTES: Final = 16 << 10
 
 
 class ExchangeDeadline:
-    """When the blocking reads, and the blocking writes, of an exchange must have ended.
+    """The moments by which an exchange's blocking reads, and its blocking writes, must have ended.
 
-    The clock of the writes starts at the first, so that an answer that took its time (a long poll) is still
-    sent.
+    A timeout for each read would not do: one byte every 0.4 s held a thread for as long as the client liked.
     """
 
     def __init__(self, exchange_s: float) -> None:
         self._exchange_s = exchange_s
-        self._until: float | None = None
+        self._until_s: float | None = None
         self._is_writing = False
 
     def begin(self, *, blocking: bool) -> None:
         """Start the clock of the reads; without `blocking` there is nothing to wait for."""
         self._is_writing = False
-        self._until = time.monotonic() + self._exchange_s if blocking else None
+        self._until_s = time.monotonic() + self._exchange_s if blocking else None
 
     def begin_writing(self) -> None:
-        """Start the clock of the writes, if it isn't running."""
-        if not self._is_writing and self._until is not None:
+        """Start the clock of the writes, unless it runs already."""
+        # At the first write and not at the request: a long poll answers late, and its response still has the
+        # whole time to leave.
+        if not self._is_writing and self._until_s is not None:
             self._is_writing = True
-            self._until = time.monotonic() + self._exchange_s
+            self._until_s = time.monotonic() + self._exchange_s
 
     def left_s(self) -> float | None:
-        """Seconds left, None where nothing blocks; TimeoutError when none are."""
-        if self._until is None:
+        """Seconds left, None where nothing blocks; TimeoutError when the time is over."""
+        if self._until_s is None:
             return None
-        left_s = self._until - time.monotonic()
+        left_s = self._until_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the exchange took too long")
         return left_s
 
 
 class HeldWrites:
-    """Writes that leave together; `_transmit` is to send all of something."""
+    """Writes that leave together; a subclass's `_transmit` sends all of its argument."""
 
     _held: bytearray
 
@@ -58,13 +60,13 @@ class HeldWrites:
         raise NotImplementedError
 
     def sendall(self, data: Any, flags: int = 0) -> None:  # noqa: ARG002 - socket's signature
-        """Hold `data`, or send it with what was held."""
+        """Hold `data`; send everything held once it fills a record."""
         self._held += data
         if len(self._held) >= _HELD_BYTES:
             self.flush()
 
     def send(self, data: Any, flags: int = 0) -> int:  # noqa: ARG002 - socket's signature
-        """Send at once what is held, and then `data`, whole."""
+        """Send what is held and all of `data` at once."""
         self._held += data
         self.flush()
         return len(data)
@@ -83,7 +85,8 @@ class GuardedSocket(HeldWrites, socket.socket):
 
     @classmethod
     def adopt(cls, sock: socket.socket, *, exchange_s: float) -> Self:
-        """Take over an accepted socket, non-blocking."""
+        """Take over an accepted socket and make it non-blocking."""
+        # A new object of our class on the same descriptor; `detach` keeps the old one from closing it.
         adopted = cls(fileno=sock.detach())
         adopted._held = bytearray()
         adopted._deadline = ExchangeDeadline(exchange_s)
@@ -100,14 +103,14 @@ class GuardedSocket(HeldWrites, socket.socket):
         return super().recv(bufsize, flags)
 
     def do_handshake(self) -> None:
-        """A plain socket has none."""
+        """Do nothing: a plain socket has no handshake."""
 
     def pending(self) -> int:
-        """How many bytes were read ahead: a plain socket keeps none."""
+        """The number of bytes read ahead: none on a plain socket."""
         return 0
 
     def discard(self, nbytes: int) -> int:
-        """Throw away up to `nbytes`; how many."""
+        """Discard up to `nbytes` and return how many it were."""
         return len(super().recv(nbytes))
 
     def _transmit(self, data: bytes) -> None:

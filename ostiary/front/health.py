@@ -1,8 +1,8 @@
-"""How a service is, told in one form by all: `/healthz` (this worker answers) and `/readyz` (what is behind
-it does, too).
+"""Health endpoints, the same for every service.
 
-`/readyz` is busy (503 with Retry-After) while a check fails, and names the parts that whoever waits waits
-for.
+- `/healthz`: this worker answers (liveness).
+- `/readyz`: everything behind it answers too (readiness); 503 with Retry-After while a check fails, naming
+  the parts that are not ready.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ostiary.front.http import write_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """What is ready, by part; `facts` are told as they are, and decide nothing."""
+    """What is ready, by part. `facts` are reported unchanged and decide nothing."""
 
     checks: Mapping[str, bool]
     roles_separated: bool
@@ -32,7 +32,7 @@ def add_health(app: falcon.App[Any, Any]) -> None:
 
 
 def add_readiness(app: falcon.App[Any, Any], readiness: Callable[[], Readiness]) -> None:
-    """Add `/readyz`; `readiness` is asked each time and raises nothing."""
+    """Add `/readyz`; `readiness` is called for each request and raises nothing."""
     app.add_route("/readyz", _Ready(readiness))
 
 
@@ -50,5 +50,5 @@ class _Ready:
         missing = [part for part, ready in found.checks.items() if not ready]
         if missing:
             raise Busy(f"not ready: {', '.join(missing)}")
-        told = {"status": "ready", "checks": list(found.checks), "roles_separated": found.roles_separated}
-        write_json(resp, told | dict(found.facts))
+        report = {"status": "ready", "checks": list(found.checks), "roles_separated": found.roles_separated}
+        write_json(resp, report | dict(found.facts))

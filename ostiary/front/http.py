@@ -1,12 +1,12 @@
 """HTTP as every service speaks it: JSON in, JSON out, and every error a problem document (RFC 9457).
 
 Rules:
-- What a problem document says is decided in `ostiary.edge.problems`; nothing internal leaves through here.
-- A body has a limit, a Content-Length (no chunked bodies) and the content type that was asked for.
+- `ostiary.edge.problems` decides what a problem document says; nothing internal leaves through here.
+- A body has a limit, a Content-Length (no chunked bodies) and the content type that the resource wants.
 - JSON is decoded strictly (`ostiary.edge.strict_json`); a type error names the member at fault as `field`.
-- Nothing is cached unless a resource says so: `Cache-Control: no-store` is the default.
-- An unexpected exception is a 500 without a word of it; the log gets its type and place under the request's
-  id, never its message, which may quote a secret.
+- Nothing may be cached unless a resource says so: `Cache-Control: no-store` is the default.
+- An unexpected exception becomes a 500 that says nothing of it. The log gets its type and place under the
+  request's id, never its message, which may quote a secret.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ T = TypeVar("T")
 DEFAULT_BODY_BYTES: Final = 64 << 10
 _log = logging.getLogger("ostiary.front")
 
+# A path is the client's text: a log line takes the beginning, enough for every route of ours.
 _LOGGED_PATH: Final = 128
+_LOGGED_FRAMES: Final = 8
 
 
 def create_app(
@@ -41,11 +43,13 @@ def create_app(
     middleware: Iterable[Any] = (),
     count_unverified: Callable[[str], None] | None = None,
 ) -> falcon.App[Any, Any]:
-    """A falcon application that answers every error with a problem document; add routes to it.
+    """Return a falcon application that answers every error with a problem document; add routes to it.
 
-    Who shows a client certificate that does not verify is refused whatever it asks for; `count_unverified` is
-    told its address.
+    A client whose certificate does not verify gets 401 for every request; `count_unverified` is called with
+    its address.
     """
+    # The order is falcon's: requests pass the stack downwards, and _VerifiedPeers comes before routing and
+    # before any middleware of a service that looks at the peer.
     stack: list[Any] = [_Headers(), _VerifiedPeers(count_unverified), *middleware]
     app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
     errors = _Errors(audience)
@@ -58,32 +62,44 @@ def create_app(
 
 
 def read_body(req: falcon.Request, *, content_type: str, limit_bytes: int) -> bytes:
-    """The body, whole; 415 for another content type, 411 without a length, 413 above the limit, 408 when too
-    slow.
+    """Read the whole body.
+
+    1. The content type is the one that the resource wants, else 415.
+    2. There is a Content-Length, else 411.
+    3. The length is within the limit, else 413.
+    4. The body arrives in time, else 408.
+    5. It has the length that was announced, else `BadInput`.
     """
+    # 1. Parameters such as charset change nothing: JSON is UTF-8 (RFC 8259 section 8.1).
     given = (req.content_type or "").partition(";")[0].strip().lower()
     if given != content_type:
         raise falcon.HTTPUnsupportedMediaType(description=f"the body must be {content_type}")
+    # 2. Without a length the limit could only be found out by reading.
     if req.content_length is None:
-        raise falcon.HTTPLengthRequired(description="send Content-Length")
+        raise falcon.HTTPLengthRequired(description="Content-Length is required")
+    # 3. Before a byte is read.
     if req.content_length > limit_bytes:
-        raise falcon.HTTPContentTooLarge(description=f"the body may have {limit_bytes} bytes")
+        raise falcon.HTTPContentTooLarge(description=f"the body may have at most {limit_bytes} bytes")
+    # 4. The socket's deadline covers the whole body (`ostiary.front.guarded_socket`).
     try:
         body: bytes = req.bounded_stream.read()
     except OSError as exc:
         raise falcon.HTTPError(falcon.HTTP_408) from exc
+    # 5. The client closed its end early; what there is could be valid JSON by accident.
     if len(body) != req.content_length:
-        raise BadInput("the body ended early")
+        raise BadInput("the body is shorter than its Content-Length")
     return body
 
 
 def read_json(req: falcon.Request, type_: type[T], *, limit_bytes: int = DEFAULT_BODY_BYTES) -> T:
-    """The body decoded into a msgspec type, which should forbid unknown fields."""
+    """Decode the body into a msgspec type, which should forbid unknown fields."""
     return decode_json(read_body(req, content_type="application/json", limit_bytes=limit_bytes), type_)
 
 
 def check_pace(wait_s: float) -> None:
-    """429 with Retry-After, unless `wait_s` (what a bucket of `ostiary.front.limits` said) is 0."""
+    """Raise 429 with Retry-After unless `wait_s`, as a bucket of `ostiary.front.limits` returns it, is 0."""
+    # Rounded up: Retry-After has whole seconds (RFC 9110 section 10.2.3), and a client that comes back early
+    # is refused again.
     if wait_s > 0:
         raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
 
@@ -95,7 +111,7 @@ def write_json(resp: falcon.Response, value: object) -> None:
 
 
 class _Headers:
-    """Headers of every response; a resource's own win."""
+    """Headers of every response; those that a resource sets take precedence."""
 
     def process_response(
         self, _req: falcon.Request, resp: falcon.Response, _resource: object, *_outcome: object
@@ -106,7 +122,7 @@ class _Headers:
 
 
 class _VerifiedPeers:
-    """Before anything else: the client certificate, if there is one, has verified."""
+    """Refuses a request, before anything else, if its client certificate did not verify."""
 
     def __init__(self, count_unverified: Callable[[str], None] | None) -> None:
         self._count_unverified = count_unverified
@@ -138,6 +154,8 @@ class _Errors:
         if isinstance(error, Busy):
             resp.set_header("Retry-After", str(error.retry_after_s))
         if problem.status == 401:
+            # A 401 must name a scheme (RFC 9110 section 15.5.2). Basic carries tokens (RFC 7030 section
+            # 3.2.3); a client certificate has no scheme of its own.
             resp.set_header("WWW-Authenticate", 'Basic realm="ostiary", charset="UTF-8"')
         _write_problem(resp, problem)
 
@@ -154,9 +172,8 @@ class _Errors:
         self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
     ) -> None:
         instance = _instance()
-        where = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][
-            -8:
-        ]
+        frames = traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
+        where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
         _log.error(
             "unexpected exception",
             extra={"instance": instance, "error": type(error).__name__, "where": where, "method": req.method},
@@ -166,19 +183,18 @@ class _Errors:
 
 
 def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
-    """Answer falcon's own errors (404, 405, 413, ...) as problem documents; our descriptions only, never
-    falcon's text.
-    """
+    """Answer falcon's own errors (404, 405, 413, ...) as problem documents, in words of ours only."""
     _write_problem(resp, _problem_of_http_error(error))
 
 
 def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
+    # Those that `read_body` raises; falcon's own texts may quote the request.
     detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
     return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
 
 
 def _log_refusal(req: falcon.Request, problem: Problem) -> None:
-    """What was refused and why; the path of a request is public, its query and body are not ours to tell."""
+    """Log what was refused and why: the path, which is public, but neither query nor body."""
     _log.info(
         "request refused",
         extra={

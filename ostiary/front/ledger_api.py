@@ -5,10 +5,10 @@
     GET <prefix>/tile/entries/<N>[.p/<W>]     a bundle of entries; also <prefix>/entries/<N>[.p/<W>]
 
 Rules:
-- Only what the newest checkpoint covers is served: what is not signed yet does not exist here.
-- A full tile never changes and may be kept for ever by the one who asked; entries are for readers of the
-  ledger alone, so no cache on the way may keep either.
-- Who may read is the service's: `admit(req, entries)` raises, or returns.
+- Only what the newest checkpoint covers is served: an entry that is not signed yet does not exist here.
+- A full tile never changes, so a client may keep it for ever. Entries are for readers of the ledger only, so
+  no shared cache may store anything.
+- The service decides who may read: `admit(req, entries)` raises, or returns.
 
 Standard: c2sp.org/tlog-tiles.
 """
@@ -29,8 +29,10 @@ from ostiary.store.ledger_reader import LedgerReader
 from ostiary.store.ledger_tables import LedgerTables
 
 Admit = Callable[[falcon.Request, bool], None]
-"""Raises where the peer may not read; the flag says whether it asks for entries."""
+"""Raises if the peer may not read; the flag says whether it requests entries."""
 
+# "private": the client's own cache only (RFC 9111 section 5.2.2.7); "immutable": no revalidation (RFC 8246).
+# A partial tile grows until it is full.
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
 _NO_STORE: Final = "no-store"
 
@@ -38,7 +40,9 @@ _NO_STORE: Final = "no-store"
 def add_ledger_routes(
     app: falcon.App[Any, Any], prefix: str, *, engine: Engine, tables: LedgerTables, admit: Admit
 ) -> None:
-    """Add the routes below `prefix` (no slash at its end); `engine` is made after fork and cannot write."""
+    """Add the routes below `prefix` (without a trailing slash); `engine` is made after the fork and is
+    read-only.
+    """
     source = _Source(engine, tables, admit)
     app.add_route(f"{prefix}/checkpoint", _Checkpoint(source))
     app.add_route(f"{prefix}/tile/{{place:path}}", _Tiles(source, "tile/"))
@@ -56,6 +60,7 @@ class _Source:
             return LedgerReader(tx, self._tables).note()
 
     def hashes(self, tile: Tile) -> bytes:
+        # Checkpoint and hashes from one read transaction, so that they belong together.
         with reading(self._engine) as tx:
             reader = LedgerReader(tx, self._tables)
             _check_covered(reader, tile.level, tile.index, tile.width)
@@ -91,6 +96,8 @@ class _Tiles:
         self._prefix = prefix
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, place: str) -> None:
+        # By the path as it was routed and not by the route: `tile/{place}` matches `tile/entries/...` as
+        # well, and hashes need less permission than entries.
         asks_entries = f"{self._prefix}{place}".startswith("tile/entries/")
         self._source.admit(req, asks_entries)
         wanted = parse_path(f"{self._prefix}{place}")

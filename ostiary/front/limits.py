@@ -1,13 +1,13 @@
-"""How often somebody may ask: token buckets in memory, one table per worker. Time is an argument.
+"""Rate limits: token buckets in memory, one table per worker. Time is an argument.
 
 Rules:
-- A bucket holds `burst` tokens and gains `rate_per_s`; who finds it empty is told how long to wait.
-- The table is bounded: what took nothing for the longest time is forgotten first, empty or not. A forgotten
-  source starts with a full bucket, so an attacker with many addresses gains what many addresses are worth
-  anyway.
+- A bucket holds `burst` tokens and gains `rate_per_s`; an empty one says how long to wait.
+- The table is bounded: the bucket that gave no token for the longest time is dropped first, empty or not. A
+  dropped source starts again with a full bucket, so an attacker with many addresses gains what many addresses
+  are worth anyway.
 
-What is *not* here: which of a service's buckets a request takes from (ca/front/doorkeeper.py,
-credsvc/front/doorkeeper.py), and what is answered to who must wait (`ostiary.front.http.check_pace`).
+Not here: which bucket of a service a request takes from (ca/front/doorkeeper.py, credsvc/front/doorkeeper.py), and
+the response to a client that must wait (`ostiary.front.http.check_pace`).
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A rate and what may come at once."""
+    """A rate, and the most that may come at once."""
 
     rate_per_s: float
     burst: int
 
 
 class Buckets:
-    """One bucket per key, made at its first use. Thread-safe; owner of the lock: whoever takes."""
+    """One bucket for each key, made at its first use. Thread-safe."""
 
     def __init__(self, limit: Limit, *, max_keys: int = 10_000) -> None:
         self._limit = limit
         self._max_keys = max_keys
-        # key -> (tokens, when that was, ns); in order of last use
+        # key -> (tokens, the moment of that count in ns), in the order of the last token taken: a dict keeps
+        # the order of insertion, and `take` inserts anew. Refills are computed when somebody asks, so an idle
+        # bucket costs nothing but its row.
         self._levels: dict[str, tuple[float, int]] = {}
+        # Held by the request's thread for one dictionary operation.
         self._lock = threading.Lock()
 
     def take(self, key: str, *, now_ns: int) -> float:
-        """Take a token: 0.0, or the seconds to wait until there is one (and nothing was taken)."""
+        """Take a token and return 0.0, or take none and return the seconds until there is one."""
         with self._lock:
             level = self._level(key, now_ns)
             if level < 1.0:
@@ -47,7 +50,7 @@ class Buckets:
             return 0.0
 
     def wait_s(self, key: str, *, now_ns: int) -> float:
-        """The seconds to wait until a token is there, 0.0 if one is; takes nothing."""
+        """Return the seconds until there is a token, 0.0 if there is one; takes none."""
         with self._lock:
             return max(0.0, (1.0 - self._level(key, now_ns)) / self._limit.rate_per_s)
 

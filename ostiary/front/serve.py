@@ -1,15 +1,16 @@
-"""Run a WSGI application as a role: gunicorn threads behind TLS, plain HTTP or a UNIX socket.
+"""Runs a WSGI application as a role: gunicorn threads behind TLS, plain HTTP or a UNIX socket.
 
 Rules:
-- `tls()` is asked once per connection for the current context, so keys rotate without a restart; make the
-  context ahead (1-4 ms) and hand out the current one.
-- The listening sockets are made here: SO_REUSEPORT, so that a restart binds while old workers still die;
-  TCP_DEFER_ACCEPT, so that silent connections stay in the kernel.
+- `tls()` is called once per connection and returns the current context, so keys rotate without a restart.
+  Building a context takes 1 to 4 ms: build it ahead.
+- The listening sockets are made here, with SO_REUSEPORT, so that a restart can bind while old workers still
+  end, and TCP_DEFER_ACCEPT, so that silent connections stay in the kernel.
 - Workers die with the arbiter, the arbiter with the supervisor. The role is ready when a worker serves.
-- Nothing is read from gunicorn's environment, configuration files or admin socket.
+- gunicorn reads no environment, no configuration file and has no admin socket.
 - One instance is TLS or plain, never both.
-What the workers withstand is in `ostiary.front.worker`; what a request's peer is, in `ostiary.front.tls_peer`
-(certificate) and below (user).
+
+`ostiary.front.worker` says what the workers withstand; `ostiary.front.tls_peer` (certificate) and
+`peer_credentials` (user) say who a request's peer is.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from ostiary.front.tls import FrontTLS
 from ostiary.front.worker import FrontWorker, WorkerSettings
 
 _BACKLOG: Final = 1024
+# tcp(7): the kernel completes the connection only once data came, and drops it after this time.
 _DEFER_ACCEPT_S: Final = 5
 # asm-generic/socket.h: a pidfd of the peer (Linux 6.5), not in Python's socket module.
 _SO_PEERPIDFD: Final = 77
+# gunicorn takes arguments, and descriptors to adopt (also systemd's), from these.
 _GUNICORN_VARIABLES: Final = ("GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID")
 
 WSGIApplication = Callable[..., Any]
@@ -52,7 +55,7 @@ class Limits:
     max_head_bytes: int = 32 << 10
     # Handshake and head together, from accept.
     head_s: float = 5.0
-    # One request's body, and one answer, each.
+    # For a request's body, and again for its response.
     exchange_s: float = 15.0
     keepalive_s: int = 60
     connections: int = 1000
@@ -61,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """One front: where it listens, what it serves, and what happens in each of its workers."""
+    """One front: its listeners, its application, and hooks for its workers."""
 
     listeners: list[socket.socket]
     make_app: Callable[[], WSGIApplication]
@@ -69,16 +72,16 @@ class Front:
     workers: int
     threads: int
     limits: Limits = field(default_factory=Limits)
-    # Called in each worker after the fork with its slot (0 .. workers - 1, reused after a death): make
-    # channel clients here, attach metrics.
+    # Called in each worker after the fork with its slot (0 to workers - 1, reused after a death). Make
+    # channel clients and attach metrics here: sockets and locks made before the fork would be shared.
     on_worker_start: Callable[[int], None] | None = None
     on_worker_exit: Callable[[], None] | None = None
-    # (uid, gid) the workers change to when the role was started as root to bind a low port.
+    # (uid, gid) that the workers change to if the role was started as root to bind a low port.
     drop_to: tuple[int, int] | None = None
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening TCP socket for `Front`; `Misconfigured` says why not."""
+    """Return a listening TCP socket for `Front`; `Misconfigured` says why there is none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,10 +97,11 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
 
 def listen_unix(path: Path, *, mode: int) -> socket.socket:
-    """A listening UNIX stream socket for `Front`, replacing one that a dead role left at `path`."""
+    """Return a listening UNIX stream socket for `Front`, in place of one that a dead role left at `path`."""
     check_path(path)
+    # A socket file outlives its process and refuses a new bind; anything else at `path` is a mistake.
     if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-        raise Misconfigured(f"'{path}' is in the way of a socket")
+        raise Misconfigured(f"'{path}' exists and is not a socket")
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -112,8 +116,8 @@ def listen_unix(path: Path, *, mode: int) -> socket.socket:
 
 
 def run_front(front: Front) -> None:
-    """Serve until SIGTERM; ends by SystemExit as gunicorn does. Call from a process of its own, on its main
-    thread.
+    """Serve until SIGTERM, then raise SystemExit, as gunicorn does. Call it on the main thread of a process
+    of its own.
     """
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
@@ -127,7 +131,7 @@ def run_front(front: Front) -> None:
 
 
 def peer_credentials(environ: Mapping[str, object]) -> PeerCredentials | None:
-    """Who sent a request over a UNIX socket (as it was at connect); None on other sockets."""
+    """Return the credentials that a request's peer had when it connected; None unless over a UNIX socket."""
     sock = environ.get("gunicorn.socket")
     if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
         return None
@@ -135,10 +139,9 @@ def peer_credentials(environ: Mapping[str, object]) -> PeerCredentials | None:
 
 
 def peer_pidfd(environ: Mapping[str, object]) -> int | None:
-    """A pidfd of the process that connected, the caller's to close; None before Linux 6.5 or when it has
-    ended.
+    """Return a pidfd of the process that connected, for the caller to close.
 
-    Unlike a pid it can't come to mean another process.
+    Unlike a pid it can never come to mean another process. None before Linux 6.5, or if the process ended.
     """
     sock = environ.get("gunicorn.socket")
     if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
@@ -150,7 +153,7 @@ def peer_pidfd(environ: Mapping[str, object]) -> int | None:
 
 
 class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
-    """gunicorn's messages go where ours go, as warnings and worse only, and never with a request's text."""
+    """Sends gunicorn's messages where ours go: warnings and worse only, never with a request's text."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -159,6 +162,7 @@ class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
         self.error_log.setLevel(logging.WARNING)
 
     def exception(self, msg: str, *args: object, **_kwargs: object) -> None:  # noqa: ARG002
+        # Only the constant beginning: arguments and the traceback may quote a request.
         self.error_log.warning("gunicorn: %s", msg.partition("%")[0].strip())
 
 
@@ -179,10 +183,11 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
 
 def _settings(front: Front) -> dict[str, object]:
     limits = front.limits
-    # gunicorn adopts descriptors; it closes its own copy.
+    # gunicorn adopts these descriptors and closes them; `front.listeners` stay the caller's.
     binds = [f"fd://{os.dup(sock.fileno())}" for sock in front.listeners]
 
     def pre_fork(arbiter: Any, worker: Any) -> None:
+        # The lowest free slot, so that a worker takes over the metrics row of the one it replaces.
         taken = {living.slot for living in arbiter.WORKERS.values()}
         worker.slot = next(slot for slot in itertools.count() if slot not in taken)
 
@@ -209,14 +214,18 @@ def _settings(front: Front) -> dict[str, object]:
         "pre_fork": pre_fork,
         "post_fork": post_fork,
         "worker_exit": worker_exit,
-        "worker_tmp_dir": "/dev/shm",  # noqa: S108 - a heartbeat file in memory, opened and unlinked by mkstemp
+        # A heartbeat file, made by mkstemp and unlinked at once. In memory: a busy disk would stall the beat.
+        "worker_tmp_dir": "/dev/shm",  # noqa: S108
+        # Since 25.1 gunicorn opens an admin socket in $XDG_RUNTIME_DIR or ~/.gunicorn by default.
         "control_socket_disable": True,
+        # Believe no X-Forwarded-* of anybody: by default gunicorn believes 127.0.0.1, where every local user
+        # is.
         "forwarded_allow_ips": "",
         "logger_class": _Log,
         "proc_name": "ostiary-front",
     }
     if front.tls is not None:
-        # Makes gunicorn say https; the worker does the handshake and never reads the file.
+        # gunicorn says https only with a certfile. The worker does the handshake itself and never reads it.
         settings["certfile"] = os.devnull
     if front.drop_to is not None:
         settings["user"], settings["group"] = front.drop_to

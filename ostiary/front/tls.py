@@ -1,23 +1,21 @@
-"""The fronts' end of TLS, by pyOpenSSL (this file alone knows it): who shows a bad certificate is told so, in
-HTTP.
+"""The fronts' end of TLS, with pyOpenSSL, which no other file uses.
+
+A client with a bad certificate learns the reason in HTTP (docs/adr/0016).
 
 OpenSSL verifies a client's chain during the handshake, and would end it with an alert that many clients never
-show. Here the handshake ends well whatever the verdict, the verdict is kept with the connection, and every
-request on it is refused with a problem document (`ostiary.front.tls_peer`). Python's ssl module has no place
-for such a verdict.
+show. Here the handshake completes whatever the verdict; the verdict stays with the connection, and every
+request on it is refused with a problem document (`ostiary.front.tls_peer`). Python's ssl module offers no
+place for such a verdict.
 
 Rules:
-- A certificate is a peer's only if OpenSSL found its leaf good and reported no error at all (RFC 5280 section
-  6, X509_STRICT); that the client has the key is TLS's own check (RFC 8446 section 4.4.3), which still ends
-  the handshake.
-- TLS 1.3 only; no session is resumed: a resumed one skips the check of the client's certificate. OpenSSL
-  still sends tickets (pyOpenSSL can't stop it); they name sessions that nobody keeps. They do carry the ACK
-  of the handshake, without which a client's first request waits 40 ms (its Nagle's algorithm meets our
-  delayed ACK).
-- Exchanges end, and writes leave together (`ostiary.front.guarded_socket`).
+- A certificate identifies a peer only if OpenSSL found its leaf good and reported no error at all (RFC 5280
+  section 6, X509_STRICT). That the client holds the key is checked by TLS itself (RFC 8446 section 4.4.3),
+  and a failure still ends the handshake.
+- TLS 1.3 only, and no resumption: a resumed session skips the check of the client's certificate.
+- Every exchange ends, and writes leave together (`ostiary.front.guarded_socket`).
 - The key reaches OpenSSL from memory.
-What is *not* checked here: revocation, validity after the handshake, names (`ostiary.identity`), and what a
-peer may do.
+
+Not checked here: revocation, validity after the handshake, names (`ostiary.identity`), what a peer may do.
 """
 
 from __future__ import annotations
@@ -53,14 +51,14 @@ _VERIFY_MODES: Final[dict[ClientCertificates, int]] = {
     "optional": SSL.VERIFY_PEER,
 }
 _NO_CERTIFICATE: Final = "peer did not return a certificate"
-# openssl/x509_vfy.h. What a client can do something about; for the rest the number must do.
+# Error numbers of openssl/x509_vfy.h that a client can act on; for the others the number must do.
 _PROBLEMS: Final = {
     2: "it was not issued under this service's root",
-    7: "its signature is not by whom it names",
+    7: "its issuer's signature does not verify",
     9: "it is not valid yet",
     10: "it has expired",
-    18: "it is signed by itself, not under this service's root",
-    19: "its chain ends in a root that is not this service's",
+    18: "it is self-signed, not issued under this service's root",
+    19: "its chain ends in another root than this service's",
     20: "it was not issued under this service's root",
     21: "it was not issued under this service's root",
     26: "it is not for TLS clients",
@@ -68,20 +66,22 @@ _PROBLEMS: Final = {
 
 
 class _Verdict:
-    """What OpenSSL says of a client's chain, gathered during the handshake."""
+    """OpenSSL's findings on a client's chain, collected during the handshake."""
 
     def __init__(self) -> None:
         self._first_error: int | None = None
+        # Set by the last call of the callback, for depth 0. If OpenSSL never got there, the certificate is
+        # not good although no error was reported: silence never counts as a yes.
         self._leaf_is_good = False
 
-    def hear(self, error: int, depth: int, *, ok: bool) -> None:
+    def record(self, error: int, depth: int, *, ok: bool) -> None:
         if not ok and self._first_error is None:
             self._first_error = error
         if ok and depth == 0:
             self._leaf_is_good = True
 
     def problem(self) -> str | None:
-        """What is wrong with the certificate, None if nothing is."""
+        """Return what is wrong with the certificate, None if nothing is."""
         if self._first_error is None and self._leaf_is_good:
             return None
         error = self._first_error or 0
@@ -90,26 +90,33 @@ class _Verdict:
 
 @dataclass(frozen=True, slots=True)
 class FrontTLS:
-    """What a front shows to its clients and asks of them; for any number of connections."""
+    """A front's TLS settings, for any number of connections."""
 
     context: SSL.Context
 
     def accept(self, sock: socket.socket, *, exchange_s: float) -> TLSSocket:
-        """Take over an accepted socket; the handshake is still to be done."""
+        """Take over an accepted socket, before its handshake."""
         return TLSSocket(sock, self.context, exchange_s=exchange_s)
 
 
 def front_tls(identity_pem: bytes, root_pem: bytes, *, client_certificates: ClientCertificates) -> FrontTLS:
-    """Build it; `identity_pem` is key and chain (leaf first) in one PEM, `root_pem` the trusted root. `Misconfigured`
-    where they do not load.
+    """Build a front's settings; `Misconfigured` if key, chain or root do not load.
+
+    `identity_pem` has key and chain (leaf first) in one PEM, `root_pem` the trusted root.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    # In TLS 1.3 OP_NO_TICKET makes tickets stateful: OpenSSL still sends them (pyOpenSSL can't call
+    # SSL_CTX_set_num_tickets), but they name sessions that, without a cache, nobody keeps. They carry the ACK
+    # of the handshake, without which a client's first request waited 40 ms: its Nagle's algorithm, our
+    # delayed ACK.
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # An idle keep-alive connection gives its record buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_verify(_VERIFY_MODES[client_certificates], _keep_verdict)
-    # Says what is spoken, so that the connection can't be taken for another protocol's (ALPACA, 2021).
+    # Names the protocol, so that nobody can redirect the connection to a server of another one that has the
+    # same certificate (ALPACA, Brinkmann et al., USENIX Security 2021).
     context.set_alpn_select_callback(_choose_protocol)
     _trust(context, root_pem)
     _load_identity(context, identity_pem)
@@ -117,7 +124,9 @@ def front_tls(identity_pem: bytes, root_pem: bytes, *, client_certificates: Clie
 
 
 def _keep_verdict(connection: SSL.Connection, _certificate: X509, error: int, depth: int, ok: int) -> bool:
-    connection.get_app_data().hear(error, depth, ok=bool(ok))
+    # OpenSSL calls this for each error it finds, and for each certificate of the chain, the leaf last. True
+    # lets the handshake go on.
+    connection.get_app_data().record(error, depth, ok=bool(ok))
     return True
 
 
@@ -146,6 +155,7 @@ def _load_identity(context: SSL.Context, identity_pem: bytes) -> None:
         context.use_privatekey(key)
         context.check_privatekey()
     except (TypeError, ValueError, SSL.Error) as exc:
+        # Without OpenSSL's text, which may quote the PEM.
         raise Misconfigured("key and certificate do not load") from exc
 
 
@@ -157,15 +167,16 @@ def _signing_key(identity_pem: bytes) -> _SigningKey:
 
 
 class TLSSocket(HeldWrites):
-    """The server's end of one TLS connection: as much of a socket as gunicorn uses, and its peer.
+    """The server's end of one TLS connection: those methods of a socket that gunicorn uses, and the peer.
 
-    One thread at a time, but for the peer's `shut`. Errors are OSErrors: BlockingIOError where a non-blocking
-    call would wait.
+    For one thread at a time, except `peer.shut`. Errors are OSErrors: BlockingIOError if a non-blocking call
+    would wait.
     """
 
     def __init__(self, sock: socket.socket, context: SSL.Context, *, exchange_s: float) -> None:
         self.peer: TLSPeer | None = None
-        """Who is at the other end, once the handshake is done; None without a certificate."""
+        """The client, after the handshake; None without a certificate."""
+        # Always non-blocking below; `_wait` waits, as long as the exchange's deadline allows.
         sock.setblocking(False)
         self._sock = sock
         self._deadline = ExchangeDeadline(exchange_s)
@@ -180,18 +191,19 @@ class TLSSocket(HeldWrites):
         return self._sock.fileno()
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - socket's signature
-        """Begin an exchange, or wait for nothing."""
+        """Begin an exchange, or stop waiting for anything."""
         self._deadline.begin(blocking=flag)
 
     def do_handshake(self) -> None:
-        """Go on with the handshake, if it has not ended; `peer` is known then."""
+        """Advance the handshake, unless it is complete; it sets `peer` when it completes."""
         if self._is_connected:
             return
         try:
             self._retry(self._tls.do_handshake)
         except TLSError as exc:
             if _NO_CERTIFICATE in str(exc):
-                # There is no HTTP to answer in yet: the client gets an alert, the log what was wrong.
+                # No HTTP yet to answer in: the client gets the alert certificate_required, the log the
+                # reason.
                 _log.info("client certificate refused", extra={"reason": "missing", "source": self._source()})
             raise
         self._is_connected = True
@@ -204,8 +216,9 @@ class TLSSocket(HeldWrites):
             )
 
     def recv(self, bufsize: int = 8192, flags: int = 0) -> bytes:  # noqa: ARG002 - socket's signature
-        """Up to `bufsize` bytes; none when the client has ended, with or without a word of it (lengths are
-        HTTP's).
+        """Read up to `bufsize` bytes; none if the client has closed, with or without close_notify.
+
+        A truncation attack gains nothing: HTTP's own lengths say whether a request is whole.
         """
         self.flush()
         try:
@@ -214,23 +227,23 @@ class TLSSocket(HeldWrites):
             return b""
 
     def pending(self) -> int:
-        """How many decrypted bytes are left, which no longer make the socket readable."""
+        """The number of bytes decrypted but not read; they no longer make the socket readable."""
         return self._tls.pending()
 
     def shutdown(self, how: int) -> None:
-        """Say that nothing follows (close_notify), then shut the socket."""
+        """Send close_notify, then shut the socket down."""
         with contextlib.suppress(SSL.Error):
             self._tls.shutdown()
         self._sock.shutdown(how)
 
     def discard(self, nbytes: int) -> int:
-        """Throw away up to `nbytes` as they came, without decrypting; how many."""
+        """Discard up to `nbytes` without decrypting them and return how many it were."""
         return len(self._sock.recv(nbytes))
 
     def close(self) -> None:
-        """Close the socket; the descriptor may be another's from now on, so nothing is done by it
-        any more.
-        """
+        """Close the socket."""
+        # No SSL_shutdown from here on: it would write to the descriptor's number, which the next accepted
+        # connection may have by then. `_retry` looks for the closed socket for the same reason.
         self._sock.close()
 
     def _transmit(self, data: bytes) -> None:
@@ -245,12 +258,17 @@ class TLSSocket(HeldWrites):
         return ""
 
     def _retry(self, act: Callable[..., T], *args: object) -> T:
-        """Do it, wait as long as the exchange allows when OpenSSL must, and turn its errors into OSErrors."""
+        """Call `act` until it succeeds, waiting for the socket as long as the exchange's deadline allows.
+
+        Turns OpenSSL's errors into OSErrors.
+        """
         while True:
             if self._sock.fileno() < 0:
                 raise ConnectionResetError(errno.ECONNRESET, "closed")
             try:
                 return act(*args)
+            # Either call may want either direction: TLS 1.3 updates keys in the middle of a stream (RFC 8446
+            # section 4.6.3).
             except SSL.WantReadError:
                 self._wait(select.POLLIN)
             except SSL.WantWriteError:
@@ -275,11 +293,11 @@ def _shut(sock: socket.socket) -> None:
 
 
 class TLSError(OSError):
-    """The client does not speak TLS as it must; the message is OpenSSL's own words."""
+    """The client violated TLS; the message is OpenSSL's."""
 
 
 class _Ended(ConnectionResetError):
-    """The client has ended the connection."""
+    """The client closed the connection."""
 
 
 def _reasons(error: SSL.Error) -> Iterator[str]:

@@ -1,24 +1,25 @@
 """A gunicorn thread worker that no unauthenticated client can starve.
 
 gunicorn 27's gthread gives a thread to every connection that has sent a byte, for as long as its handshake
-and its headers take. Here the poller waits for both: a thread is only lent to a handshake message or a read
-that is already there, and to a request whose head is complete.
+and its headers take: with two threads, two clients that sent one byte each blocked all service. Here the
+poller waits instead. A thread is lent only to a handshake message or a read that is already there, and to a
+request whose head is complete.
 
 Rules:
 - accept -> [readable -> one step of the handshake] -> [readable -> what there is of the head] -> thread ->
-  answer.
+  response.
 - Handshake and first head must end `head_s` after accept, a later head `head_s` after its first byte.
-- When the worker is full, the oldest connection that has not completed a head makes room.
-- After an answer a thread stays with its connection for `_LINGER_MS`, unless another waits for a thread: who
-  asks request after request is served without three hand-overs between threads for each.
-- Body and answer are a thread's, under the deadline of `ostiary.front.guarded_socket`.
-- After its last answer a connection is half closed, and what the client still sends is thrown away until it
-  closes too, for `_LEAVE_S` (RFC 9112 section 9.6): else the kernel would reset over the answer that a body
-  was too large. The poller waits, no thread does.
-- What a client sent is never echoed nor logged: a malformed request gets a problem document by its kind.
+- When the worker is full, the oldest connection without a complete head is dropped.
+- After a response a thread stays with its connection for `_LINGER_MS`, unless another connection waits for a
+  thread: a client that sends request after request is served without three hand-overs for each.
+- A thread handles body and response under the deadline of `ostiary.front.guarded_socket`.
+- After its last response a connection is half closed. What the client still sends is discarded until it
+  closes too, for at most `_LEAVE_S` (RFC 9112 section 9.6): else the kernel would answer it with a reset,
+  which can destroy the response that a body was too large. The poller waits for that, no thread does.
+- A client's bytes are never echoed or logged: a malformed request gets a problem document of its kind.
 
-It overrides methods of `gunicorn.workers.gthread` that are not promised to stay; gunicorn's major version is
-pinned, and tests/integration/test_front.py holds what each override is for.
+It overrides methods of `gunicorn.workers.gthread` that gunicorn does not promise to keep; gunicorn's major
+version is pinned, and tests/integration/test_front.py tests what each override is for.
 """
 
 from __future__ import annotations
@@ -48,14 +49,15 @@ _log = logging.getLogger("ostiary.front")
 _HEAD_END: Final = b"\r\n\r\n"
 _READ_BYTES: Final = 16 << 10
 _LEAVE_S: Final = 2.0
+# Of one event: the poller has other connections to serve.
 _LEAVE_READS: Final = 8
 _MAX_LEAVE_BYTES: Final = 16 << 20
+# A thread that waits serves nobody else; a local client's next request comes well within this time.
 _LINGER_MS: Final = 2
-# A connection that never pauses goes back to the poller now and then, so that what a sweep or a stop wants of
-# it happens.
+# A connection that never pauses returns to the poller now and then, so that a sweep or a stop reaches it.
 _MAX_LINGERED: Final = 64
 _SWEEP_S: Final = 0.25
-# What `handle` returns for a connection that has to wait for its client.
+# What `handle` returns for a connection that must wait for its client.
 _WAIT: Final = object()
 
 _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
@@ -70,7 +72,7 @@ _STATUS_OF: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What the arbiter hands to its workers over fork."""
+    """What the workers inherit from the arbiter over fork."""
 
     tls: Callable[[], FrontTLS] | None
     head_s: float
@@ -79,7 +81,7 @@ class WorkerSettings:
 
 
 class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
-    """One client; `sock` is its `GuardedSocket`, and its `TLSSocket` once the handshake began."""
+    """One client; `sock` is a `GuardedSocket`, and a `TLSSocket` once the handshake has begun."""
 
     sock: GuardedSocket | TLSSocket
     parser: Any
@@ -102,14 +104,15 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
         self.head_deadline = time.monotonic() + self._settings.head_s
 
     def init(self) -> None:
-        """Make the parser; the socket is wrapped by `advance` already."""
+        """Make the parser; `advance` has already wrapped the socket."""
         if not self.initialized:
             self.initialized = True
             self.parser = http.get_parser(self.cfg, self.sock, self.client)
 
     def advance(self) -> bool:
-        """Go as far as the bytes at hand allow; whether a whole head is there. `OSError` when the client is
-        gone.
+        """Go as far as the bytes at hand allow; return whether a whole head is there.
+
+        `OSError` if the client is gone.
         """
         if self._settings.tls is not None and isinstance(self.sock, GuardedSocket):
             self.sock = self._settings.tls().accept(self.sock, exchange_s=self._settings.exchange_s)
@@ -123,8 +126,9 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
         return True
 
     def _gather_head(self) -> None:
-        """Move bytes from the socket to the parser's buffer until a head ends in it; `LimitRequestHeaders`,
-        BlockingIOError.
+        """Move bytes from the socket to the parser's buffer until they contain a whole head.
+
+        `LimitRequestHeaders` if it is too long, BlockingIOError if the client has sent no more.
         """
         unreader = self.parser.unreader
         head = bytearray(unreader.take_buffered())
@@ -140,16 +144,14 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
             unreader.unread(bytes(head))
 
     def keep_read_ahead(self) -> None:
-        """Move what TLS has decrypted but nobody read to the parser, since it no longer makes the socket
-        readable.
-        """
+        """Move bytes that TLS has decrypted to the parser: they no longer make the socket readable."""
         pending = self.sock.pending()
         if pending:
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.sock.recv(pending))
 
     def take_leave(self) -> bool:
-        """Say that nothing follows; whether the client may have more to say."""
+        """Half close the connection; return whether the client may still send."""
         self.is_leaving = True
         self.head_deadline = time.monotonic() + _LEAVE_S
         try:
@@ -160,7 +162,7 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
         return self.discard()
 
     def discard(self) -> bool:
-        """Throw away what is there; whether more may come."""
+        """Discard what is there; return whether more may come."""
         try:
             for _ in range(_LEAVE_READS):
                 discarded = self.sock.discard(_READ_BYTES)
@@ -180,13 +182,14 @@ class FrontConnection(TConn):  # type: ignore[misc] # gunicorn has no types
 
 
 class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """The worker; `settings` is set by `run_front` before the first fork."""
+    """The worker. `run_front` sets `settings` before the first fork."""
 
     settings: ClassVar[WorkerSettings]
     _next_sweep = 0.0
 
     def load_wsgi(self) -> None:
-        # After gunicorn may have changed the user, which clears the setting that post_fork made.
+        # gunicorn may have changed the user since post_fork, and that clears the setting (prctl(2),
+        # PR_SET_PDEATHSIG).
         die_with_parent(self.ppid)
         super().load_wsgi()
 
@@ -197,9 +200,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def accept(self, listener: socket.socket) -> None:
         try:
             sock, client = listener.accept()
-        except (
-            OSError
-        ):  # another worker was faster, the client left, or no descriptor is free: the poller asks again
+        except OSError:
+            # Another worker was faster, the client left, or no descriptor is free: the poller will ask again.
             return
         if self.nr_conns + 1 >= self.worker_connections and self.pending_conns:
             self._drop(self.pending_conns[0])
@@ -211,9 +213,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().on_client_socket_readable(conn, client)
 
     def on_pending_socket_readable(self, conn: FrontConnection, client: socket.socket) -> None:
-        """Leave alone what made room earlier in this round of the poller: its event is stale and its
-        descriptor another's.
-        """
+        """Advance a connection, unless it was dropped earlier in this round of the poller."""
+        # The event of a dropped connection is stale, and its descriptor's number may be another's by now.
         if conn not in self.pending_conns:
             return
         if not conn.is_leaving:
@@ -222,7 +223,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._drop(conn)
 
     def handle(self, conn: FrontConnection) -> object:
-        """In a thread: serve the request whose head is there, and those that follow it at once."""
+        """In a thread: serve the request whose head is there, and those that follow immediately."""
         outcome = self._serve(conn)
         for _ in range(_MAX_LINGERED):
             if outcome is not True or not self._another_follows(conn):
@@ -231,8 +232,10 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         return outcome
 
     def _another_follows(self, conn: FrontConnection) -> bool:
-        """Wait a moment for the connection's next request, if no other needs this thread."""
-        if not self.alive or self.tpool._work_queue.qsize() or conn.parser.unreader.buf.getvalue():  # noqa: SLF001 - not shown otherwise
+        """Wait a moment for the connection's next request, unless another connection needs this thread."""
+        # ThreadPoolExecutor does not publish how many tasks wait.
+        waiting = self.tpool._work_queue.qsize()  # noqa: SLF001
+        if not self.alive or waiting or conn.parser.unreader.buf.getvalue():
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
@@ -246,7 +249,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except parsing.LimitRequestHeaders as exc:
             self.handle_error(None, conn.sock, conn.client, exc)
             return False
-        except (OSError, ValueError):  # refused certificate, no TLS, gone
+        except (OSError, ValueError):  # no TLS, a certificate is missing, or the client is gone
             return False
         keep = super().handle(conn)
         try:
@@ -271,7 +274,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             conn.close()
 
     def murder_pending(self) -> None:
-        """Close what has not completed a head, or closed, in time."""
+        """Drop connections that did not complete a head, or close, in time."""
         now = time.monotonic()
         if now < self._next_sweep:
             return
@@ -279,8 +282,14 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         for conn in [conn for conn in self.pending_conns if conn.head_deadline <= now or not self.alive]:
             self._drop(conn)
 
-    def handle_error(self, req: Any, client: GuardedSocket | TLSSocket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
-        """Answer what is no HTTP, or what the application let through, without a word of it."""
+    def handle_error(
+        self,
+        req: Any,  # noqa: ARG002 - gunicorn's signature
+        client: GuardedSocket | TLSSocket,
+        addr: Any,  # noqa: ARG002 - gunicorn's signature
+        exc: Exception,
+    ) -> None:
+        """Answer what is not HTTP, or an error that the application let through, without quoting it."""
         status = next((status for kind, status in _STATUS_OF if isinstance(exc, kind)), 500)
         # The text of a parsing error quotes the client; its type is enough.
         level = logging.ERROR if status == 500 else logging.INFO
