@@ -1,4 +1,4 @@
-"""The command line; one file for each group of commands, loaded when it is called."""
+"""The command line; each group of commands is one file, loaded when somebody calls it."""
 
 from ostiary.cli.root import main
 

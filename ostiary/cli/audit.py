@@ -1,10 +1,11 @@
-"""`ostiary audit`: list, prove, verify and export a ledger. The service is asked for entries and hashes; what
-it says is checked here.
+"""`ostiary audit`: list, prove, verify and export a ledger.
+
+The service delivers entries and hashes; this command checks them.
 
 Rules:
-- The public key is that of the home's `public/ledger.vkey` (or --vkey), never one that the service sends.
-- `list` reads; only `prove` and `verify` prove. Both exit 1 where something is not as it was signed.
-- Entries stream in pages, so that a long ledger costs no memory.
+- The public key comes from the home's `public/ledger.vkey` (or --vkey), never from the service.
+- `list` only reads; `prove` and `verify` prove, and exit 1 if anything differs from what was signed.
+- Entries stream in pages, so that a long ledger needs little memory.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from ostiary.ledger.tlog_proof import open_proof
 from ostiary.ledger.tree import HASH_BYTES
 from ostiary.ledger.verify import Since, verify_log
 
+# The name of the service on the command line, and of its directory and commands.
 _HOMES: Final = {"ca": "ca", "credentials": "credsvc"}
+# Most entries per request; the admin process returns fewer where a channel's message can't take them.
 _PAGE: Final = 1000
 _COLUMNS: Final = ("index", "time", "kind", "decision", "who", "what", "rule")
 _TERMS: Final = ("serial", "agent", "token", "credential", "module")
@@ -36,27 +39,28 @@ _TERMS: Final = ("serial", "agent", "token", "credential", "module")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """One service's ledger, as far as its admin process shows it."""
+    """One service's ledger, as its admin process presents it."""
 
     client: AdminClient
     verifier: VerifierKey
 
     def checkpoint(self) -> tuple[bytes, Checkpoint]:
-        """The newest signed note, and what it says once its signature was checked."""
+        """Return the newest signed note, and the checkpoint in it after checking its signature."""
         note = self.client.call("ledger.checkpoint")["note"].encode()
         return note, open_note(note, [self.verifier])
 
     def entries(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """The entries first..end-1, in order, as far as the service gives them."""
+        """Yield the entries first..end-1 in order, as many as the service delivers."""
         while first < end:
             page = self.client.call("ledger.entries", first=first, count=min(_PAGE, end - first))
+            # A service that withholds entries ends the loop; `verify_log` then finds them missing.
             if not page:
                 return
             yield from ((row["index"], row["entry"].encode()) for row in page)
             first = page[-1]["index"] + 1
 
     def tile(self, level: int, index: int, width: int) -> bytes:
-        """A tile of hashes, unproven (`HashReader`)."""
+        """Return a tile of hashes, not yet proven (a `HashReader`'s method)."""
         hashes = bytes.fromhex(
             self.client.call("ledger.tile", level=level, index=index, width=width)["hashes"]
         )
@@ -103,7 +107,7 @@ def audit() -> None:
 def list_entries(
     service: str, kind: str | None, decision: str | None, since: int | None, limit: int, **terms: str | None
 ) -> None:
-    """What was recorded: the newest entries, or those that match."""
+    """Show recorded entries: the newest, or those that match."""
     ledger = _ledger(service, None)
     wanted = [f"{name}:{terms[name]}" for name in _TERMS if terms[name]]
     matching = (
@@ -130,6 +134,7 @@ def _newest_first(ledger: Ledger, since: int) -> Iterator[tuple[int, dict[str, A
     _, checkpoint = ledger.checkpoint()
     end = checkpoint.size
     while end > since:
+        # A page of the default --limit twice over: most calls need one request.
         start = max(since, end - 200)
         page = list(ledger.entries(start, end))
         yield from ((index, json.loads(entry)) for index, entry in reversed(page))
@@ -141,9 +146,10 @@ def _matches(entry: dict[str, Any], kind: str | None, decision: str | None) -> b
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:
-    """An entry as one line: who asked, about what."""
+    """Render an entry as one line: when, who, what."""
     from datetime import UTC, datetime
 
+    # Whatever the kind of entry has of these members, in this order; docs/ledger.md lists the kinds.
     by, certificate = row.get("by", {}), row.get("certificate", {})
     about = [
         row.get(name)
@@ -166,14 +172,20 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
 @_VKEY
 @click.argument("which", metavar="SERIAL|SEQ")
 def prove(service: str, vkey: Path | None, which: str) -> None:
-    """Prove that an entry, or the issue of a certificate, is in the signed ledger."""
+    """Prove that an entry, or the issuance of a certificate, is in the signed ledger."""
     ledger = _ledger(service, vkey)
+    # 1. Find the entry's index: the number itself, or the entry that issued the certificate. The service's
+    #    search can't be trusted, which 4 makes up for.
     asked = _index_of(ledger, which)
+    # 2. Check the service's proof against the ledger's public key.
     answer = ledger.client.call("ledger.prove", index=asked)
     proof, entry = answer["proof"].encode(), answer["entry"].encode()
     checkpoint, index = open_proof(proof, entry=entry, keys=[ledger.verifier])
+    # 3. It must prove the entry that was asked for.
     if index != asked:
         raise NotProven(f"the service proved entry {index}, not {asked}", first_index=asked, last_index=asked)
+    # 4. The entry must be about that certificate. Entries are canonical JSON, and no other string in them
+    #    looks like a serial number.
     if not _is_index(which) and f'"{which}"'.encode() not in entry:
         raise NotProven(f"the service proved entry {index}, which is not about {which[:64]!r}")
     output.emit(
@@ -187,17 +199,19 @@ def prove(service: str, vkey: Path | None, which: str) -> None:
         human=proof.decode().rstrip("\n"),
     )
     output.note(
-        f"entry {index} is in the tree of {checkpoint.size} entries that {checkpoint.origin} signed: {entry.decode()}"
+        f"entry {index} is in the tree of {checkpoint.size} entries that {checkpoint.origin} signed: "
+        + entry.decode()
     )
 
 
 def _is_index(which: str) -> bool:
-    """A serial number of 159 bits is longer than any index."""
+    """Return whether the argument is an index and not a serial number."""
+    # A serial number of ours has 159 random bits: 40 hex digits, where the largest index has 19 decimal ones.
     return which.isascii() and which.isdecimal() and len(which) < 19
 
 
 def _index_of(ledger: Ledger, which: str) -> int:
-    """The index itself, or that of the entry by which a certificate was issued."""
+    """Return the index itself, or the index of the entry that issued a certificate."""
     if _is_index(which):
         return int(which)
     found = list(_found(ledger, [f"serial:{which}"], 0))
@@ -213,23 +227,22 @@ def _index_of(ledger: Ledger, which: str) -> int:
 @_SERVICE
 @_VKEY
 @click.option(
-    "--since", type=click.File("rb"), metavar="CHECKPOINT", help="A signed checkpoint proven before."
+    "--since", type=click.File("rb"), metavar="CHECKPOINT", help="A signed checkpoint verified earlier."
 )
 @click.option("--file", "exported", type=click.File("rb"), help="Verify an export instead of the service.")
 @click.option("--save", type=click.Path(path_type=Path), help="Keep the checkpoint, for --since next time.")
 def verify(
     service: str, vkey: Path | None, since: IO[bytes] | None, exported: IO[bytes] | None, save: Path | None
 ) -> None:
-    """Verify every entry against the signed tree; with --since only what came after, and that nothing before
-    changed.
+    """Verify every entry against the signed tree; with --since, only what came after.
 
-    Starting from a proven tree and arriving at the new root proves that the one extends the other.
+    Starting from a verified tree and arriving at the new root proves that the new tree extends the old one.
     """
     ledger = _ledger(service, vkey)
     earlier = open_note(since.read(), [ledger.verifier]) if since else None
     if exported is not None:
         if earlier is not None:
-            raise click.UsageError("an export holds every entry; --since is for a running service")
+            raise click.UsageError("--since is for a running service; an export contains every entry")
         note, checkpoint, entries = _from_export(exported, ledger.verifier)
         start = None
     else:
@@ -240,6 +253,7 @@ def verify(
     tracked = output.track(entries, description="verifying", total=checkpoint.size - first)
     hashes = None if exported else ledger
     verify_log(tracked, checkpoint, since=start, hashes=hashes, waypoints=())
+    # Only after the verification: a checkpoint on disk is one that --since may trust.
     if save is not None:
         save.write_bytes(note)
     output.emit(
@@ -250,8 +264,8 @@ def verify(
             "root_hash": checkpoint.root.hex(),
             "entries": checkpoint.size - first,
         },
-        human=f"{checkpoint.origin}: the tree of {checkpoint.size} entries is as it was signed, "
-        f"{checkpoint.size - first} of them read now",
+        human=f"{checkpoint.origin}: the tree of {checkpoint.size} entries is as signed; "
+        f"{checkpoint.size - first} of them were read now",
     )
 
 
@@ -260,7 +274,7 @@ def verify(
 @_VKEY
 @click.argument("file", type=click.File("wb"), default="-")
 def export(service: str, vkey: Path | None, file: IO[bytes]) -> None:
-    """Write the ledger as JSON lines: the checkpoint first, then every entry as it was hashed."""
+    """Write the ledger as JSON lines: the checkpoint first, then every entry exactly as it was hashed."""
     ledger = _ledger(service, vkey)
     note, checkpoint = ledger.checkpoint()
     head = {"checkpoint": note.decode(), "ostiary_export": 1, "vkey": str(ledger.verifier)}
@@ -275,5 +289,5 @@ def _from_export(file: IO[bytes], verifier: VerifierKey) -> tuple[bytes, Checkpo
         head = json.loads(file.readline())
         note = head["checkpoint"].encode()
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise BadInput("the file does not begin as an export does", field="file") from exc
+        raise BadInput("the file does not begin with an export's header", field="file") from exc
     return note, open_note(note, [verifier]), (line.removesuffix(b"\n") for line in file)

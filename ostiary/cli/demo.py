@@ -1,6 +1,4 @@
-"""`ostiary demo`: the main job with all parts, as separate processes on this machine, each step told and
-checked.
-"""
+"""`ostiary demo`: the main job with all parts, as separate processes on this machine, step by step."""
 
 from __future__ import annotations
 
@@ -17,13 +15,14 @@ from ostiary.cli import output
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep the directory with homes and logs.")
 def demo(*, keep: bool) -> None:
-    """Start everything on loopback, use it, revoke it, audit it; exit code 0 only if each check was true."""
+    """Start everything on loopback, use it, revoke it, audit it; exit 0 only if every check holds."""
     from ostiary.demo.processes import Processes
     from ostiary.demo.scenario import play
     from ostiary.demo.story import Story
     from ostiary.demo.transcript import Transcript
 
-    # Short: UNIX socket paths have 107 bytes. Readable: the roles run as other users.
+    # A short path, because a UNIX socket's has at most 107 bytes (unix(7)); and one that all users may enter,
+    # because started as root the roles run as other users.
     directory = Path(tempfile.mkdtemp(prefix="ostiary-demo-"))
     directory.chmod(0o755)
     transcript = Transcript(Console(highlight=False, soft_wrap=True))

@@ -1,7 +1,6 @@
-"""`ostiary doctor`: this machine's row in the table of what the kernel must give, and what replaces what it
-lacks.
+"""`ostiary doctor`: this machine's abilities, what it lacks, and what replaces that.
 
-Exit code 1 only when something is missing that nothing replaces.
+Exit code 1 only if something is missing that nothing replaces.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _MARKS = {Level.FULL: "ok", Level.REDUCED: "reduced", Level.MISSING: "missing"}
 @click.command()
 @click.pass_context
 def doctor(context: click.Context) -> None:
-    """Say what this machine can, what it lacks and what replaces it."""
+    """Show what this machine can do, what it lacks, and what replaces that."""
     findings = [(ability, examine(ability)) for ability in ABILITIES]
     fatal = [
         ability.name
@@ -29,7 +28,7 @@ def doctor(context: click.Context) -> None:
         human=output.table([_line(*pair) for pair in findings], ("ability", "state", "what")),
     )
     output.note(
-        f"missing without replacement: {', '.join(fatal)}" if fatal else "this machine can run ostiary"
+        f"missing, with no replacement: {', '.join(fatal)}" if fatal else "this machine can run ostiary"
     )
     context.exit(1 if fatal else 0)
 

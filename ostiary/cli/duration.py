@@ -7,12 +7,13 @@ from typing import Any, Final
 
 import click
 
+# timedelta takes no more than nine digits of days.
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})([smhd]?)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType[int]):
-    """A click parameter type; gives seconds."""
+    """A click parameter type whose value is in seconds."""
 
     name = "duration"
 

@@ -1,9 +1,9 @@
-"""What holds for a whole call of the command line: the home directory and who reads the output.
+"""The settings of one call of the command line: the home directory and the form of the output.
 
 Rules:
-- `--home` and `--json` are taken at every level (`ostiary --json ca ...` and `ostiary ca ... --json` mean the
-  same); the innermost one wins. `root.LazyGroup` adds them, so a group of commands declares neither.
-- A command that needs a home asks `home()`; nobody else reads OSTIARY_HOME.
+- Every level accepts `--home` and `--json` (`ostiary --json ca ...` and `ostiary ca ... --json` mean the
+  same); the innermost one wins. `ostiary.cli.root` adds them, so a group of commands declares neither.
+- A command that needs a home calls `home()`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOME_VARIABLE = "OSTIARY_HOME"
 
 @dataclass(slots=True, kw_only=True)
 class Invocation:
-    """One call; click's option callbacks fill it while the arguments are read, commands only read it."""
+    """One call. click's option callbacks fill it while they parse the arguments; commands only read it."""
 
     environ: Mapping[str, str]
     home: Path | None = None
@@ -28,23 +28,24 @@ class Invocation:
 
 
 def current() -> Invocation:
-    """The invocation of the running command; a default one outside the command line (in tests of single
-    functions).
-    """
+    """Return the invocation of the running command; outside the command line, a default one."""
     context = click.get_current_context(silent=True)
     found = context.find_object(Invocation) if context is not None else None
     return found if found is not None else Invocation(environ=os.environ)
 
 
 def home() -> Path:
-    """The absolute home directory from --home or OSTIARY_HOME; it need not exist yet. A usage error when
-    neither is given.
+    """Return the absolute home directory from --home or OSTIARY_HOME, which need not exist yet.
+
+    A usage error if neither is given.
     """
     invocation = current()
     from_environment = invocation.environ.get(HOME_VARIABLE)
     path = invocation.home or (Path(from_environment) if from_environment else None)
     if path is None:
         raise click.UsageError(f"no home directory: give --home DIR or set {HOME_VARIABLE}")
+    # `absolute` and not `resolve`: a link to the home stays in messages and processes as the operator gave
+    # it.
     return path.absolute()
 
 
@@ -59,9 +60,9 @@ def _set_json(context: click.Context, _parameter: click.Parameter, value: bool) 
 
 
 def everywhere_options() -> list[click.Option]:
-    """Fresh --home and --json options; eager, so that an error in a later argument is already told in the
-    right form.
-    """
+    """Return new --home and --json options."""
+    # Eager (click evaluates them first), so that an error in any other argument already has the right form.
+    # New ones for each command, because click keeps state of its own in a parameter.
     return [
         click.Option(
             ["--home"],

@@ -1,4 +1,4 @@
-"""Where the certificate manager of this node listens, for the commands that speak to it."""
+"""The socket of this node's certificate manager, for the commands that connect to it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import click
 
 from ostiary.cli.invocation import HOME_VARIABLE, current
 
+# For a manager that the machine runs; one that a person started listens in that person's home.
 SYSTEM_SOCKET: Final = Path("/run/ostiary/certmgr.sock")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def socket_option(command: Command) -> Command:
-    """Give a command --socket PATH; `manager_socket` makes the path out of what was given."""
+    """Give a command the option --socket PATH; `manager_socket` turns its value into a path."""
     return click.option(
         "--socket",
         "socket_path",

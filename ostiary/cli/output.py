@@ -1,13 +1,13 @@
-"""The one place where the command line speaks: results on stdout, everything else on stderr, in text or JSON.
+"""All output of the command line: results on stdout, everything else on stderr, as text or JSON.
 
 Rules:
 - stdout carries the result and nothing else: with --json one JSON document, otherwise text for people.
-- An error is one sentence and, where an operator must act, what to do next; with --json the problem document
-  (RFC 9457).
-- Internal faults show their message, never a traceback's values; nothing here prints a secret, because none
-  is passed in.
-- What is shown was written by others (agents, module authors): a character that would steer the terminal or
-  turn the text's direction is written as its escape, and nothing is markup.
+- An error is one sentence and, if an operator must act, what to do next; with --json it is the problem
+  document (RFC 9457).
+- An internal fault shows its message, never values from a traceback. Nothing here prints a secret, because no
+  caller passes one.
+- Agents and module authors wrote parts of what is shown. A character that controls the terminal or reverses
+  the text's direction is shown as its escape, and nothing is taken for markup.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What to do next, by who must act; a message that already says it stays alone (Misconfigured, BadInput).
+# What the operator can do next; messages of Misconfigured and BadInput say it themselves.
 _NEXT: dict[type[OstiaryError], str] = {
     Unauthenticated: "ask the operator for a new token, or renew the certificate",
     Forbidden: "ask the operator, naming the rule",
-    Busy: "try again; if it stays so, look at the service's log and `ostiary doctor`",
-    InternalFault: "this is a fault of ostiary; the service's log has the details",
+    Busy: "try again; if that does not help, see the service's log and `ostiary doctor`",
+    InternalFault: "this is a fault of ostiary; see the service's log for details",
 }
 
 
 def emit(value: Any, *, human: RenderableType | None = None) -> None:
-    """Write a command's result: `value` as JSON with --json, else `human` (a string or anything rich can
-    draw).
-    """
+    """Write a command's result: `value` as JSON with --json, else `human`, a string or what rich can draw."""
     if current().json or human is None:
         indent = None if current().json else 2
         text = json.dumps(value, ensure_ascii=False, indent=indent)
+        # JSON escapes control characters itself, but not those that reverse direction (CVE-2021-42574,
+        # "Trojan Source"): a document that has any is written in ASCII.
         click.echo(text if plain(text) == text else json.dumps(value, indent=indent))
     elif isinstance(human, str):
         click.echo(plain(human))
@@ -53,13 +53,15 @@ def emit(value: Any, *, human: RenderableType | None = None) -> None:
 
 
 def note(text: str) -> None:
-    """Tell a person what is going on, on stderr; silent with --json."""
+    """Tell a person on stderr what is happening; does nothing with --json."""
     if not current().json:
         click.echo(plain(text), err=True)
 
 
 def plain(text: str) -> str:
-    """The text with everything but printable characters, line ends and tabs written as Python escapes."""
+    """Return the text with every character escaped but printable ones, line ends and tabs."""
+    # str.isprintable excludes Unicode's categories Cc, Cf (direction marks), Cs, Co and all spaces but
+    # U+0020.
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in "\n\t" else _escaped(each) for each in text)
@@ -70,7 +72,8 @@ def _escaped(character: str) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> RenderableType:
-    """Rows for people: the named columns, in that order, underscores read as spaces."""
+    """Return rows as a table for people: the named columns in that order, with spaces for underscores."""
+    # rich takes longer to import than most commands run, so only those that draw something import it.
     from rich import box
     from rich.table import Table
 
@@ -83,9 +86,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Renderab
 
 
 def track(work: Iterable[T], *, description: str, total: int | None = None) -> Iterable[T]:
-    """The same items, with a progress bar on stderr while they are worked through; none with --json or off a
-    terminal.
-    """
+    """Yield the same items and show a progress bar on stderr; none with --json or without a terminal."""
     if current().json or not sys.stderr.isatty():
         return work
     from rich.console import Console
@@ -95,9 +96,9 @@ def track(work: Iterable[T], *, description: str, total: int | None = None) -> I
 
 
 def report(error: OstiaryError, *, as_json: bool) -> None:
-    """Write an error where the caller looks for it."""
+    """Write an error, as text or as a problem document."""
     if as_json:
-        # The same mapping as over the wire; imported late, because most commands end without an error.
+        # The same map as on the wire. Imported here, because most commands end without an error.
         import msgspec
 
         from ostiary.edge.problems import problem_of
@@ -115,7 +116,7 @@ def report(error: OstiaryError, *, as_json: bool) -> None:
 
 
 def report_usage(error: click.ClickException, *, as_json: bool) -> None:
-    """Write what click found wrong with the command line."""
+    """Write what click found wrong in the command line."""
     if as_json:
         document = {"type": "urn:ostiary:problem:usage", "title": "usage", "detail": error.format_message()}
         click.echo(json.dumps(document, ensure_ascii=False), err=True)

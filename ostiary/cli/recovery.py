@@ -1,7 +1,7 @@
-"""`serve --recovery`: bring a key-encryption key back from its recovery copy, before the service starts.
+"""`serve --recovery`: restores a key-encryption key from its recovery copy before the service starts.
 
-A store that forgets (the kernel's keyring after a reboot) is filled again; one that holds the key is left
-alone; one that holds another key is refused.
+A store that forgot the key (the kernel's keyring after a reboot) gets it back; a store that has the key stays
+as it is; a store that has another key is refused.
 """
 
 from __future__ import annotations
@@ -20,24 +20,27 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 
 def recovery_options(command: CommandT) -> CommandT:
-    """The two options, the same for every service."""
+    """Give a command the two options, the same for every service."""
     named = click.option(
         "--recovery",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Bring the key-encryption key back from this copy first.",
+        help="First restore the key-encryption key from this copy.",
     )
-    secret = click.option("--recovery-passphrase", type=SECRET, help="Of the copy; else asked for.")
+    secret = click.option(
+        "--recovery-passphrase", type=SECRET, help="The copy's passphrase [default: ask for it]."
+    )
     return named(secret(command))
 
 
 def recover(
     spec: str, application: str, service: str, *, directory: Path, copy: Path, passphrase: Secret | None
 ) -> None:
-    """Fill the store that `spec` names; Conflict, Unauthenticated and BadInput as in ostiary.edge.kek."""
+    """Restore the key into the store that `spec` names; raises what `ostiary.edge.kek.restore_kek` raises."""
     from ostiary.edge.kek import RecoveryCopy, restore_kek
     from ostiary.edge.passphrase_file import passphrase_from_file
 
+    # Called only when the copy is opened: a store that still has the key asks for no passphrase.
     def ask() -> str:
         return (passphrase or prompt_secret("passphrase of the recovery copy")).reveal().decode()
 

@@ -1,10 +1,10 @@
-"""The command `ostiary`: a table of groups, each loaded only when it is called, and one place where errors
-become exit codes.
+"""The command `ostiary`: a table of command groups, and the one place where errors become exit codes.
 
 Rules:
 - Names and exit codes are a contract: 0 done, 1 refused or failed, 2 wrong usage.
-- `ostiary --help` imports no group; a group whose part is not installed is an error only when it is called.
-- A command raises `OstiaryError`; what the caller sees of it is decided in `ostiary.cli.output`.
+- A group is imported, by name, when somebody calls it. `ostiary --help` imports none and starts in less than
+  0.1 s; a group whose extra is not installed is an error only when somebody calls it.
+- A command raises `OstiaryError`; `ostiary.cli.output` decides what the caller sees of it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from ostiary.errors import Misconfigured, OstiaryError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One row of the table: where the click command is (`module:attribute`) and its line in the help."""
+    """One row of the table: the click command (`module:attribute`) and its line in the help."""
 
     target: str
     help: str
 
 
-# In the order of the help; adding a group is one row here and one file.
+# In the order of the help. Commands of a service live with it (ca/commands/, ...); naming them here as text
+# keeps `ostiary` from importing a service. A new group is one row here and one file.
 GROUPS: Final = {
     "demo": Entry(
         target="ostiary.cli.demo:demo", help="The main job with all parts on this machine, step by step."
     ),
     "doctor": Entry(
-        target="ostiary.cli.doctor:doctor", help="What this machine can, what it lacks, what replaces it."
+        target="ostiary.cli.doctor:doctor", help="This machine's abilities, and what replaces those it lacks."
     ),
     "ca": Entry(
         target="ca.commands.ca:ca", help="The certificate authority: init, serve, tokens, certificates."
@@ -62,20 +63,23 @@ GROUPS: Final = {
 
 
 class LazyGroup(click.Group):
-    """A click group that knows its commands from a table and imports one when it is asked for."""
+    """A click group that has its commands in a table and imports one when somebody calls it."""
 
     def __init__(self, *args: Any, table: dict[str, Entry] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.table = table or {}
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+    # The unused arguments below are click's signatures.
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.table)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         entry = self.table.get(cmd_name)
         return _load(cmd_name, entry) if entry is not None else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's signature
+    # click's own method would load every command to ask it for its short help.
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in self.table.items()])
 
@@ -85,20 +89,22 @@ def _load(name: str, entry: Entry) -> click.Command:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name != module_name:  # the command is here, something it needs is not
+        # Either the command's own module is missing, or the command is here and a package that it imports is
+        # not.
+        if error.name != module_name:
             raise Misconfigured(
                 f"'ostiary {name}' needs the Python package {error.name!r}; install it"
             ) from error
         raise Misconfigured(f"'ostiary {name}' is not part of this installation") from error
     command = getattr(module, attribute)
     if not isinstance(command, click.Command):
-        raise AssertionError(f"{entry.target} is no click command")
+        raise AssertionError(f"{entry.target} is not a click command")
     _add_everywhere(command)
     return command
 
 
 def _add_everywhere(command: click.Command) -> None:
-    """Give a command and all below it --home and --json, once."""
+    """Give a command and all its subcommands --home and --json, unless they have them."""
     taken = {parameter.name for parameter in command.params}
     command.params.extend(option for option in everywhere_options() if option.name not in taken)
     if isinstance(command, click.Group):
@@ -119,6 +125,7 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     invocation = Invocation(environ=os.environ)
     try:
+        # Not standalone: click would print errors and exit by itself, with codes of its own.
         result = root.main(args=list(argv), prog_name="ostiary", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -131,7 +138,10 @@ def run(argv: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 1
-    except BrokenPipeError:  # the reader of our output has gone (`ostiary audit list | head`)
+    except BrokenPipeError:
+        # The reader of our output is gone (`ostiary audit list | head`). At exit Python flushes stdout once
+        # more and would complain again, so it gets a descriptor that takes everything (docs.python.org,
+        # signal, "Note on SIGPIPE").
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     # Outside standalone mode click returns the code of ctx.exit(), or what the command returned.

@@ -1,9 +1,9 @@
 """Secrets on the command line: `-` (standard input) or `fd:N` (an open descriptor), never the secret itself.
 
 Rules:
-- The argument vector is readable by every user of the machine (/proc/PID/cmdline), so anything else is a
-  usage error; its message does not repeat the value, which may be the secret that somebody pasted.
-- One trailing newline is not part of the secret. Empty secrets and those over 64 KiB are refused.
+- Every user of the machine can read the argument vector (/proc/PID/cmdline), so any other value is a usage
+  error. Its message does not repeat the value, which may be a secret that somebody pasted.
+- One trailing newline is not part of the secret. An empty secret, or one above 64 KiB, is refused.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ostiary.secret import Secret
 
 MAX_SECRET_BYTES: Final = 64 * 1024
 _WANTED: Final = (
-    "give '-' (standard input) or 'fd:N' (an open descriptor); a secret never stands in the argument list"
+    "give '-' (standard input) or 'fd:N' (an open descriptor): every user can read the argument list"
 )
 
 
 class SecretArgument(click.ParamType[Secret]):
-    """A click parameter type: reads the secret from where the argument points, and gives a `Secret`."""
+    """A click parameter type that reads a `Secret` from the descriptor that the argument names."""
 
     name = "-|fd:N"
 
@@ -48,8 +48,9 @@ SECRET: Final = SecretArgument()
 
 
 def prompt_secret(label: str) -> Secret:
-    """A secret asked for without echo on a terminal, or one line of standard input; usage error when it is
-    empty.
+    """Ask for a secret without echo on a terminal, else read one line of standard input.
+
+    A usage error if it is empty.
     """
     if sys.stdin.isatty():
         content = getpass(f"{label}: ").encode()
@@ -62,7 +63,7 @@ def prompt_secret(label: str) -> Secret:
 
 
 def _descriptor(text: object) -> int | None:
-    """The descriptor that `-` or `fd:N` names; None for anything else."""
+    """Return the descriptor that `-` or `fd:N` names; None for any other text."""
     if text == "-":
         return 0
     if isinstance(text, str) and text.startswith("fd:"):
@@ -72,15 +73,17 @@ def _descriptor(text: object) -> int | None:
 
 
 def _read_all(descriptor: int) -> bytes:
-    """Everything up to end of file, one byte beyond the limit at most; closes what is not standard input."""
+    """Read up to end of file; closes the descriptor unless it is one of the standard ones."""
     chunks: list[bytes] = []
+    # One byte above the limit, so that `_problem` sees that it is too long, and one for the newline.
     wanted = MAX_SECRET_BYTES + 2
     try:
         while wanted > 0 and (chunk := os.read(descriptor, wanted)):
             chunks.append(chunk)
             wanted -= len(chunk)
     finally:
-        if descriptor > 2:  # a child must not find it open
+        # A process that this command starts must not inherit it.
+        if descriptor > 2:
             os.close(descriptor)
     return b"".join(chunks).removesuffix(b"\n")
 

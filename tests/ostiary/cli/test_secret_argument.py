@@ -58,7 +58,7 @@ def test_from_a_descriptor() -> None:
 def test_anything_else_is_a_usage_error_that_does_not_repeat_it(argument: str) -> None:
     result = CliRunner().invoke(show, [argument])
     assert result.exit_code == 2
-    assert "a secret never stands in the argument list" in result.output
+    assert "every user can read the argument list" in result.output
     assert not argument or argument not in result.output.replace("fd:N", "")
 
 
