@@ -1,1 +1,1 @@
-"""The operator's way in: verbs over a local socket, in a process of its own."""
+"""The operator's access to a service: verbs over a local socket, served by a process of its own."""

@@ -11,11 +11,12 @@ from ostiary.admin.protocol import VerbProblem, VerbRequest, error_of
 from ostiary.edge.channel import Client, Status
 from ostiary.errors import Busy, Misconfigured
 
+# A verb is one item at the recorder (1 s) or a read of the store; this is a guard against hanging.
 VERB_TIMEOUT_S = 10.0
 
 
 class AdminClient:
-    """Calls verbs of one service; raises what the service raised."""
+    """Calls verbs of one service and raises the errors that the service raised."""
 
     def __init__(self, socket_path: Path, *, service: str) -> None:
         self._path = socket_path
@@ -25,8 +26,11 @@ class AdminClient:
         """Call a verb and return its result (JSON values)."""
         if not self._path.exists():
             raise Misconfigured(
-                f"no admin socket at '{self._path}': is `ostiary {self._service} serve` running with this --home?"
+                f"no admin socket at '{self._path}': is `ostiary {self._service} serve` running with this"
+                " --home?"
             )
+        # The peer must be the socket file's owner (SO_PEERCRED). Only a role may create files in that
+        # directory, so nobody else can listen there in its place.
         client = Client(self._path, expected_uids=frozenset({self._path.stat().st_uid}))
         try:
             body = msgspec.json.encode(VerbRequest(verb=verb, arguments=arguments))

@@ -1,14 +1,14 @@
-"""The operators' verbs over a ledger, the same for every service. Reading only; what is read is checked by
-whoever asked.
+"""The operators' verbs over a ledger, the same for every service. They read; the command line checks.
 
-    ledger.checkpoint                       {"origin", "size", "note"}
-    ledger.entries      first, count        [{"index", "entry"}], as many as fit into an answer
-    ledger.find         terms, first, count the same, for entries under any of the terms (`serial:...`, `agent:...`)
-    ledger.prove        index               {"index", "proof", "entry"}
-    ledger.consistency  old_size            {"note", "path"}
-    ledger.tile         level, index, width {"hashes"}
+    verb                arguments            result
+    ledger.checkpoint                        {"origin", "size", "note"}
+    ledger.entries      first, count         [{"index", "entry"}], as many as fit into one message
+    ledger.find         terms, first, count  the same, of entries with any of the terms (`serial:...`, ...)
+    ledger.prove        index                {"index", "proof", "entry"}
+    ledger.consistency  old_size             {"note", "path"}
+    ledger.tile         level, index, width  {"hashes"}
 
-Entries are texts (canonical JSON, to be hashed as they are), hashes lower-case hex, notes and proofs texts
+An entry is text (canonical JSON, to be hashed byte for byte), a hash lower-case hex, a note or a proof text
 (C2SP).
 """
 
@@ -31,9 +31,10 @@ from ostiary.store.ledger_tables import LedgerTables
 from ostiary.work.item import Operator
 
 MAX_ANSWER_BYTES: Final = 256 * 1024
-"""Half of what a channel takes: entries are JSON within JSON."""
+"""Half of what a channel takes: an entry is JSON in a JSON string, where each quote becomes two bytes."""
 
 Json = dict[str, Any]
+# The types below forbid unknown arguments: a misspelled one is an error, not a default.
 _Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE)]
 
 
@@ -67,7 +68,7 @@ class _Tile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def ledger_verbs(engine: Engine, tables: LedgerTables, *, origin: str) -> Mapping[str, Verb]:
-    """The verbs; `engine` cannot write."""
+    """Return the verbs; `engine` is read-only."""
     verbs = _LedgerVerbs(engine, tables, origin)
     table: dict[str, Callable[[Json], Any]] = {
         "ledger.checkpoint": verbs.checkpoint,
@@ -81,7 +82,7 @@ def ledger_verbs(engine: Engine, tables: LedgerTables, *, origin: str) -> Mappin
 
 
 def _verb(answer: Callable[[Json], Any]) -> Verb:
-    """Who reads is not asked again: the socket admitted an operator."""
+    """Make a verb that ignores which operator calls: the socket admitted one, and every operator may read."""
 
     def verb(_operator: Operator, arguments: Json) -> Any:
         return answer(arguments)
@@ -95,6 +96,7 @@ class _LedgerVerbs:
         self._tables = tables
         self._origin = origin
 
+    # One read transaction for each call, so that a note, its proof and the entries belong together.
     @contextmanager
     def _reading(self) -> Iterator[LedgerReader]:
         with reading(self._engine) as tx:
@@ -137,7 +139,7 @@ class _LedgerVerbs:
 
 
 def _bounded(rows: Sequence[tuple[int, bytes]]) -> list[Json]:
-    """As many rows as fit into one answer, at least one."""
+    """Return as many rows as fit into one message, but at least one: the caller pages on by index."""
     taken: list[Json] = []
     size = 0
     for index, entry in rows:

@@ -1,10 +1,10 @@
-"""What the command line and a service's admin process say to each other (JSON over a channel).
+"""The protocol between the command line and a service's admin process (JSON over a channel).
 
     request   {"verb": "token.create", "arguments": {...}}
-    answer    status OK: the verb's result; status REFUSED: a problem {"kind", "message", "field", "rule"}
+    response  status OK: the verb's result; status REFUSED: a problem {"kind", "message", "field", "rule"}
 
-JSON and not msgpack, so that what an operator's tool sent can be read in a trace; secrets never go this way
-in clear (tokens are shown once in an answer, credentials are HPKE envelopes).
+JSON and not msgpack, so that a trace of an operator's tool is readable. A response shows a new token once;
+credentials travel as HPKE envelopes. No other secret goes this way.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ostiary import errors
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError
 
 
+# Both ends are of one release (the wheel), so an unknown member is a mistake and not a later version.
 class VerbRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One verb with its arguments."""
+    """A verb and its arguments."""
 
     verb: str
     arguments: dict[str, Any]
@@ -33,6 +34,7 @@ class VerbProblem(msgspec.Struct, frozen=True, omit_defaults=True):
     rule: str | None = None
 
 
+# Errors with a message and a field only; Forbidden and Busy have a constructor of their own.
 _KINDS: dict[str, type[OstiaryError]] = {
     cls.kind: cls
     for cls in (
@@ -51,20 +53,20 @@ def decode_request(body: bytes) -> VerbRequest:
     try:
         return msgspec.json.decode(body, type=VerbRequest)
     except msgspec.MsgspecError as exc:
-        raise BadInput(f"not a verb with arguments: {exc}") from exc
+        raise BadInput(f"malformed verb request: {exc}") from exc
 
 
 def problem_of(error: OstiaryError) -> VerbProblem:
-    """What an operator is told of an error."""
+    """Return the problem that reports an error to the operator."""
     return VerbProblem(
         kind=error.kind, message=error.message, field=error.field, rule=getattr(error, "rule", None)
     )
 
 
 def error_of(problem: VerbProblem) -> OstiaryError:
-    """The error that a problem stands for."""
+    """Return the error that a problem reports."""
     if problem.kind == Forbidden.kind:
-        return Forbidden(problem.message, rule=problem.rule or "", field=problem.field)
+        return Forbidden(problem.message, rule=problem.rule or "unknown", field=problem.field)
     if problem.kind == Busy.kind:
         return Busy(problem.message)
     return _KINDS.get(problem.kind, InternalFault)(problem.message, field=problem.field)

@@ -19,10 +19,10 @@ def run_admin(
     make_verbs: Callable[[RecorderClient, Engine], Mapping[str, Verb]],
     operators_gid: int | None,
 ) -> None:
-    """Be the admin process: root, the home's owner and the operators' group are heard, on a local socket
-    only.
-    """
+    """Run the admin process for ever. Root, the home's owner and the operators' group may connect."""
     hub = Hub()
+    # The socket file is open to all (0o666) and its directory too: the hub admits by SO_PEERCRED, because a
+    # group that the operator configures can't be the directory's, which is the role's.
     hub.listen(
         place.home.operator_socket,
         channel="operator",
@@ -32,5 +32,6 @@ def run_admin(
     )
     recorder = recorder_client(place, "admin")
     verbs = make_verbs(recorder, open_for_reading(place.database_url))
+    # Listening already, so that nobody who was told "ready" is refused.
     announce_ready()
     serve_verbs(hub, verbs)

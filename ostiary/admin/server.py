@@ -1,10 +1,10 @@
 """A service's admin process: the operators' verbs, on a local socket only.
 
 Rules:
-- Who may speak is decided by SO_PEERCRED: root, the home's owner, and the members of the configured group.
-- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values; the operator's
-  name goes into the item.
-- One thread: operators are few, and the recorder orders their acts anyway.
+- SO_PEERCRED decides who may connect: root, the home's owner, and the members of the configured group.
+- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values. The operator's
+  name becomes part of the item, and so of the ledger's entry.
+- One thread: operators are few, and the recorder puts their acts in one order anyway.
 """
 
 from __future__ import annotations
@@ -26,34 +26,36 @@ from ostiary.work.item import Operator
 Verb = Callable[[Operator, dict[str, Any]], Any]
 ArgumentsT = TypeVar("ArgumentsT", bound=msgspec.Struct)
 
+# msgspec reports the place of a mistake only in its message: "... - at `$.first`", or "field `first`".
 _AT_PATH: Final = re.compile(r" - at `\$\.([^`]+)`$")
 _QUOTED_FIELD: Final = re.compile(r"field `([^`]+)`")
 _log = logging.getLogger("ostiary.admin")
 
 
 def serve_verbs(hub: Hub, verbs: Mapping[str, Verb]) -> None:
-    """Answer operators for ever on the hub's listeners."""
+    """Serve operators on the hub's listeners for ever."""
     while True:
         for event in hub.poll(None):
             if isinstance(event, Request):
                 status, body = answer_verb(verbs, event.body, operator_of(event.peer))
                 try:
                     event.reply(status, body)
+                # A result that is longer than a message of the channel: the operator gets the reason instead.
                 except OstiaryError as exc:
                     event.reply(Status.REFUSED, msgspec.json.encode(problem_of(exc)))
 
 
 def answer_verb(verbs: Mapping[str, Verb], body: bytes, operator: Operator) -> tuple[Status, bytes]:
-    """Run one verb; every error becomes a problem, and an unforeseen one says nothing of its inside."""
+    """Run one verb; every error becomes a problem, and an unexpected one reveals nothing of its cause."""
     try:
         request = decode_request(body)
         verb = verbs.get(request.verb)
         if verb is None:
-            raise NotFound(f"no verb '{request.verb}'")  # noqa: TRY301 - one place turns errors into answers
+            raise NotFound(f"no verb '{request.verb}'")  # noqa: TRY301 - one place turns errors into problems
         return Status.OK, msgspec.json.encode(verb(operator, request.arguments))
     except OstiaryError as exc:
         return Status.REFUSED, msgspec.json.encode(problem_of(exc))
-    except Exception:  # noqa: BLE001 - an operator hears of a fault of ours, not of its inside
+    except Exception:  # noqa: BLE001 - a fault in one verb must not end the process; the log has the cause
         _log.exception("verb-failed")
         return Status.REFUSED, msgspec.json.encode(
             problem_of(InternalFault("the admin process failed; see its log"))
@@ -61,7 +63,7 @@ def answer_verb(verbs: Mapping[str, Verb], body: bytes, operator: Operator) -> t
 
 
 def arguments_of(arguments: dict[str, Any], kind: type[ArgumentsT]) -> ArgumentsT:
-    """A verb's arguments as a checked value; raises BadInput that names the argument."""
+    """Convert a verb's arguments to `kind`; BadInput names the argument at fault."""
     try:
         return msgspec.convert(arguments, kind)
     except msgspec.ValidationError as exc:
@@ -69,13 +71,15 @@ def arguments_of(arguments: dict[str, Any], kind: type[ArgumentsT]) -> Arguments
 
 
 def _field_of(message: str) -> str | None:
-    """The argument at fault: msgspec ends with its path, or quotes a field that is missing or unknown."""
+    """Return the argument that msgspec's message names, None if it names none."""
     found = _AT_PATH.search(message) or _QUOTED_FIELD.search(message)
     return found[1] if found else None
 
 
 def operator_of(peer: PeerCredentials) -> Operator:
-    """The person behind a local connection; a uid without an account keeps its number as its name."""
+    """Return the person behind a local connection; the name of a uid without an account is its number."""
+    # Looked up at each request: accounts come and go while the process runs. The uid is what was proven; the
+    # name is for people who read the ledger.
     try:
         name = pwd.getpwuid(peer.uid).pw_name
     except KeyError:

@@ -1,3 +1,1 @@
-"""The demonstration: the main job with all parts, as separate processes on loopback, each step told and
-checked.
-"""
+"""The demonstration: the main job with all parts, as separate processes on loopback; it checks each step."""

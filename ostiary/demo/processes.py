@@ -1,8 +1,7 @@
-"""The processes of a demonstration: started with their logs in its directory, stopped in reverse, none left
-behind.
+"""The processes of a demonstration: started with their logs in its directory, stopped in reverse order.
 
-No secret goes into an argument or the environment: what a process must be told secretly, it reads from its
-standard input.
+No process outlives the demonstration. No secret is passed in an argument or the environment: a process reads
+its secrets from its standard input.
 """
 
 from __future__ import annotations
@@ -24,12 +23,14 @@ _STOP_S = 10.0
 
 
 def ostiary_argv(*arguments: str) -> list[str]:
-    """The command line of this installation."""
+    """Return the argument list of an `ostiary` command of this installation."""
     return [sys.executable, "-m", "ostiary.cli", *arguments]
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
+    """Return a TCP port of loopback on which nobody listens now."""
+    # Another process may take it before the service binds it: then the service says so and the run fails,
+    # which is acceptable for a demonstration.
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -47,9 +48,7 @@ class Processes:
     def start(
         self, name: str, argv: Sequence[str], *, secret_input: bytes | None = None, piped: bool = False
     ) -> subprocess.Popen[bytes]:
-        """Start a process; `secret_input` is written to its standard input, which then ends, or stays open
-        where `piped`.
-        """
+        """Start a process and write `secret_input` to its standard input, which stays open if `piped`."""
         log = (self._logs / f"{name}.log").open("wb")
         with log:
             process = subprocess.Popen(
@@ -57,6 +56,8 @@ class Processes:
                 stdin=subprocess.PIPE if piped or secret_input is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if piped else log,
                 stderr=log,
+                # A process group of its own: `stop` can kill all of it, and Ctrl-C reaches the demonstration
+                # only.
                 start_new_session=True,
             )
         self._running.append((name, process))
@@ -68,9 +69,7 @@ class Processes:
         return process
 
     def run(self, *arguments: str, secret_input: str = "") -> Any:
-        """Run an `ostiary` command with --json and return what it says; Misconfigured with its words where it
-        fails.
-        """
+        """Run an `ostiary` command with --json and return its result; Misconfigured has its error output."""
         done = subprocess.run(
             ostiary_argv("--json", *arguments),
             input=secret_input,
@@ -85,15 +84,14 @@ class Processes:
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def pids(self) -> Mapping[str, int]:
-        """The processes that were started here, by name."""
+        """Return the pids of the processes started here, by name."""
         return {name: process.pid for name, process in self._running}
 
     def wait_until(self, check: Callable[[], bool], what: str, *, within_s: float) -> None:
-        """Wait for something to come true; Misconfigured names what did not, and a process that ended
-        instead.
-        """
+        """Wait until `check` holds; Misconfigured names `what` did not happen, or the process that ended."""
         deadline_s = time.monotonic() + within_s
         while not check():
+            # A dead process is the cause, and nobody should have to wait for the deadline to learn it.
             for name, process in self._running:
                 if process.poll() not in {None, 0}:
                     raise Misconfigured(
@@ -104,13 +102,15 @@ class Processes:
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """Stop everything, the last first."""
+        """Stop everything, the last one first."""
+        # A service depends on those started before it: in this order each can still finish its work.
         for _, process in reversed(self._running):
             if process.poll() is None:
                 process.terminate()
             try:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
+                # With its group, so that no role of a hung supervisor stays.
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -119,7 +119,7 @@ class Processes:
 
 
 class Dialogue:
-    """JSON lines with a process: one question, one answer."""
+    """A dialogue in JSON lines with a process: one question, one answer."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -133,6 +133,6 @@ class Dialogue:
         line = self._process.stdout.readline()
         if not line:
             raise Misconfigured(
-                "a process of the demonstration ended in the middle of a question: see its log"
+                "a process of the demonstration ended before it answered a question: see its log"
             )
         return json.loads(line)

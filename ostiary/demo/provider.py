@@ -1,8 +1,7 @@
-"""The provider of the demonstration: moto, AWS's independent double, in a process of its own with signatures
-enforced.
+"""The demonstration's provider: moto, an independent AWS simulator, in a process of its own.
 
-moto checks each signature with botocore's own code and the secret that it made itself. It lets the first few
-calls through unsigned (`INITIAL_NO_AUTH_ACTION_COUNT`), in which the account is set up.
+It enforces signatures: it checks each one with botocore's own code against a secret that it generated itself.
+Only the first few calls, which set up the account, are exempt (`INITIAL_NO_AUTH_ACTION_COUNT`).
 """
 
 from __future__ import annotations
@@ -12,23 +11,25 @@ import sys
 import urllib.request
 from typing import Final, NamedTuple
 
+# The calls that `open_account` makes; the next one must be signed.
 SETUP_CALLS: Final = 3
 REGION: Final = "us-east-1"
 
 
 class CloudAccount(NamedTuple):
-    """What the provider gives its customer."""
+    """The access key that the provider gives its customer."""
 
     access_key_id: str
     secret_key: str
 
 
 def provider_argv(port: int) -> list[str]:
-    """The server's command."""
+    """Return the argument list that starts the provider."""
     return [sys.executable, "-c", _PROGRAM, str(port)]
 
 
-# The variable is set inside, so that the demonstration's own environment stays as it is.
+# moto reads the variable at import, so the program sets it first; the demonstration's environment, which its
+# other processes inherit, stays unchanged.
 _PROGRAM: Final = (
     f"import os, sys; os.environ['INITIAL_NO_AUTH_ACTION_COUNT'] = '{SETUP_CALLS}';"
     "from moto.server import main; main(['-H', '127.0.0.1', '-p', sys.argv[1]])"
@@ -36,7 +37,7 @@ _PROGRAM: Final = (
 
 
 def is_up(port: int) -> bool:
-    """Whether the server answers."""
+    """Return whether the provider answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=1):
             return True
@@ -45,7 +46,7 @@ def is_up(port: int) -> bool:
 
 
 def open_account(port: int) -> CloudAccount:
-    """Make a user with an access key that may do everything; the last calls that need no signature."""
+    """Make a user who may do everything, and an access key; these calls need no signature."""
     import boto3
 
     iam = boto3.client(
@@ -53,7 +54,7 @@ def open_account(port: int) -> CloudAccount:
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name=REGION,
         aws_access_key_id="AKIANOTYETKNOWN",
-        aws_secret_access_key="not-yet-known",  # noqa: S106 - any: these calls are not checked
+        aws_secret_access_key="not-yet-known",  # noqa: S106 - any will do: these calls are not checked
     )
     iam.create_user(UserName="billing")
     key = iam.create_access_key(UserName="billing")["AccessKey"]

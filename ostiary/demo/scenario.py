@@ -1,8 +1,7 @@
-"""The demonstration's story, step by step: from a one-time token to a signed provider request, and to a
-revoked agent.
+"""The demonstration step by step: from a one-time token to a signed provider request, and to a revoked agent.
 
-Everything runs as separate processes on loopback, through the commands and wires that everybody else uses.
-Each step checks what it says; the first check that fails ends the story.
+Everything runs as separate processes on loopback, through the same commands and protocols that everybody else
+uses. Each step checks what it claims; the first check that fails ends the demonstration.
 """
 
 from __future__ import annotations
@@ -24,12 +23,18 @@ APPLICATION = "shop.example"
 DOMAIN = "nodes.shop.example"
 NODE = f"n1.{DOMAIN}"
 BUCKET = "invoices"
+# Three requests that the agent sends, one signature that it only looks at, and one of GoGrid's.
 SIGNED = 5
-"""How many signatures the story asks for."""
+"""The number of signatures that the story requests."""
 POLICY = """\
 @id("components-use-billing")
-permit(principal in SubSystem::"component", action in [Action::"use", Action::"gogrid/sign"], resource in Label::"billing");
+permit(
+  principal in SubSystem::"component",
+  action in [Action::"use", Action::"gogrid/sign"],
+  resource in Label::"billing"
+);
 """
+# The kinds of a refusal. The `busy` of a connection that the service shut down is not one.
 _REFUSED = frozenset({"forbidden", "unauthenticated"})
 GRANTS = """
 [grants]
@@ -42,7 +47,7 @@ reporter = ["credential:use"]
 
 
 def start_ca(story: Story) -> None:
-    """A CA: root sealed and offline, issuing CA with name constraints, six processes."""
+    """Start a CA: root sealed and offline, issuing CA with name constraints, six processes."""
     transcript = story.transcript
     for name in ("ca", "status", "manager", "credentials", "provider"):
         story.ports[name] = free_port()
@@ -64,10 +69,11 @@ def start_ca(story: Story) -> None:
 
 
 def start_node(story: Story) -> None:
-    """A node: bootstrap document, pending certificates, dial-back, capabilities."""
+    """Start a node: bootstrap document, pending certificates, dial-back, capabilities."""
     transcript = story.transcript
     address = f"127.0.0.1:{story.ports['manager']}"
     story.bootstrap = story.ostiary("ca", "bootstrap", "--node", NODE, "--address", address)
+    # The document holds one-time tokens, so the manager reads it from its standard input.
     document = json.dumps(story.bootstrap).encode()
     argv = ostiary_argv("--home", str(story.home), "certmgr", "serve", "--bootstrap", "-")
     socket_path = str(story.manager_socket)
@@ -79,7 +85,7 @@ def start_node(story: Story) -> None:
     )
     transcript.check(
         _active(story, "certificate-manager"),
-        "the certificate manager proved itself: the CA dialled back to it",
+        "the certificate manager proved its address: the CA dialled back to it",
     )
     story.processes.wait_until(
         lambda: _active(story, "node-controller"), "the controller's enrollment", within_s=20
@@ -103,32 +109,24 @@ def start_node(story: Story) -> None:
 
 
 def start_credentials_service(story: Story) -> None:
-    """The credentials service: an agent like others, spawned with a claim token."""
+    """Start the credentials service: an agent like any other, spawned with a claim token."""
     transcript = story.transcript
     document = story.directory / "bootstrap-public.json"
+    # What the service needs of the bootstrap document is public: the root and the ledger's key, not the
+    # tokens.
     public = {name: value for name, value in story.bootstrap.items() if name != "tokens"}
     document.write_text(json.dumps(public | {"tokens": {}}), "utf-8")
     approver = str(story.directory / "approver.key")
     init = ["credsvc", "init", "--ca-bootstrap", str(document), "--manager-socket", str(story.manager_socket)]
-    # On loopback the CA is reached by address; what it must prove is its name.
+    # The CA's name is in no DNS here: clients connect to an address and verify the name.
     ca_port = story.ports["ca"]
     named = ["--ca-url", f"https://ca.{APPLICATION}:{ca_port}", "--ca-address", f"127.0.0.1:{ca_port}"]
     story.ostiary(
         *init, *named, "--approver-key", approver, "--passphrase", "-", secret_input=story.passphrase
     )
     listen = f"127.0.0.1:{story.ports['credentials']}"
-    serve = [
-        "-m",
-        "ostiary.cli",
-        "--home",
-        str(story.home),
-        "credsvc",
-        "serve",
-        "--listen",
-        listen,
-        "--claim",
-        "-",
-    ]
+    serve = ["-m", "ostiary.cli", "--home", str(story.home), "credsvc", "serve"]
+    serve += ["--listen", listen, "--claim", "-"]
     spawned = story.ask_controller(
         do="spawn",
         subsystem="credentials-service",
@@ -149,7 +147,7 @@ def start_credentials_service(story: Story) -> None:
 
 
 def put_credentials(story: Story) -> None:
-    """Modules approved by the approver key; credentials encrypted to the keyholder; a policy."""
+    """Approve modules with the approver key, seal credentials to the keyholder, and set a policy."""
     transcript = story.transcript
     approver = str(story.directory / "approver.key")
     for module in ("aws-sigv4", "gogrid"):
@@ -163,30 +161,11 @@ def put_credentials(story: Story) -> None:
     story.processes.start("provider", provider.provider_argv(story.ports["provider"]))
     story.processes.wait_until(lambda: provider.is_up(story.ports["provider"]), "the provider", within_s=20)
     story.cloud = provider.open_account(story.ports["provider"])
-    put = [
-        "credential",
-        "put",
-        "billing-aws",
-        "--module",
-        "aws-sigv4",
-        "--owner",
-        "component",
-        "--label",
-        "billing",
-    ]
+    owned = ["--owner", "component", "--label", "billing"]
+    put = ["credential", "put", "billing-aws", "--module", "aws-sigv4", *owned]
     public = ["--field", f"access_key_id={story.cloud.access_key_id}", "--ceiling", "service=s3"]
     story.ostiary(*put, *public, "--secret", "secret_key=-", secret_input=story.cloud.secret_key)
-    put = [
-        "credential",
-        "put",
-        "billing-grid",
-        "--module",
-        "gogrid",
-        "--owner",
-        "component",
-        "--label",
-        "billing",
-    ]
+    put = ["credential", "put", "billing-grid", "--module", "gogrid", *owned]
     secret = ["--field", "api_key=demo", "--secret", "shared_secret=-"]
     story.ostiary(*put, *secret, secret_input=story.gogrid_secret)
     names = {row["name"] for row in story.ostiary("credential", "list")}
@@ -198,7 +177,7 @@ def put_credentials(story: Story) -> None:
 
 
 def spawn_agents(story: Story) -> None:
-    """Two agents; one may use credentials by policy, the other has the capability but no rule."""
+    """Spawn two agents: policy lets one use credentials; the other has the capability but no rule."""
     for name in ("component", "reporter"):
         spawned = story.ask_controller(
             do="spawn",
@@ -224,7 +203,7 @@ def spawn_agents(story: Story) -> None:
 
 
 def use_credentials(story: Story) -> None:
-    """The agent signs real requests and sends them to a provider that verifies them."""
+    """Let the agent send requests to a provider that verifies their signatures."""
     transcript = story.transcript
     bucket = f"{story.provider_url}/{BUCKET}"
     for method, url, body in (
@@ -242,9 +221,10 @@ def use_credentials(story: Story) -> None:
     now_s = int(time.time())
     token = story.ask_agent("component", do="use", credential="billing-grid", operation="sign", request={})
     release = token.get("release", {})
+    # The signature contains the keyholder's time in seconds, which can be a little later than ours.
     expected = {_gogrid_signature(story, now_s + drift_s) for drift_s in range(-1, 5)}
     transcript.check(
-        release.get("query.sig") in expected, "GoGrid's token is the MD5 that its documentation asks for"
+        release.get("query.sig") in expected, "GoGrid's token is the MD5 that its documentation specifies"
     )
     denied = story.ask_agent("reporter", do="sign", operation="sign", request=_a_request(story))
     transcript.check(denied.get("kind") == "forbidden", "the other agent is refused")
@@ -252,14 +232,15 @@ def use_credentials(story: Story) -> None:
 
 
 def revoke_agent(story: Story) -> None:
-    """The agent is revoked and refused within a second."""
+    """Revoke the agent; it is refused within a second."""
     transcript = story.transcript
     rows = story.ostiary("ca", "certificate", "list", "--agent", story.agents["component"])
     serial = next(row["serial_number"] for row in rows if row["status"] == "active")
     story.ostiary("ca", "certificate", "revoke", serial, "--reason", "keyCompromise")
     revoked_s = time.monotonic()
     answer: dict[str, Any] = {}
-    # A connection that was open is cut; the next one is refused with a reason.
+    # The service shuts the open connection down, which is no refusal yet; the next one is refused with a
+    # reason.
     while answer.get("kind") not in _REFUSED and time.monotonic() - revoked_s < 2.0:
         answer = story.ask_agent("component", do="sign", operation="sign", request=_a_request(story))
     elapsed_s = time.monotonic() - revoked_s
@@ -272,7 +253,7 @@ def revoke_agent(story: Story) -> None:
 
 
 def audit(story: Story) -> None:
-    """The ledgers show all of it, and prove it."""
+    """Show and prove all of it from the ledgers."""
     transcript = story.transcript
     for service, kinds in (
         ("ca", {"mint-token", "redeem", "activate", "renew", "spawn", "revoke", "publish-crl"}),
@@ -313,14 +294,16 @@ STEPS: tuple[tuple[str, Callable[[Story], None]], ...] = (
 
 
 def play(story: Story) -> None:
-    """All steps in order."""
+    """Play all steps in order."""
     for title, step in STEPS:
         with story.transcript.step(title):
             step(story)
 
 
 def _gogrid_signature(story: Story, epoch_s: int) -> str:
-    """What GoGrid computes itself: the demonstration knows the secret, because it made it."""
+    """Compute the signature as GoGrid does; the demonstration knows the secret, because it made it."""
+    # MD5 of API key, shared secret and time: GoGrid's choice. An Ostiary formula has to produce it all the
+    # same.
     return hashlib.md5(f"demo{story.gogrid_secret}{epoch_s}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -335,16 +318,19 @@ def _a_request(story: Story) -> dict[str, Any]:
 
 
 def _with_grants(config: str) -> str:
-    """The configuration with this story's grants instead of the default ones."""
+    """Return the configuration with this story's grants in place of the default ones."""
+    # By text and not by a TOML writer, as an operator with an editor would do it: comments and order stay.
     head, _, tail = config.partition("[grants]")
     rest = tail.split("\n[", 1)
     return head + GRANTS.lstrip() + (f"\n[{rest[1]}" if len(rest) == 2 else "")
 
 
 def _uid_of(pid: int) -> int:
+    # /proc/PID belongs to the process's effective user (proc(5)).
     return Path(f"/proc/{pid}").stat().st_uid
 
 
 def _active(story: Story, subsystem: str) -> bool:
     rows = story.ostiary("ca", "certificate", "list", "--subsystem", subsystem)
+    # Generation 1 is the pending certificate of the bootstrap, 2 the first that carries capabilities.
     return any(row["status"] == "active" and row.get("generation", 1) > 1 for row in rows)

@@ -1,4 +1,4 @@
-"""What the demonstration's steps share: where it plays, what runs, what one step leaves for the next."""
+"""The state that the demonstration's steps share: directory, processes, and results of earlier steps."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from ostiary.demo.transcript import Transcript
 
 GOGRID_SECRET_BYTES = 12
 ROLES = {"ca": 6, "credsvc": 5}
-"""How many processes each service consists of."""
+"""The number of processes of each service, without its supervisor."""
 
 
 @dataclass(slots=True)
 class Story:
-    """What one step leaves for the next."""
+    """The state between steps. What a later step needs of an earlier one stands here, and nowhere else."""
 
     directory: Path
     transcript: Transcript
     processes: Processes
+    # Secrets are made anew in each run and shown in no repr: the leak test greps all output for them.
     passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     gogrid_secret: str = field(default_factory=lambda: secrets.token_hex(GOGRID_SECRET_BYTES), repr=False)
     ports: dict[str, int] = field(default_factory=dict)
@@ -45,11 +46,11 @@ class Story:
 
     @property
     def provider_url(self) -> str:
-        """Where the provider listens."""
+        """The provider's base URL."""
         return f"http://127.0.0.1:{self.ports['provider']}"
 
     def ostiary(self, *arguments: str, secret_input: str = "") -> Any:
-        """An `ostiary` command in this story's home."""
+        """Run an `ostiary` command in this story's home and return its result."""
         return self.processes.run("--home", str(self.home), *arguments, secret_input=secret_input)
 
     def serve(self, name: str, *arguments: str, secret_input: bytes | None = None) -> None:
@@ -58,13 +59,13 @@ class Story:
         self.processes.start(name, argv, secret_input=secret_input)
 
     def ask_controller(self, **question: Any) -> Any:
-        """One question to the node controller."""
+        """Ask the node controller a question."""
         if self.controller is None:
-            raise AssertionError("the node controller comes first")
+            raise AssertionError("the node controller has not been started")
         return self.controller.ask(**question)
 
     def ask_agent(self, name: str, **question: Any) -> Any:
-        """One question to an agent, through its spawner."""
+        """Ask an agent a question, through the node controller that spawned it."""
         return self.ask_controller(do="tell", agent=self.agents[name], question=question)
 
     def close(self) -> None:
@@ -73,7 +74,7 @@ class Story:
 
 
 def ready_roles(story: Story, service: str) -> list[dict[str, Any]]:
-    """The rows of the supervisor's status that say ready."""
+    """Return the rows of the supervisor's status file whose role is ready."""
     path = story.home / service / "run" / "roles.json"
     if not path.exists():
         return []
@@ -82,6 +83,7 @@ def ready_roles(story: Story, service: str) -> list[dict[str, Any]]:
 
 
 def wait_for_roles(story: Story, service: str) -> None:
+    """Wait until every role of a service is ready."""
     wanted = ROLES[service]
     story.processes.wait_until(
         lambda: len(ready_roles(story, service)) == wanted, f"the start of {service}", within_s=40
