@@ -1,4 +1,4 @@
-"""Starting a service's roles: who gets a user, which command runs, and what is refused before anything runs."""
+"""Starting a service's roles: who gets a user, which command runs, and what is refused at once."""
 
 from __future__ import annotations
 
