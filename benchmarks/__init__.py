@@ -1,1 +1,1 @@
-"""Measurements against the numbers of the design; `make bench` runs them all."""
+"""Measurements against the targets in docs/performance.md; `make bench` runs them all."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks [NAME...]`: runs each `bench_<name>.py` in a process of its own, one after the other.
 
-A benchmark prints its table and exits with 0, or with 1 where a number misses its target; the exit code here
-is 1 when any did.
+A benchmark prints its table and exits with 0, or with 1 if a number misses its target; the exit code here is
+1 if any did.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Certificates issued over keep-alive mTLS, durable and logged: rate and p99 at eight clients, and where the
-time goes.
+"""Certificates issued over keep-alive mTLS, durable and logged: rate and p99 with eight clients, and the cost
+of each stage.
 
 A manager asks for agents spawned on its node (POST /v1/agents), each with a key and an id of its own; keys
 and CSRs are made before the clock starts. The whole CA runs as it is deployed, on this machine, beside its
@@ -77,7 +77,8 @@ def measure(ca: RunningCA, manager: Agent, spawner: Agent, connections: int) -> 
     done = load(ca, manager, spawner, connections=connections, seconds=SECONDS)
     spent = cpu_by_role(roles)
     print(
-        f"{connections} client(s): {done.rate_per_s:.0f}/s, p50 {done.percentile_ms(50):.2f} ms, p99 {done.percentile_ms(99):.2f} ms"
+        f"{connections} client(s): {done.rate_per_s:.0f}/s, "
+        f"p50 {done.percentile_ms(50):.2f} ms, p99 {done.percentile_ms(99):.2f} ms"
     )
     print_cpu(cpu, spent, done.count, done.cpu_s)
     front_after, recorder_after = read_stages(ca, manager)

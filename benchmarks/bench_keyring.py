@@ -1,9 +1,8 @@
-"""Measure request_key(2) from Python: a hit, and a miss with the whole upcall (DESIGN section 13: 5 us and 15
-ms).
+"""Measures request_key(2) from Python: a hit, and a miss with the whole upcall (targets: 5 µs and 15 ms).
 
-The manager is a stub in a process of its own that answers at once, so what is seen is kernel, request-key,
-start of the handler's interpreter, two context switches and the key's making; a manager's own work comes on
-top.
+The manager is a stub in a process of its own that answers at once. So the measurement covers the kernel,
+request-key, the start of the handler's interpreter, two context switches and the key's creation, but not a
+manager's own work.
 """
 
 from __future__ import annotations

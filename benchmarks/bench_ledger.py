@@ -35,7 +35,7 @@ ORIGIN = "bench.example/ca"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured number; `at_most` and `at_least` are what DESIGN asks, None where it asks nothing."""
+    """One measured number; `at_most` and `at_least` are its target, None if it has none."""
 
     name: str
     value: float

@@ -1,4 +1,4 @@
-"""The sandbox: a warm call, a new worker, a runaway's end, threads, memory (targets: DESIGN §13)."""
+"""The sandbox: a warm call, a new worker, the end of a runaway, threads, memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def sign(request, credential, clock):
         "path": uri_encode(normalize_path(request["path"]), "/"),
         "query": "&".join([k + "=" + v for k, v in query]),
         "headers": [{"name": name, "value": value} for name, value in headers],
-        "payload": request["payload_sha256"], "region": credential["region"], "service": credential["service"]}}
+        "payload": request["payload_sha256"],
+        "region": credential["region"], "service": credential["service"]}}
 """
 ARGUMENTS = {
     "request": {
@@ -116,7 +117,8 @@ def creation(pool: SandboxPool, control: Path) -> float:
 
     with_spare, p99 = percentiles(timed(100, check, 0.03))
     print(
-        f"new worker, loaded and ended    p50 {with_spare * 1e3:7.1f} ms   p99 {p99 * 1e3:7.1f} ms   (spare ready)"
+        f"new worker, loaded and ended    p50 {with_spare * 1e3:7.1f} ms   p99 {p99 * 1e3:7.1f} ms   "
+        "(spare ready)"
     )
     without, p99 = percentiles(timed(100, check, 0))
     print(

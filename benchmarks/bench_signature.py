@@ -1,5 +1,5 @@
-"""A SigV4 signature over mTLS: sandboxed, policed, recorded; p50 of one client, the rate of sixteen, and
-where the time goes.
+"""A SigV4 signature over mTLS, through sandbox, policy and record: p50 with one client, rate with sixteen,
+and the cost of each stage.
 
 The whole service runs as it is deployed, on this machine, beside its clients; see docs/performance.md.
 """
@@ -18,6 +18,7 @@ from tests.support.identities import Agent
 
 SECONDS = 6.0
 WARM_S = 3.0
+BUCKET_HOST = "objects.s3.eu-central-1.amazonaws.com"
 PATHS = 64
 # The recorder shows its numbers once a second.
 SHOWN_S = 1.3
@@ -29,7 +30,7 @@ def requests() -> list[bytes]:
     for number in range(PATHS):
         asked = {
             "method": "GET",
-            "url": f"https://objects.s3.eu-central-1.amazonaws.com/photos/2026/{number:04}.jpg?partNumber={number}",
+            "url": f"https://{BUCKET_HOST}/photos/2026/{number:04}.jpg?partNumber={number}",
             "headers": {"Range": "bytes=0-1023", "Accept": "*/*"},
             "region": "eu-central-1",
             "service": "s3",
@@ -80,7 +81,8 @@ def measure(service: Service, agent: Agent, connections: int, *, explain: bool) 
     done = load(service, agent, connections=connections, seconds=SECONDS)
     spent = cpu_by_role(roles)
     print(
-        f"{connections} client(s): {done.rate_per_s:.0f}/s, p50 {done.percentile_ms(50):.2f} ms, p99 {done.percentile_ms(99):.2f} ms"
+        f"{connections} client(s): {done.rate_per_s:.0f}/s, "
+        f"p50 {done.percentile_ms(50):.2f} ms, p99 {done.percentile_ms(99):.2f} ms"
     )
     print_cpu(cpu, spent, done.count, done.cpu_s)
     after_front, after_recorder = read_stages(service, agent)

@@ -1,4 +1,4 @@
-"""What relying parties ask: OCSP answers per second, kept and signed afresh, and how soon a revocation shows.
+"""OCSP answers per second, cached and newly signed, and the delay until a revocation shows.
 
 Requests go to the status front over plain HTTP, as clients of AIA URLs send them. The whole CA runs beside
 them; see docs/performance.md.

@@ -1,6 +1,7 @@
-"""A load of HTTPS requests from one process that spends as little CPU as it can, and what it measured.
+"""A load of HTTPS requests, from one process that uses as little CPU as possible, and its measurements.
 
-    done = run_load(Load(address=..., requests=[...], connections=8, seconds=5.0, ...))     # starts the process, waits
+    # starts the process and waits for it
+    done = run_load(Load(address=..., requests=[...], connections=8, seconds=5.0, ...))
     done.rate_per_s, done.percentile_ms(50)
 
 Rules:
@@ -78,7 +79,10 @@ class Measured:
 
 def request_bytes(method: str, path: str, body: bytes, *, host: str, content_type: str) -> bytes:
     """A whole HTTP/1.1 request."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode("ascii") + body
 
 

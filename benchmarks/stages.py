@@ -1,5 +1,4 @@
-"""Where the time of a request goes: stages by the services' own metrics, CPU by the kernel's account of each
-role.
+"""The cost of a request's stages: time by the services' own metrics, CPU by the kernel's account of roles.
 
 Rules:
 - Stages are mean wall times between two readings of a service's Prometheus text; a stage that contains others

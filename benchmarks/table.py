@@ -1,4 +1,4 @@
-"""The table of a benchmark: what DESIGN section 13 asks, what was measured, and by what factor it is missed.
+"""The table of a benchmark: the target, the measurement, and the factor by which the target was missed.
 
 Rules:
 - A factor above 1 is worse than asked, whether more or less is better.
@@ -47,6 +47,7 @@ def print_table(rows: Sequence[Row]) -> int:
         factor = "" if row.factor is None else f"{row.factor:.2f}"
         note = "" if row.factor is None or row.factor <= 1 else " !"
         print(
-            f"{row.name:46} {asked:>14} {value:>14} {factor:>7} {row.unit}{note}{f'  (ADR {row.adr})' if row.adr else ''}"
+            f"{row.name:46} {asked:>14} {value:>14} {factor:>7} {row.unit}{note}"
+            + (f"  (ADR {row.adr})" if row.adr else "")
         )
     return int(any(row.is_failed for row in rows))

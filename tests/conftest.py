@@ -1,4 +1,4 @@
-"""Rules for every test: where CI is set, nothing is skipped for want of a tool."""
+"""Rules for every test: with CI set, no test may be skipped because a tool is missing."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from hypothesis import settings
 
 from tests.support.need import NEEDS
 
-# Time per example says something about the machine's load, not about the code; speed is tested and measured
-# elsewhere.
+# Time per example measures the machine's load, not the code; `make bench` measures speed.
 settings.register_profile("ostiary", deadline=None)
 settings.load_profile("ostiary")
 
 
 def _missing_tool(report: pytest.TestReport | pytest.CollectReport) -> str | None:
-    """The reason of a skip for want of a tool, or None; `longrepr` of a skip is (path, line, "Skipped:
-    reason").
-    """
+    """Return the reason of a skip for a missing tool, else None."""
+    # `longrepr` of a skip is (path, line, "Skipped: reason").
     if not report.skipped or not isinstance(report.longrepr, tuple):
         return None
     reason = report.longrepr[2].removeprefix("Skipped: ")

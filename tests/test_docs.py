@@ -1,4 +1,4 @@
-"""Documents keep their word: what they name exists."""
+"""Documents keep their promises: every file and test that they name exists."""
 
 from __future__ import annotations
 

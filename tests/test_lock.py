@@ -1,4 +1,6 @@
-"""The lock file says which bytes are installed, never from where; the set-up takes nothing else."""
+"""The lock file fixes which bytes are installed, never where they come from; the set-up installs nothing
+else.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the applications really answer is what docs/openapi.yaml promises: status, content type, and each JSON
-body by its schema.
-"""
+"""The applications' real responses are what docs/openapi.yaml promises: status, content type, JSON schema."""
 
 from __future__ import annotations
 

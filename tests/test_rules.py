@@ -1,6 +1,4 @@
-"""docs/rules.md explains each rule that the code can name, and no other; the rules are read from
-the sources.
-"""
+"""docs/rules.md explains each rule that the sources can name, and no other."""
 
 from __future__ import annotations
 
@@ -148,6 +146,11 @@ def test_each_rule_says_what_to_do(heading: str) -> None:
 
 
 def test_a_rule_is_found_wherever_it_is_named() -> None:
-    source = 'raise Forbidden("x", rule="a-b")\n_deny("c-d", "why")\nself._refuse(r, s, "e-f", "why")\nrefusal("g-h", "why")'
+    source = (
+        'raise Forbidden("x", rule="a-b")\n'
+        '_deny("c-d", "why")\n'
+        'self._refuse(r, s, "e-f", "why")\n'
+        'refusal("g-h", "why")'
+    )
     assert rules_in(source) == {"a-b", "c-d", "e-f", "g-h"}
     assert counted_in('self.refuse_stranger(source, "a" if x is None else "b")') == {"a", "b"}

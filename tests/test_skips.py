@@ -1,6 +1,4 @@
-"""A skip for want of a tool is a skip on a developer's machine and a failure in CI; a skip for the kernel's
-sake stays one.
-"""
+"""A skip for a missing tool is a failure in CI; a skip because of the kernel is a skip everywhere."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ Rules:
   dropped source starts again with a full bucket, so an attacker with many addresses gains what many addresses
   are worth anyway.
 
-Not here: which bucket of a service a request takes from (ca/front/doorkeeper.py, credsvc/front/doorkeeper.py), and
-the response to a client that must wait (`ostiary.front.http.check_pace`).
+Not here: which bucket a request takes from (ca/front/doorkeeper.py, credsvc/front/doorkeeper.py), and the
+response to a client that must wait (`ostiary.front.http.check_pace`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""boto3 signs by the running service: the request that it sends is what botocore's own signer would have
-sent.
-"""
+"""boto3, with the running service as its signer, sends what botocore's own signer would have sent."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A CA whose front was broken into: what it says to the recorder, as its user, buys nothing beyond tokens and
-lineages.
+"""A CA whose front was compromised: a thief in it gets nothing from the recorder beyond tokens and lineages.
 
-Each bad case differs from the good one in one respect. Whatever was decided or done is in the proven ledger,
-under the digest of what was asked.
+Each bad case differs from the good one in one respect. Every decision and act is in the proven ledger, under
+the digest of the request.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
 from ostiary.work.reports import Alarm
 from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
-from tests.support.inside_role import Thief
+from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Follower
 from tests.support.need import require_root
 
@@ -52,7 +51,7 @@ class Scene:
     ca: RunningCA
     home: CAHome
     users: RoleUsers
-    thief: Thief
+    thief: ThiefInRole
     follower: Follower
 
     def ask(self, item: Item) -> Recorded | Refused:
@@ -114,7 +113,7 @@ def scene() -> Iterator[Scene]:
         users = RoleUsers(base=None)
         if home.places.channel("front").stat().st_uid != ca.home.stat().st_uid:
             users = RoleUsers(base=home.config().role_uid_base)
-        with Thief(users, RoleName.FRONT) as thief:
+        with ThiefInRole(users, RoleName.FRONT) as thief:
             yield Scene(
                 ca=ca, home=home, users=users, thief=thief, follower=Follower(home.places, service="ca")
             )
@@ -358,5 +357,5 @@ def test_the_fronts_user_reaches_neither_keys_nor_the_other_channels(scene: Scen
 
 def test_another_roles_user_is_not_heard_as_the_front(scene: Scene) -> None:
     require_root()
-    with Thief(scene.users, RoleName.STATUS) as other:
+    with ThiefInRole(scene.users, RoleName.STATUS) as other:
         assert not other.can("connect", scene.home.places.channel("front"))

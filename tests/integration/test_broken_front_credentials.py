@@ -1,5 +1,5 @@
-"""A credentials service whose front was broken into: it uses what agents may use, within ceilings, on the
-record; no secret comes out.
+"""A credentials service whose front was compromised: a thief in it uses what agents may use, within ceilings
+and on the record, and gets no secret.
 
 Each bad case differs from the good one in one respect.
 """
@@ -27,7 +27,7 @@ from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
 from ostiary.work.reports import Alarm
 from tests.support.credential_service import AWS_SECRET, LIBRARY, Service, running
-from tests.support.inside_role import Thief
+from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Follower
 from tests.support.need import require_root
 from tests.support.traces import forms
@@ -50,7 +50,7 @@ class Scene:
     service: Service
     home: ServiceHome
     users: RoleUsers
-    thief: Thief
+    thief: ThiefInRole
     follower: Follower
 
     def ask(self, item: Item) -> Recorded | Refused:
@@ -104,7 +104,7 @@ def scene() -> Iterator[Scene]:
         home = ServiceHome(service.home / "credsvc")
         shared = home.channel("front").stat().st_uid == service.home.stat().st_uid
         users = RoleUsers(base=None if shared else 61220)
-        with Thief(users, RoleName.FRONT) as thief:
+        with ThiefInRole(users, RoleName.FRONT) as thief:
             follower = Follower(home, service="credsvc")
             yield Scene(service=service, home=home, users=users, thief=thief, follower=follower)
 

@@ -1,8 +1,8 @@
-"""A CA whose recorder was broken into: the keyholder does what stands in its batch, of what the guard lets
-through, and forks nothing.
+"""A CA whose recorder was compromised: the keyholder does only recorded work that its guard accepts, and
+never signs a fork.
 
-The tests follow each other on one service: the thief's leaves are in the keyholder's tree, and nobody takes
-them out again.
+The tests depend on each other's order on one service: once a thief's leaves are in the keyholder's tree,
+nobody can remove them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ostiary.roles import choose_users
 from ostiary.work.entry import AUTHORIZED, Verdict, build_entry
 from ostiary.work.item import encode_item
 from tests.support.ca_service import APPLICATION, NODE, RunningCA, new_key, running_ca
-from tests.support.inside_role import Thief
+from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Roles
 from tests.support.need import require_root
 
@@ -49,7 +49,7 @@ class Scene:
 
     ca: RunningCA
     home: CAHome
-    thief: Thief
+    thief: ThiefInRole
 
     def say(self, message: Hello | Resume | CatchUp | Batch) -> State | Done | Refusal:
         answer = self.thief.say(self.home.places.channel("keyholder"), message)
@@ -101,7 +101,7 @@ def scene() -> Iterator[Scene]:
     with running_ca() as ca:
         home = CAHome(ServiceHome(ca.home / "ca"))
         users = choose_users(home.config().role_uid_base, "ca.role", home.places.path)
-        with Thief(users, RoleName.RECORDER) as thief:
+        with ThiefInRole(users, RoleName.RECORDER) as thief:
             yield Scene(ca=ca, home=home, thief=thief)
 
 

@@ -1,6 +1,4 @@
-"""Bad input from the wire: a 4xx problem document that names what was wrong, a line in the log, and nothing
-changed.
-"""
+"""Bad input from the wire: a problem document that names the mistake, a line in the log, and no change."""
 
 from __future__ import annotations
 

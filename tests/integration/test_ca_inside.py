@@ -1,5 +1,5 @@
-"""Keyholder, recorder and admin as processes: one token buys one certificate, and nothing that left is
-missing from the ledger.
+"""Keyholder, recorder and admin as processes: one token gives one certificate, and the ledger has everything
+that left.
 """
 
 from __future__ import annotations

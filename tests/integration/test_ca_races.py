@@ -1,6 +1,4 @@
-"""Two thousand attempts at one token, over both worker processes of the front: one certificate, and one
-record of it.
-"""
+"""Two thousand attempts at one token, over both workers of the front: one certificate, recorded once."""
 
 from __future__ import annotations
 

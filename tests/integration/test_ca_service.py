@@ -1,4 +1,4 @@
-"""The whole CA as processes: issue, renew, spawn, prove, revoke; openssl is the independent judge."""
+"""The whole CA as processes: issue, renew, spawn, prove, revoke. openssl checks the results independently."""
 
 from __future__ import annotations
 

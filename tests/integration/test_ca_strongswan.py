@@ -1,5 +1,5 @@
-"""EST with a client that is not ours: strongSwan's `pki` fetches the CA's certificates, enrolls by token,
-renews by certificate.
+"""EST with an independent client: strongSwan's `pki` fetches the CA's certificates, enrolls with a token, and
+renews with a certificate.
 """
 
 from __future__ import annotations

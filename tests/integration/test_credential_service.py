@@ -1,4 +1,4 @@
-"""A credentials service in real processes: what it signs, what policy, ceilings and types refuse, and that no
+"""A credentials service as real processes: its signatures, what policy, ceilings and types refuse, and that no
 hostile module stops it. Bad requests and strangers: test_credential_service_refusals.py.
 """
 

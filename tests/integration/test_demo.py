@@ -1,6 +1,4 @@
-"""The demonstration as a newcomer runs it: the command, its exit code, its transcript, and nothing
-left behind.
-"""
+"""The demonstration as a newcomer runs it: the command, its exit code, its transcript, and no remains."""
 
 from __future__ import annotations
 

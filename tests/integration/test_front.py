@@ -1,4 +1,4 @@
-"""Fronts as real processes: gunicorn and TLS 1.3, who is let in, and how each refusal is told."""
+"""Fronts as real processes: gunicorn and TLS 1.3, who is admitted, and what each refusal says."""
 
 from __future__ import annotations
 
@@ -173,7 +173,8 @@ def test_a_head_in_pieces_is_served(open_site: Site) -> None:
         pytest.param(post(b'{"a": 1}', b"text/plain"), 415, "unsupported-media-type", id="content type"),
         pytest.param(post(b'{"a": %s1}' % (b" " * 1000)), 413, "", id="too large"),
         pytest.param(
-            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
             b"2\r\n{}\r\n0\r\n\r\n",
             411,
             "length-required",
@@ -222,7 +223,8 @@ def test_a_client_that_never_stops_sending_is_closed_on() -> None:
     running = Running(listen_tcp("127.0.0.1", 0), None)
     with socket.create_connection(running.address, timeout=5) as sock:
         sock.sendall(
-            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000000000\r\n\r\n"
         )
         started = time.monotonic()
         with contextlib.suppress(ConnectionError):

@@ -1,4 +1,4 @@
-"""Clients that try to hold a front up: none of them keeps another from being served at once."""
+"""Clients that try to starve a front: none of them delays another client's response."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A credentials service whose processes are killed and stopped under load: no wrong answer, none unrecorded,
-back by itself.
+"""A credentials service whose processes are killed and stopped under load: no answer is wrong or unrecorded,
+and the service recovers by itself.
 
-Sixteen clients over mTLS; each asks for signatures of requests that nobody else asks for, and computes what
-the signature must be.
+Sixteen clients over mTLS; each asks for signatures that nobody else asks for, and computes the expected one.
 """
 
 from __future__ import annotations
@@ -79,7 +78,8 @@ def _hmac(key: bytes, text: str) -> bytes:
 
 def signature_of(path: str, stamp: str) -> str:
     """AWS's own recipe for a GET of an object in S3, with the secret that this test put."""
-    creq = f"GET\n{path}\n\nhost:{HOST}\nx-amz-content-sha256:{PAYLOAD}\nx-amz-date:{stamp}\n\n{NAMES}\n{PAYLOAD}"
+    headers = f"host:{HOST}\nx-amz-content-sha256:{PAYLOAD}\nx-amz-date:{stamp}\n"
+    creq = f"GET\n{path}\n\n{headers}\n{NAMES}\n{PAYLOAD}"
     key = f"AWS4{AWS_SECRET}".encode()
     for part in (stamp[:8], REGION, "s3", "aws4_request"):
         key = _hmac(key, part)
@@ -218,7 +218,8 @@ def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_led
     assert service.process is not None
     before = roles.pids()
     kill_supervisor(service.process, before)
-    service.start()  # as a service manager would; it has a limit of its own, longer than a role's that comes back
+    # As a service manager would. It has a limit of its own, longer than that of a role that comes back.
+    service.start()
     come_back(roles, before, load, within_s=BACK_S)
     # The follower accepts only a ledger that begins with everything it has read before.
     check_recorded(follower, places, load.all_answers())

@@ -1,8 +1,8 @@
-"""A CA whose processes are killed under load: every certificate is its asker's, verifies, and is in the
-ledger; back by itself.
+"""A CA whose processes are killed under load: every certificate has its client's key, verifies, and is in the
+ledger, and the CA recovers by itself.
 
-Managers ask for new agents over mTLS, each with a key of its own, and ask again with that key where the
-answer was lost.
+Managers ask for new agents over mTLS, each with a key of its own, and ask again with that key if the answer
+was lost.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""The demonstration, and after it a search for everything that was secret in it: disk, logs, ledgers,
-arguments, environments, memory.
+"""The demonstration, then a search for each of its secrets: disk, logs, ledgers, arguments, environments,
+memory.
 
-Where a secret may be:
-- a provider's secret: with the provider, and in a keyholder's memory; keys of CA, ledgers and intake: in a
-  keyholder's memory;
+A secret may be:
+- a provider's secret: with the provider, and in a keyholder's memory;
+- keys of CA, ledgers and intake: in a keyholder's memory;
 - the approver's key and passphrase: with the approver;
-- a key-encryption key: `keyholder/kek`, the file that the default `--kek file:kek` means (DESIGN section 12),
-  and a keyholder's memory;
-- a token: with who makes it (admin), who carries it (manager, its agent) and the front that it is shown to;
+- a key-encryption key: in `keyholder/kek`, the file of the default `--kek file:kek`, and in a keyholder's
+  memory;
+- a token: with its maker (admin), its bearer (manager, its agent) and the front that it is presented to;
   never on disk;
 - an agent's private key: with the agent and its manager.
-Everywhere else it must not be, in none of its forms.
+
+It must be nowhere else, in any form.
 """
 
 from __future__ import annotations

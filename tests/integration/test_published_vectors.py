@@ -1,5 +1,4 @@
-"""Must be shown 3: AWS's and GoGrid's published vectors come out right through the running service, over
-mTLS.
+"""The running service reproduces AWS's and GoGrid's published vectors, over mTLS.
 
 The service's processes live at the vectors' moment (clock/sitecustomize.py), so that the keyholder's own
 clock agrees with them.

@@ -1,4 +1,4 @@
-"""A key-encryption key that is gone after a reboot comes back from its recovery copy, and the CA with it."""
+"""A key-encryption key that a reboot erased is restored from its recovery copy, and the CA starts again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search for traces finds what is there: without this, finding nothing would prove nothing."""
+"""The search for traces finds what is there. Without this test, finding nothing would prove nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built wheel works where no checkout is: the command starts, and its data is found inside it."""
+"""The built wheel works without a checkout: the command starts and finds the data inside the wheel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A secret can be used and compared, never shown, stored or copied by accident."""
+"""A secret can be used and compared, but not shown, stored or copied by accident."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own, and who speaks to
-them.
+"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own.
 
-The front is not among them: tests speak to the recorder as the front would, from processes that run as the
-front's user.
+There is no front: tests talk to the recorder as the front would, from processes that run as its user.
 """
 
 from __future__ import annotations
@@ -32,7 +30,8 @@ from tests.support.repository import ROOT
 
 NODE: Final = "n1.nodes.shop.example"
 _SERVE: Final = (
-    "import sys; from pathlib import Path; from ca.serve import serve; from ostiary.edge.users import RoleName as R; "
+    "import sys; from pathlib import Path; from ca.serve import serve; "
+    "from ostiary.edge.users import RoleName as R; "
     "serve(Path(sys.argv[1]), None, tuple(R[name.upper()] for name in sys.argv[2:]))"
 )
 

@@ -1,11 +1,11 @@
-"""A whole CA as real processes in a home of its own, and clients for it; for any test that needs one.
+"""A whole CA as real processes in a home of its own, and clients for it.
 
     with running_ca() as ca:
         agent = ca.enroll("node-controller", capabilities=("ledger:read",))
         ca.client(agent).call("GET", "/v1/whoami", type_=dict)
         ca.admin("ca", "certificate", "list")
 
-The home is a directory that other users may enter, so that as root each role has its own.
+Other users may enter the home, so that in a test run as root each role has a user of its own.
 """
 
 from __future__ import annotations

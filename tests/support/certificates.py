@@ -1,6 +1,4 @@
-"""Certificates for tests, made by pyca/cryptography's builder: right by default, wrong in the one respect a
-test asks for.
-"""
+"""Certificates made by pyca/cryptography's builder: correct by default, wrong in one chosen respect."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Fronts in child processes, with a root, a server and clients, for tests and benchmarks of real
-connections.
-"""
+"""Fronts in child processes, with a root, a server and clients, for tests of real connections."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ PARSED: list[bytes] = []
 
 
 def parse_once(der: bytes) -> int:
-    """How often a certificate was looked at in this worker, this time included."""
+    """Return how often this worker has parsed a certificate, this time included."""
     PARSED.append(der)
     return len(PARSED)
 
@@ -46,7 +44,7 @@ STOP_S = 15.0
 
 
 class Resource:
-    """Says who asks; on POST echoes; `?cut=SERIAL` cuts a certificate off, `?fail` fails, `?busy` is busy."""
+    """GET reports the peer, POST echoes; `?cut=SERIAL` disconnects, `?fail` and `?busy` raise."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         if req.get_param("fail") is not None:
@@ -118,7 +116,7 @@ class Running:
         sock.close()
 
     def stop(self) -> None:
-        """End it gracefully; one that does not end is killed, so that a test run never waits for ever."""
+        """End it gracefully; kill it if it does not end, so that a test run never hangs."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
         deadline_s = time.monotonic() + STOP_S

@@ -1,6 +1,4 @@
-"""Certificates whose names map (ostiary/identity.py), from a root of the test's own, valid for as long as a
-test likes.
-"""
+"""Certificates whose names map to an identity (ostiary/identity.py), from a root of the test's own."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ class Agent:
 
 
 class Authority:
-    """A root that signs leaves itself; all are valid from 2009 to 2049, so that a service's clock may be
-    anywhere.
-    """
+    """A root that signs leaves directly. All are valid from 2009 to 2049, whatever a service's clock says."""
 
     not_before = dt.datetime(2009, 1, 1, tzinfo=dt.UTC)
     not_after = dt.datetime(2049, 1, 1, tzinfo=dt.UTC)

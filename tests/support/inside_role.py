@@ -1,11 +1,10 @@
-"""Somebody inside a role: a process with that role's user, which says to the next role whatever a test wants
-it to say.
+"""A thief inside a role: a process with that role's user that sends the next role whatever a test wants.
 
-    with Thief(users, RoleName.FRONT) as thief:
+    with ThiefInRole(users, RoleName.FRONT) as thief:
         answer = thief.submit(home.channel("front"), item)
         assert not thief.can("read", home.database)
 
-The process is told by JSON lines; run as a program, this file is that process.
+The test commands the process by JSON lines. Run as a program, this file is that process.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from tests.support.repository import ROOT
 TIMEOUT_S = 5.0
 
 
-class Thief:
-    """The test's end; `users` are those of the running service."""
+class ThiefInRole:
+    """A thief inside one role, as the test controls it; `users` are those of the running service."""
 
     def __init__(self, users: RoleUsers, role: RoleName) -> None:
         self._users = users
@@ -50,7 +49,7 @@ class Thief:
             extra_groups=readers if separated else None,
         )
         self.heard: list[bytes] = []
-        """Everything that anybody answered."""
+        """Every response that the thief received."""
 
     def __enter__(self) -> Self:
         return self

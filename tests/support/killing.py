@@ -1,5 +1,4 @@
-"""Tools for tests that kill: a service's roles by name, clients that ask all the time, and a reader that
-proves the ledger.
+"""Tools for tests that kill processes: a service's roles, clients that never pause, and a ledger's reader.
 
 roles = Roles(ServiceHome(home / "ca"))
 with load_of(clients) as load:
@@ -37,7 +36,7 @@ _PAUSE_S = 0.02
 
 
 class Roles:
-    """The roles of one service, by what their supervisor says of them."""
+    """The roles of one service, as the supervisor's status file lists them."""
 
     def __init__(self, home: ServiceHome) -> None:
         self._path = home.roles
@@ -74,8 +73,8 @@ class Roles:
 
 
 class Load(Generic[AnswerT]):
-    """Clients that ask until told to stop. `ask` returns a checked answer; what is refused is counted, what
-    is wrong is kept.
+    """Clients that send requests until stopped. `ask` returns a checked response; refusals are counted, wrong
+    responses are kept.
     """
 
     def __init__(self, clients: Sequence[Callable[[], AnswerT]]) -> None:
@@ -153,9 +152,7 @@ def _until(condition: Callable[[], bool], what: str, deadline: float, roles: Rol
 
 
 class Follower:
-    """Reads a ledger as an auditor does who comes again: only what is new, proven against the newest signed
-    checkpoint.
-    """
+    """Reads a ledger as a returning auditor does: only new entries, proven against the newest checkpoint."""
 
     def __init__(self, home: ServiceHome, *, service: str) -> None:
         self._admin = AdminClient(home.operator_socket, service=service)

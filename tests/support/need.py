@@ -1,9 +1,9 @@
-"""What a test needs from the machine, and what happens when it isn't there.
+"""What a test needs from the machine, and what happens if the machine lacks it.
 
 - A *tool* can be installed or granted (keyctl, openssl, root): without it the test is skipped with a reason
   that starts with "needs "; where CI is set, `tests/conftest.py` turns such a skip into a failure.
-- A *kernel* can't be changed by us: a test of what only newer kernels have is skipped, in CI too, with a
-  reason that starts with "this kernel lacks ".
+- We can't change a *kernel*: a test of what only newer kernels have is skipped, in CI too, with a reason that
+  starts with "this kernel lacks ".
 """
 
 from __future__ import annotations

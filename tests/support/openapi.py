@@ -1,6 +1,4 @@
-"""docs/openapi.yaml as tests read it: the document, its operations, and whether an answer is one that it
-promises.
-"""
+"""docs/openapi.yaml for tests: the document, its operations, and a check of values against its schemas."""
 
 from __future__ import annotations
 

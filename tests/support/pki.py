@@ -1,5 +1,6 @@
-"""A root, leaves and their PEMs in one call, right by default; leaves whose names map are
-tests/support/identities.py's.
+"""A root, leaves and their PEMs in one call, correct by default.
+
+tests/support/identities.py makes leaves whose names map to an identity.
 """
 
 from __future__ import annotations
@@ -35,9 +36,7 @@ class Leaf:
 
 
 class Root:
-    """A root that issues leaves itself; all are valid from a minute ago, for a day, unless a test says
-    otherwise.
-    """
+    """A root that issues leaves directly; by default all are valid from a minute ago, for a day."""
 
     def __init__(
         self,
@@ -75,9 +74,7 @@ class Root:
         more: Iterable[x509.ExtensionType] = (),
         purposes: Iterable[x509.ObjectIdentifier] = BOTH_ENDS,
     ) -> Leaf:
-        """A leaf for client and server use with these DNS names and `more` extensions that are not
-        critical.
-        """
+        """A leaf for client and server use with these DNS names and, non-critical, `more` extensions."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = (

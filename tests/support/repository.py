@@ -1,4 +1,4 @@
-"""Where the checkout is that is being tested."""
+"""The location of the checkout under test."""
 
 from __future__ import annotations
 

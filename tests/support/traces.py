@@ -1,5 +1,7 @@
-"""Where a secret can leave a trace: files, arguments, environments and memory of processes. Reading memory
-takes root.
+"""Searches the places where a secret can leave a trace: files, and processes' arguments, environments and
+memory.
+
+Reading another process's memory requires root.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ _MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r\S*) \S+ \S+ \d+\s*(.*)")
 
 
 def forms(secret: bytes) -> dict[str, bytes]:
-    """The ways in which a secret may stand somewhere: raw, hex, base64 at its three offsets, reversed."""
+    """Return the forms in which a secret may appear: raw, hex, base64 at its three offsets, reversed."""
     found = {"raw": secret, "hex": secret.hex().encode(), "reversed": secret[::-1]}
     for offset in range(3):
         encoded = base64.b64encode(b"\x00" * offset + secret)

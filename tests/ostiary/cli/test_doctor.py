@@ -1,6 +1,4 @@
-"""`ostiary doctor` tells this machine's row, for people and machines, and fails only where nothing replaces
-what is missing.
-"""
+"""`ostiary doctor` reports this machine's abilities and fails only if nothing replaces what is missing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What the command line shows of texts that others wrote: no escape, markup or change of direction gets
-through.
-"""
+"""Texts that others wrote, as the command line shows them: without escapes, markup or reversed direction."""
 
 from __future__ import annotations
 

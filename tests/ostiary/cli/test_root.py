@@ -69,7 +69,10 @@ def test_help_names_every_group_without_importing_one(capsys: pytest.CaptureFixt
     assert command_line.run(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in command_line.GROUPS)
-    code = "import sys, ostiary.cli.root as r; r.run(['--help']); print([m for m in sys.modules if m in {'rich', 'ca', 'falcon'}])"
+    code = (
+        "import sys, ostiary.cli.root as r; r.run(['--help']); "
+        "print([m for m in sys.modules if m in {'rich', 'ca', 'falcon'}])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
 

@@ -1,4 +1,4 @@
-"""A secret comes from standard input or a descriptor; one that stands in argv is refused and not repeated."""
+"""A secret comes from standard input or a descriptor; one in the arguments is refused and not repeated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def ask() -> None:
 def _run(
     argument: str, stdin: bytes = b"", descriptors: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_secret_argument import show; show()"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); from test_secret_argument import show; show()"
     return subprocess.run(
         [sys.executable, "-c", code, argument],
         input=stdin.decode(),

@@ -1,4 +1,4 @@
-"""Probes change nothing and always answer; what a table row promises is complete."""
+"""Probes change nothing and always answer; every row of the table is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics: what is counted, over processes and threads, and that Prometheus reads what we write."""
+"""Metrics are summed over processes and threads, and Prometheus can read the text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fronts' TLS against Python's ssl and hostile bytes: whose certificate counts, and how each end is told.
+"""The fronts' TLS against Python's ssl and hostile bytes: which certificates count, and what each end learns.
 
 Handshakes are over a socket pair, both ends in this process and never blocking.
 """

@@ -1,4 +1,4 @@
-"""The peer of a request: who it is, once per connection, and that a bad certificate is nobody's."""
+"""A request's peer: parsed once per connection, and nobody if the certificate is bad."""
 
 from __future__ import annotations
 
