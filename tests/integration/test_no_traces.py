@@ -207,7 +207,7 @@ def _agents_keys(played: Played) -> list[bytes]:
 
 
 def test_the_search_finds_what_is_there(played: Played) -> None:
-    """Without this, finding nothing would prove nothing."""
+    """Without this test, finding nothing would prove nothing."""
     assert len([name for name in played.secrets if name.startswith("agent: ")]) >= 2
     provider = played.story.processes.pids()["provider"]
     assert "provider: AWS secret key" in search(provider, played.needles())

@@ -60,7 +60,7 @@ class InnerCA:
         return AdminClient(self.home.places.operator_socket, service="ca")
 
     def start(self) -> None:
-        """Start the roles and wait until an operator is answered."""
+        """Start the roles and wait until they answer an operator."""
         argv = [sys.executable, "-c", _SERVE, str(self.home.places.path), "keyholder", "recorder", "admin"]
         self._supervisor = subprocess.Popen(argv, cwd=ROOT, stdout=self.log, stderr=self.log)
         self.wait_until_up()
@@ -84,20 +84,20 @@ class InnerCA:
         self.log.close()
 
     def mint(self, **arguments: Any) -> dict[str, Any]:
-        """A token for a harness on NODE."""
+        """Mint a token for a harness on NODE."""
         members = {"subsystem": "component-harness", "node": NODE, "capabilities": ["credential:use"]}
         made: dict[str, Any] = self.admin.call("token.create", **{**members, **arguments})
         return made
 
     def kill(self, *names: str) -> None:
-        """SIGKILL roles, by what the supervisor says of them."""
+        """Send SIGKILL to roles, found in the supervisor's status file."""
         rows = json.loads(self.home.places.roles.read_bytes())
         for row in rows:
             if row["name"] in names and row["pid"]:
                 os.kill(row["pid"], signal.SIGKILL)
 
     def run_as_front(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """The load program, as the front's user."""
+        """Start the load program as the front's user."""
         argv = [sys.executable, "-m", "tests.support.ca_load", str(self.home.places.path), *arguments]
         return self._spawn(argv, RoleName.FRONT)
 
@@ -118,7 +118,7 @@ class InnerCA:
 
 @contextmanager
 def inner_ca() -> Iterator[InnerCA]:
-    """A started CA in a directory that other users may enter."""
+    """Run a CA in a directory that other users may enter."""
     directory = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
     directory.chmod(0o755)
     made = InnerCA(directory)
@@ -131,7 +131,7 @@ def inner_ca() -> Iterator[InnerCA]:
 
 
 def results_of(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
-    """What a load program printed, one JSON object per line, once it has ended well."""
+    """Wait for a load program and return the JSON objects that it printed, one a line."""
     with process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0

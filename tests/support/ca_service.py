@@ -63,7 +63,7 @@ class Agent:
 
 @dataclass(kw_only=True)
 class RunningCA:
-    """A CA that serves."""
+    """A running CA."""
 
     home: Path
     address: tuple[str, int]
@@ -74,7 +74,7 @@ class RunningCA:
     # --- the command line ---
 
     def admin(self, *arguments: str) -> Any:
-        """Run `ostiary --json ...`; what it prints. AssertionError with its stderr when it fails."""
+        """Run `ostiary --json ...` and return its result; AssertionError with its stderr if it fails."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -86,7 +86,7 @@ class RunningCA:
     # --- life ---
 
     def start(self) -> None:
-        """Start all roles and wait until the front says ready."""
+        """Start all roles and wait until the front is ready."""
         log = (self.home / "serve.log").open("ab")
         with log:
             self.process = subprocess.Popen(
@@ -136,7 +136,7 @@ class RunningCA:
     # --- clients ---
 
     def client(self, agent: Agent | None = None) -> HTTPClient:
-        """A keep-alive client of the front, with an agent's certificate if there is one."""
+        """Return a keep-alive client of the front, with an agent's certificate if one is given."""
         identity = None
         if agent is not None:
             issuing = x509.load_pem_x509_certificate(self.issuing_pem)
@@ -150,14 +150,14 @@ class RunningCA:
         return client
 
     def status(self, path: str) -> Response:
-        """GET from the plain HTTP instance."""
+        """GET from the status instance, over plain HTTP."""
         with HTTPClient(tcp_connector(self.status_address, timeout_s=TIMEOUT_S), host="status") as client:
             return client.request("GET", path)
 
     # --- what clients do ---
 
     def token(self, subsystem: str, *, capabilities: Sequence[str] = (), **options: str) -> dict[str, str]:
-        """`ca token create`."""
+        """Run `ca token create`."""
         arguments = ["--subsystem", subsystem, "--node", options.pop("node", NODE)]
         for capability in capabilities:
             arguments += ["--capability", capability]
@@ -167,7 +167,7 @@ class RunningCA:
         return made
 
     def redeem(self, token: str, key: ec.EllipticCurvePrivateKey, client: HTTPClient | None = None) -> Agent:
-        """Simpleenroll with a token's text."""
+        """POST simpleenroll with a token's text."""
         user = token.split("_")[1]
         credentials = base64.b64encode(f"{user}:{token}".encode()).decode()
         response = (client or self.client()).request(
@@ -180,11 +180,11 @@ class RunningCA:
         return Agent(key=key, certificate=certificate_in(response))
 
     def enroll(self, subsystem: str, *, capabilities: Sequence[str] = (), **options: str) -> Agent:
-        """A new agent by a new token, active at once."""
+        """Enroll a new agent with a new token; its certificate is active at once."""
         return self.redeem(self.token(subsystem, capabilities=capabilities, **options)["token"], new_key())
 
     def renew(self, agent: Agent) -> Agent:
-        """Simplereenroll with a new key."""
+        """POST simplereenroll with a new key."""
         key = new_key()
         response = self.client(agent).request(
             "POST",
@@ -250,12 +250,12 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def csr_of(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """A request (DER) without names."""
+    """Return a CSR (DER) without names."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def certificate_in(response: Response) -> x509.Certificate:
-    """The one certificate of an EST answer."""
+    """Return the one certificate of an EST response."""
     (certificate,) = pkcs7.load_der_pkcs7_certificates(base64.b64decode(response.body))
     return certificate

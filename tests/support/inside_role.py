@@ -61,7 +61,7 @@ class ThiefInRole:
         self._process.wait(10)
 
     def submit(self, channel: Path, item: Item) -> Recorded | Refused:
-        """Ask the recorder for an act."""
+        """Submit an item to the recorder."""
         return self.submit_raw(channel, encode_item(item))
 
     def submit_raw(self, channel: Path, body: bytes) -> Recorded | Refused:
@@ -71,13 +71,13 @@ class ThiefInRole:
         return decode_recorded(answer) if status is Status.OK else decode_refused(answer)
 
     def say(self, channel: Path, message: ToKeyholder) -> FromKeyholder:
-        """Say something to the keyholder, as its recorder."""
+        """Send a message to the keyholder as its recorder would."""
         status, answer = self._call(channel, encode_message(message), RoleName.KEYHOLDER)
         assert status is Status.OK
         return decode_answer(answer)
 
     def can(self, do: Literal["connect", "read", "write"], path: Path) -> bool:
-        """Whether this user may connect to a socket, read a file or directory, write to one."""
+        """Return whether this user may connect to a socket, or read or write a file or directory."""
         return bool(self._ask(do=do, path=str(path))["done"])
 
     def _call(self, channel: Path, body: bytes, peer: RoleName) -> tuple[Status, bytes]:
@@ -126,7 +126,7 @@ def _try(do: str, path: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do what the test says until its input ends."""
+    """Carry out the test's commands until the input ends."""
     for line in sys.stdin:
         question = json.loads(line)
         path = Path(question["path"])

@@ -52,11 +52,11 @@ class Roles:
         return {row["name"]: row["pid"] for row in self.rows() if row["pid"]}
 
     def ready(self) -> dict[str, int]:
-        """The pids of those that are ready."""
+        """Return the pids of the roles that are ready."""
         return {row["name"]: row["pid"] for row in self.rows() if row["state"] == "ready"}
 
     def signal(self, number: signal.Signals, *names: str) -> dict[str, int]:
-        """Send a signal to roles; the pids that got it."""
+        """Send a signal to roles and return their pids."""
         told = {name: pid for name, pid in self.pids().items() if name in names}
         for pid in told.values():
             with contextlib.suppress(ProcessLookupError):
@@ -67,7 +67,7 @@ class Roles:
         return self.signal(signal.SIGKILL, *names)
 
     def are_back(self, killed: Mapping[str, int]) -> bool:
-        """Whether every role is ready, and the killed ones are other processes now."""
+        """Return whether every role is ready, and new processes have replaced the killed ones."""
         ready = self.ready()
         return len(ready) == len(self.rows()) and all(ready[name] != pid for name, pid in killed.items())
 
@@ -121,7 +121,7 @@ class Load(Generic[AnswerT]):
 
 @contextmanager
 def load_of(clients: Sequence[Callable[[], AnswerT]]) -> Iterator[Load[AnswerT]]:
-    """Clients that ask while the block runs."""
+    """Run clients while the block runs."""
     load = Load(clients)
     load.start()
     try:
@@ -131,7 +131,7 @@ def load_of(clients: Sequence[Callable[[], AnswerT]]) -> Iterator[Load[AnswerT]]
 
 
 def come_back(roles: Roles, killed: Mapping[str, int], load: Load[Any], *, within_s: float) -> float:
-    """Wait until all roles are ready and every client was answered again; how long that took."""
+    """Wait until all roles are ready and every client was answered again; return how long it took."""
     began = time.monotonic()
     _until(lambda: roles.are_back(killed), f"{sorted(killed)} did not come back", began + within_s, roles)
     counts = load.counts()
@@ -200,7 +200,7 @@ def _key_in(path: Path) -> VerifierKey:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process still runs; one that nobody has waited for does not."""
+    """Return whether a process still runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -209,7 +209,7 @@ def is_alive(pid: int) -> bool:
 
 
 def kill_supervisor(supervisor: subprocess.Popen[bytes], roles: Mapping[str, int]) -> None:
-    """Kill it, and see that its roles and all their workers end with it."""
+    """Kill the supervisor and check that its roles and all their workers end with it."""
     family = descendants(supervisor.pid)
     assert {*roles.values()} < {*family}, "the roles' workers are among them"
     supervisor.kill()

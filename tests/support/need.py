@@ -18,7 +18,7 @@ NEEDS = "needs "
 
 
 def require_tool(name: str) -> str:
-    """The path of a command; skips the test where it is not installed."""
+    """Return the path of a command; skip the test if it is not installed."""
     path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
         pytest.skip(f"{NEEDS}the command {name!r} (scripts/system-packages.txt)")
@@ -26,19 +26,19 @@ def require_tool(name: str) -> str:
 
 
 def require_file(path: Path, *, why: str) -> Path:
-    """The path itself; skips the test where nothing stands there."""
+    """Return the path itself; skip the test if it does not exist."""
     if not path.exists():
         pytest.skip(f"{NEEDS}{path}: {why}")
     return path
 
 
 def require_root() -> None:
-    """Skips the test unless it runs as root."""
+    """Skip the test unless it runs as root."""
     if os.geteuid() != 0:
         pytest.skip(f"{NEEDS}root")
 
 
 def require_kernel(ability: str, *, present: bool) -> None:
-    """Skips the test where this kernel can't do what is tested; `present` is what a probe found."""
+    """Skip the test unless a probe found (`present`) what is tested in this kernel."""
     if not present:
         pytest.skip(f"this kernel lacks {ability}")

@@ -48,7 +48,7 @@ class Operation:
 
 
 def resolve(value: dict[str, Any]) -> dict[str, Any]:
-    """Follow a reference within the document; references deeper inside stay."""
+    """Follow a reference within the document; nested references stay."""
     while "$ref" in value:
         found: Any = document()
         for step in value["$ref"].removeprefix("#/").split("/"):
@@ -73,7 +73,7 @@ def operations() -> Iterator[Operation]:
 
 
 def operation(service: str, method: str, path: str) -> Operation:
-    """The one that a service has for a path template."""
+    """Return the operation of a service for a method and path template."""
     (found,) = (
         each
         for each in operations()
@@ -90,7 +90,7 @@ def check_value(schema: dict[str, Any], value: object) -> None:
 
 
 def _absolute(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same schema with references that name the document."""
+    """Return the schema with references that name the document."""
 
     def changed(value: Any) -> Any:
         if isinstance(value, dict):

@@ -28,7 +28,7 @@ def forms(secret: bytes) -> dict[str, bytes]:
 
 
 def descendants(pid: int) -> list[int]:
-    """The process and all that descend from it, as /proc shows them now."""
+    """Return the process and its descendants, as /proc shows them now."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -42,7 +42,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def in_files(directory: Path, needles: Iterable[bytes]) -> list[str]:
-    """The files below a directory that hold one of the needles."""
+    """Return the files below a directory that contain one of the needles."""
     wanted = list(needles)
     return [
         str(path)
@@ -52,20 +52,18 @@ def in_files(directory: Path, needles: Iterable[bytes]) -> list[str]:
 
 
 def in_arguments(pid: int, needles: Iterable[bytes]) -> bool:
-    """Whether a process shows a needle in its arguments or environment."""
+    """Return whether a process has a needle in its arguments or environment."""
     shown = b"".join(_read(f"/proc/{pid}/{name}") for name in ("cmdline", "environ"))
     return any(needle in shown for needle in needles)
 
 
 def in_memory(pid: int, needles: Iterable[bytes]) -> bool:
-    """Whether any readable page of a process holds a needle."""
+    """Return whether any readable page of a process contains a needle."""
     return bool(found_in_memory(pid, {str(at): [needle] for at, needle in enumerate(needles)}))
 
 
 def found_in_memory(pid: int, needles: Mapping[str, Iterable[bytes]]) -> set[str]:
-    """The names of which a needle is in a process's memory; pages that are a file's and can't be written are
-    left out.
-    """
+    """Return the names that have a needle in a process's memory, except in read-only pages of a file."""
     wanted = {name: list(forms) for name, forms in needles.items()}
     found: set[str] = set()
     for block in _memory(pid):
@@ -74,12 +72,12 @@ def found_in_memory(pid: int, needles: Mapping[str, Iterable[bytes]]) -> set[str
 
 
 def matches_in_memory(pid: int, pattern: re.Pattern[bytes]) -> set[bytes]:
-    """What a pattern matches in a process's memory."""
+    """Return what a pattern matches in a process's memory."""
     return {match for block in _memory(pid) for match in pattern.findall(block)}
 
 
 def role_of(pid: int) -> str:
-    """What a process says it is: the last words of its command line."""
+    """Return how a process describes itself: the last words of its command line."""
     return _read(f"/proc/{pid}/cmdline").replace(b"\x00", b" ").decode(errors="replace").strip()
 
 
@@ -105,13 +103,13 @@ def _memory(pid: int) -> Iterator[bytes]:
 
 
 def _is_a_files(permissions: str, name: str) -> bool:
-    """Whether a mapping shows what is in a file or the kernel's, and not what the process made."""
+    """Return whether a mapping's content comes from a file or the kernel, not from the process."""
     is_file = name.startswith("/") and not name.startswith("/memfd:")
     return name.startswith(("[v", "/dev/")) or (is_file and "w" not in permissions)
 
 
 def _region(fd: int, start: int, end: int) -> Iterator[bytes]:
-    """A mapping in blocks that overlap, so that nothing is cut in two."""
+    """Yield a mapping in blocks that overlap, so that no needle is divided."""
     overlap = b""
     for at in range(start, end, _CHUNK_BYTES):
         try:
