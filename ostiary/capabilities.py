@@ -67,9 +67,7 @@ def encode_extension(capabilities: Capabilities) -> der.DER:
 
 
 def decode_extension(value: bytes) -> Capabilities:
-    """Decode what `encode_extension` writes; BadInput for any other bytes, including other encodings of the
-    same set.
-    """
+    """Decode what `encode_extension` writes; BadInput for any other bytes, even of the same set."""
     texts: list[str] = []
     for tag, item in der.items(der.expect(value, der.SEQUENCE, what="capabilities")):
         if tag != der.UTF8_STRING:
@@ -115,10 +113,10 @@ def child_ceiling(*, parent_ceiling: Capabilities, asked: Capabilities) -> Capab
 def reach_within(
     grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem, ceiling: Capabilities
 ) -> dict[SubSystem, Capabilities]:
-    """Return each sub-system that a chain of spawns from `subsystem` under `ceiling` can reach, with the most
-    its agents may hold.
+    """Return each sub-system that a chain of spawns can reach, with the most that its agents may hold.
 
-    `subsystem` itself is a member. A sub-system without a grant can be spawned and holds nothing.
+    The chain starts at `subsystem`, itself a member, under `ceiling`. A sub-system without a grant can be
+    spawned and holds nothing.
     """
     reached: dict[SubSystem, Capabilities] = {}
     # A breadth-first walk. A ceiling only shrinks along a chain, so the first visit of a sub-system, under

@@ -38,9 +38,7 @@ def parse_application(text: str) -> Application:
 
 
 def parse_node(text: str) -> NodeName:
-    """Parse a node's fully qualified name; BadInput names `node`. Not checked: that it lies in a node
-    domain.
-    """
+    """Parse a node's fully qualified name; BadInput names `node`. Not checked: its node domain."""
     return NodeName(_dns_name(text, field="node"))
 
 

@@ -85,9 +85,7 @@ class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Supervisor:
-    """Runs `roles` until a signal; construct and use it on the main thread, the only one Python gives signals
-    to.
-    """
+    """Runs `roles` until a signal. For the main thread: Python delivers signals to no other."""
 
     def __init__(self, roles: Sequence[Role], *, status_path: Path) -> None:
         self._running = [_Running(role) for role in roles]
@@ -95,9 +93,7 @@ class Supervisor:
         self._stop = StopSignal()
 
     def run(self) -> None:
-        """Start all roles, keep them running, and return once a signal stopped them; `Misconfigured` names
-        the role that never got ready.
-        """
+        """Start all roles and keep them running until a signal; `Misconfigured` if one is never ready."""
         try:
             for running in self._running:
                 if not self._start_first(running):
@@ -109,9 +105,7 @@ class Supervisor:
             self._stop_all()
 
     def _start_first(self, running: _Running) -> bool:
-        """Wait for a role's first readiness and meanwhile keep the earlier ones running; False after a
-        signal to stop.
-        """
+        """Wait until a role is ready and keep the earlier ones running; False after a signal to stop."""
         running.start()
         self._write_status()
         # `was_ready`, not `state`: a role that ends right after it became ready is restarted like any other.
@@ -340,8 +334,7 @@ def _spawn(role: Role, ready_fd: int) -> subprocess.Popen[bytes]:
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the supervisor's environment plus `extra`, and sys.path, which lets a role of a checkout that is
-    not installed find the packages.
-    """
+    """Return the environment of a role: the supervisor's, sys.path, and `extra`."""
+    # sys.path, so that a role finds the packages of a checkout that is not installed.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     return {**os.environ, "PYTHONPATH": path, **extra}

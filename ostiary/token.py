@@ -68,9 +68,7 @@ def mint(random_bytes: bytes) -> Token:
 
 
 def parse_token(text: str) -> Token:
-    """Parse a token's text; BadInput names `token` and repeats nothing of it. Not checked: whether it is
-    known.
-    """
+    """Parse a token's text; BadInput names `token` and repeats nothing of it. Not checked: its row."""
     match = _TOKEN.fullmatch(text)
     if match is None:
         raise BadInput("token: not of the form ost_<id>_<secret><checksum>", field="token")
@@ -86,9 +84,8 @@ def parse_token(text: str) -> Token:
 
 
 def parse_token_id(text: str) -> TokenID:
-    """Parse a token's id (16 characters); BadInput names `token_id` and does not repeat the text, which may
-    be a whole token pasted by mistake.
-    """
+    """Parse a token's id (16 characters); BadInput names `token_id` and does not repeat the text."""
+    # The text may be a whole token, pasted by mistake.
     if not _ID.fullmatch(text):
         raise BadInput("token_id: not 16 characters of a-z and 2-7", field="token_id")
     return TokenID(text)

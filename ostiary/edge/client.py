@@ -70,9 +70,7 @@ class Response:
 
 
 class Connector(Protocol):
-    """Makes a connected socket whose operations time out; an `OSError` it raises becomes the caller's
-    error.
-    """
+    """Makes a connected socket whose operations time out; an `OSError` becomes an `OstiaryError`."""
 
     def __call__(self) -> socket.socket: ...
 
@@ -80,9 +78,7 @@ class Connector(Protocol):
 def tls_connector(
     address: tuple[str, int], *, server_name: str, context: Callable[[], ssl.SSLContext], timeout_s: float
 ) -> Connector:
-    """Connect to `address` and verify `server_name`; `context` is called for each connection, so that it can
-    rotate.
-    """
+    """Connect to `address` and verify `server_name`; each connection calls `context`, which may rotate."""
 
     def connect() -> socket.socket:
         sock = socket.create_connection(address, timeout=timeout_s)
@@ -161,9 +157,7 @@ class HTTPClient:
         content_type: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send one request and return its response; an error status raises the `OstiaryError` it stands
-        for.
-        """
+        """Send one request and return its response; an error status raises its `OstiaryError`."""
         sent = dict(headers or {})
         if content_type is not None:
             sent["Content-Type"] = content_type

@@ -40,9 +40,7 @@ _NO_STORE: Final = "no-store"
 def add_ledger_routes(
     app: falcon.App[Any, Any], prefix: str, *, engine: Engine, tables: LedgerTables, admit: Admit
 ) -> None:
-    """Add the routes below `prefix` (without a trailing slash); `engine` is made after the fork and is
-    read-only.
-    """
+    """Add the routes below `prefix` (no trailing slash); `engine` is read-only and made after the fork."""
     source = _Source(engine, tables, admit)
     app.add_route(f"{prefix}/checkpoint", _Checkpoint(source))
     app.add_route(f"{prefix}/tile/{{place:path}}", _Tiles(source, "tile/"))

@@ -116,9 +116,7 @@ def listen_unix(path: Path, *, mode: int) -> socket.socket:
 
 
 def run_front(front: Front) -> None:
-    """Serve until SIGTERM, then raise SystemExit, as gunicorn does. Call it on the main thread of a process
-    of its own.
-    """
+    """Serve until SIGTERM, then raise SystemExit. Call it on the main thread of a process of its own."""
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
     FrontWorker.settings = WorkerSettings(
