@@ -5,7 +5,7 @@ Rules:
   information).
 - An IPv6 host stands in brackets, and nothing else does: in `::1:8443` nobody can tell the port from the
   address.
-- Port 0 is refused. To a kernel it means "any free port" (ip(7)), and nobody could be told which one.
+- Port 0 is refused. To a kernel it means "any free port" (ip(7)), which no client could know.
 - What a name resolves to, and whether this host may bind the address, shows when a socket is made of it.
 """
 
@@ -26,7 +26,7 @@ _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where to listen, or whom to connect to; `host` has no brackets, and `str` writes them."""
+    """An address to listen on or connect to; `host` has no brackets, and `str` writes them."""
 
     host: str
     port: int

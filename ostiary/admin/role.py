@@ -32,6 +32,6 @@ def run_admin(
     )
     recorder = recorder_client(place, "admin")
     verbs = make_verbs(recorder, open_for_reading(place.database_url))
-    # Listening already, so that nobody who was told "ready" is refused.
+    # The socket listens already, so the first command after "ready" finds it.
     announce_ready()
     serve_verbs(hub, verbs)

@@ -40,7 +40,7 @@ def recover(
     from ostiary.edge.kek import RecoveryCopy, restore_kek
     from ostiary.edge.passphrase_file import passphrase_from_file
 
-    # Called only when the copy is opened: a store that still has the key asks for no passphrase.
+    # Also where the store has a key: without opening the copy nobody can tell whether it is the same one.
     def ask() -> str:
         return (passphrase or prompt_secret("passphrase of the recovery copy")).reveal().decode()
 

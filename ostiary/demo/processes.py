@@ -29,7 +29,7 @@ def ostiary_argv(*arguments: str) -> list[str]:
 
 def free_port() -> int:
     """Return a TCP port of loopback on which nobody listens now."""
-    # Another process may take it before the service binds it: then the service says so and the run fails,
+    # Another process may take it before the service binds it; then the run fails with the service's message,
     # which is acceptable for a demonstration.
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

@@ -98,8 +98,8 @@ class ServiceHome:
         _own_files(self.store, users.uid(recorder), users.readers_gid())
         for name, listens, asks in _CHANNELS:
             _own(self.run / name, users.uid(listens), users.gid(asks), 0o750)
-        # An operator can be anybody of a configured group, whom a directory's mode can't name: all may enter,
-        # and the admin process admits by SO_PEERCRED.
+        # A directory's mode can't name the operators, who are root, the home's owner and a configured group:
+        # all may enter, and the admin process admits by SO_PEERCRED.
         (self.run / "operator").chmod(0o755)
 
 
