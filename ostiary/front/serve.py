@@ -35,7 +35,7 @@ from ostiary.front.tls import FrontTLS
 from ostiary.front.worker import FrontWorker, WorkerSettings
 
 _BACKLOG: Final = 1024
-# tcp(7): the kernel completes the connection only once data came, and drops it after this time.
+# tcp(7): for about this long the kernel reports no connection to the listener before its first data arrived.
 _DEFER_ACCEPT_S: Final = 5
 # asm-generic/socket.h: a pidfd of the peer (Linux 6.5), not in Python's socket module.
 _SO_PEERPIDFD: Final = 77
