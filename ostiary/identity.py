@@ -172,7 +172,7 @@ class Identity:
 @lru_cache(maxsize=16)
 def application_rdns(application: Application) -> bytes:
     """Return the DC RDNs of an application as concatenated DER, without the enclosing SEQUENCE."""
-    # RFC 2247 section 3: one RDN per label, the most significant first. "shop.example" is DC=example, DC=shop.
+    # RFC 2247 section 3: one RDN per label, most significant first. "shop.example" is DC=example, DC=shop.
     return b"".join(_rdn(_DC, der.ia5_string(label)) for label in reversed(application.split(".")))
 
 
