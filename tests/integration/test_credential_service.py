@@ -1,5 +1,5 @@
-"""A credentials service as real processes: its signatures, what policy, ceilings and types refuse, and that no
-hostile module stops it. Bad requests and strangers: test_credential_service_refusals.py.
+"""A credentials service as real processes: its signatures, what policy, ceilings and types refuse, and that
+no hostile module stops it. Bad requests and strangers: test_credential_service_refusals.py.
 """
 
 from __future__ import annotations
