@@ -4,7 +4,7 @@ keys.
 - `explain` shows what does not depend on a secret, and needs none.
 - `trace` shows everything, and is for the published keys of vectors only.
 
-No keyholder loads this file.
+The front and the commands load this file; no keyholder does.
 """
 
 from __future__ import annotations

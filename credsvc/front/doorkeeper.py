@@ -148,7 +148,7 @@ def _agent(identity: Identity, revocation_age_s: int) -> AgentEntity:
         node=identity.node,
         capabilities=frozenset(identity.capabilities),
         # A first certificate is pending until its agent has proven its address, and carries no capability
-        # (docs/architecture.md, "Identity in the certificate"). A renewed one whose key the CA has not seen
+        # (docs/issuance.md, steps 5 to 7). A renewed one whose key the CA has not seen
         # yet does, but never one that the active certificate of its lineage lacks.
         active=bool(identity.capabilities),
         revocation_age_s=revocation_age_s,

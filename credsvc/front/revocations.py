@@ -7,6 +7,7 @@ Rules:
 - Until the first answer without news nothing is known, and the service refuses (`age_s` is None).
 - News also ends open connections of the certificates concerned, in this process; each worker follows the feed
   by itself.
+- This file touches nothing itself: `Feed` is the network, put together in the front's `role.py`.
 - A feed that fails is asked again, after a pause that doubles up to `MAX_PAUSE_S`; what was known stays
   known.
 """

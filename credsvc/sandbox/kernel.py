@@ -7,6 +7,8 @@ Rules:
 - Numbers are given for x86_64 and aarch64; on any other machine there is no sandbox and nothing starts.
 - No third party is in the trusted base: that is why this is ctypes and not a package.
 
+It is called in the zygote and in a worker before the filter is in place; afterwards most of it is refused.
+
 Sources: Linux arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h,
 include/uapi/linux/prctl.h.
 """

@@ -1,4 +1,4 @@
-"""The right edge of a growing ledger: what its writer keeps in memory, and which tiles each append writes.
+"""The right edge of a growing ledger: what the recorder keeps in memory, and which tiles each append writes.
 
 Rules:
 - appending k leaves costs about 2k hashes and one copy of at most 8 KiB, whatever the tree's size;
