@@ -14,7 +14,7 @@ zeros, digests raw bytes.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,6 +30,10 @@ ReasonCode = Literal[
     "privilegeWithdrawn",
 ]
 """RFC 5280, section 5.3.1: the reasons that end a certificate for good."""
+
+
+COMPLETE: Final = -1
+"""The shard number of the complete list, which is of no shard."""
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -70,13 +70,13 @@ def rules_of(*paths: str) -> set[str]:
 
 
 def counted_in(source: str) -> set[str]:
-    """The reasons under which strangers are counted: `refuse_stranger(source, reason)`,
+    """The reasons under which strangers are counted: `count_stranger(source, reason)`,
     `_refusals.add(source, reason)`.
     """
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-            ("refuse_stranger", "_refusals.add")
+            ("count_stranger", "_refusals.add")
         ):
             texts = [each.value for each in ast.walk(node.args[1]) if isinstance(each, ast.Constant)]
             found |= {text for text in texts if isinstance(text, str)}
@@ -153,4 +153,4 @@ def test_a_rule_is_found_wherever_it_is_named() -> None:
         'refusal("g-h", "why")'
     )
     assert rules_in(source) == {"a-b", "c-d", "e-f", "g-h"}
-    assert counted_in('self.refuse_stranger(source, "a" if x is None else "b")') == {"a", "b"}
+    assert counted_in('self.count_stranger(source, "a" if x is None else "b")') == {"a", "b"}

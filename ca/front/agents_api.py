@@ -82,7 +82,7 @@ class Agents:
         parse_serial_hex(serial)
         row = self._parts.recent.certificate(serial)
         if row is None or row.node != caller.identity.node:
-            raise self._parts.doorkeeper.refusal(
+            raise self._parts.doorkeeper.record_refusal(
                 caller,
                 act=_ACT,
                 target=serial,

@@ -29,7 +29,7 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     """
 
     def count_unverified(source: str) -> None:
-        parts.doorkeeper.refuse_stranger(source, "certificate-unverified")
+        parts.doorkeeper.count_stranger(source, "certificate-unverified")
 
     app = create_app(audience="network", count_unverified=count_unverified)
     est = "/.well-known/est"

@@ -40,7 +40,7 @@ class Prove:
         try:
             self._parts.prove(caller.row.address, caller.identity.host, caller.der)
         except (Forbidden, BadInput) as exc:
-            raise self._parts.doorkeeper.refusal(
+            raise self._parts.doorkeeper.record_refusal(
                 caller, act="prove", target=serial, rule="dial-back", reason=exc.message
             ) from exc
         self._parts.recording.submit(Activate(serial=serial, means="dial-back"))
@@ -66,7 +66,7 @@ def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Ca
     parse_serial_hex(serial)
     caller = parts.doorkeeper.identify(req, act=act, standings=PROVERS)
     if caller.serial != serial:
-        raise parts.doorkeeper.refusal(
+        raise parts.doorkeeper.record_refusal(
             caller,
             act=act,
             target=serial,

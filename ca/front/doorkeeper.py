@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 import falcon
 
-from ca.front.peer import ASKERS, Caller, Standing, refusal_of, standing_of
+from ca.front.peer import ASKERS, Caller, Standing, error_for, standing_of
 from ca.items import Activate
 from ca.store.rows import CertificateRow
 from ostiary.capabilities import Capability
@@ -86,25 +86,25 @@ class Doorkeeper:
         self._refused = Buckets(limits.refused)
         self._refused_tokens = Buckets(limits.refused_tokens)
 
-    def admit(self, req: falcon.Request) -> str:
-        """Count a request against its source and return that; 429 when there were too many."""
+    def check_source_pace(self, req: falcon.Request) -> str:
+        """Count a request against its source address and return that; 429 when there were too many."""
         source = str(req.remote_addr)
         check_pace(self._sources.take(source, now_ns=self._clock.monotonic_ns()))
         return source
 
-    def admit_stranger(self, req: falcon.Request) -> str:
+    def check_stranger_pace(self, req: falcon.Request) -> str:
         """Count a request of somebody without an identity; 429 when its source was refused too often."""
-        source = self.admit(req)
+        source = self.check_source_pace(req)
         for bucket in (self._strangers, self._refused_tokens):
             check_pace(bucket.wait_s(source, now_ns=self._clock.monotonic_ns()))
         return source
 
-    def refuse_stranger(self, source: str, reason: str) -> None:
+    def count_stranger(self, source: str, reason: str) -> None:
         """Count the refusal of somebody without an identity; the caller raises."""
         self._strangers.take(source, now_ns=self._clock.monotonic_ns())
         self._refusals.add(source, reason)
 
-    def slow_down(self, source: str) -> None:
+    def count_refused_token(self, source: str) -> None:
         """A token of this source was refused, and recorded so; the caller raises."""
         self._refused_tokens.take(source, now_ns=self._clock.monotonic_ns())
 
@@ -126,19 +126,17 @@ class Doorkeeper:
     def _identify(
         self, req: falcon.Request, act: str, standings: frozenset[Standing], row_of: RowOf
     ) -> Caller:
-        source = self.admit(req)
+        source = self.check_source_pace(req)
         certificate = peer_value(req.env, read_peer)
         if certificate is None or certificate.identity is None:
-            self.refuse_stranger(
-                source, "certificate-missing" if certificate is None else "certificate-names"
-            )
+            self.count_stranger(source, "certificate-missing" if certificate is None else "certificate-names")
             wanted = "missing" if certificate is None else "its names are not an agent's"
             raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
         check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
         row = row_of(certificate.serial)
         standing = standing_of(row, certificate, self._clock.now())
         if row is None or standing not in standings:
-            raise self._recorded_refusal(certificate, act, refusal_of(standing), standing)
+            raise self._record_standing(certificate, act, error_for(standing), standing)
         caller = Caller(
             serial=certificate.serial, der=certificate.der, identity=certificate.identity, row=row
         )
@@ -153,9 +151,13 @@ class Doorkeeper:
         """Check a capability; Forbidden, recorded."""
         if not caller.may(capability):
             reason = f"the certificate of {caller.identity.subsystem} does not carry '{capability}'"
-            raise self.refusal(caller, act=act, target=target, rule=f"capability-{capability}", reason=reason)
+            raise self.record_refusal(
+                caller, act=act, target=target, rule=f"capability-{capability}", reason=reason
+            )
 
-    def refusal(self, caller: Caller, *, act: str, target: str, rule: str, reason: str) -> OstiaryError:
+    def record_refusal(
+        self, caller: Caller, *, act: str, target: str, rule: str, reason: str
+    ) -> OstiaryError:
         """Record that a caller was refused, and return the error to raise."""
         self._record(
             caller.serial,
@@ -163,7 +165,7 @@ class Doorkeeper:
         )
         return Forbidden(reason, rule=rule)
 
-    def _recorded_refusal(
+    def _record_standing(
         self, certificate: PeerCertificate, act: str, error: OstiaryError, standing: Standing
     ) -> OstiaryError:
         if certificate.identity is None:

@@ -42,7 +42,7 @@ class CACerts:
         self._body = certs_only([parts.issuing, parts.root])
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.admit(req)
+        self._parts.doorkeeper.check_source_pace(req)
         resp.content_type = CERTS_ONLY_TYPE
         resp.set_header("Cache-Control", _A_DAY)
         resp.data = self._body
@@ -56,7 +56,7 @@ class CSRAttributes:
         self._body = csr_attributes()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.admit(req)
+        self._parts.doorkeeper.check_source_pace(req)
         resp.content_type = CSRATTRS_TYPE
         resp.set_header("Cache-Control", _A_DAY)
         resp.data = self._body
@@ -73,7 +73,7 @@ class SimpleEnroll:
         sign.
         """
         parts = self._parts
-        source = parts.doorkeeper.admit_stranger(req)
+        source = parts.doorkeeper.check_stranger_pace(req)
         token, row = self._token(req, source)
         accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
         wanted = wanted_by_token(parts.profile.application, row, grant=parts.grant(row.subsystem))
@@ -87,7 +87,7 @@ class SimpleEnroll:
                 ),
             )
         except Forbidden:
-            parts.doorkeeper.slow_down(source)
+            parts.doorkeeper.count_refused_token(source)
             raise
         _answer(resp, der)
 
@@ -98,11 +98,11 @@ class SimpleEnroll:
         try:
             token = parse_authorization(req.auth)
         except Unauthenticated:
-            self._parts.doorkeeper.refuse_stranger(source, "authorization")
+            self._parts.doorkeeper.count_stranger(source, "authorization")
             raise
         row = self._parts.reader.token(token.id)
         if row is None or not hmac.compare_digest(row.digest, token.digest):
-            self._parts.doorkeeper.refuse_stranger(source, "token-unknown")
+            self._parts.doorkeeper.count_stranger(source, "token-unknown")
             raise Unauthenticated("authorization: the token is not known here", field="authorization")
         return token, row
 

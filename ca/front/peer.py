@@ -89,7 +89,7 @@ _WHY: Final = {
 }
 
 
-def refusal_of(standing: Standing) -> OstiaryError:
+def error_for(standing: Standing) -> OstiaryError:
     """The error for a certificate that stands so."""
     message = f"client certificate: {_WHY[standing]}"
     if standing in {Standing.EXPIRED, Standing.UNKNOWN}:

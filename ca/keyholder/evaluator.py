@@ -17,7 +17,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
-from ca.items import FrontCertificate, PublishCRL, Redeem, Renew, Resign, ResponderCertificate, Spawn
+from ca.items import (
+    COMPLETE,
+    FrontCertificate,
+    PublishCRL,
+    Redeem,
+    Renew,
+    Resign,
+    ResponderCertificate,
+    Spawn,
+)
 from ca.keyholder.certificate_guard import (
     CertificateGuard,
     certificate_guard,
@@ -31,9 +40,6 @@ from ostiary.errors import Forbidden
 from ostiary.keyholder.protocol import Document
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, SERVICES
 from ostiary.work.item import Item, ItemDecoder
-
-COMPLETE = -1
-"""The shard of a list that is of no shard."""
 
 SIGNED_KINDS: tuple[type[Item], ...] = (
     Redeem,

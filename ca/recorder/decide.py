@@ -49,7 +49,7 @@ follows from these.
 """
 
 
-def decide(rows: Rows, item: Item, terms: Terms) -> Decision:
+def decide_item(rows: Rows, item: Item, terms: Terms) -> Decision:
     """Decide one item and change the rows."""
     try:
         return DECISIONS[type(item)](rows, item, terms)

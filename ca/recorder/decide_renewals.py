@@ -23,7 +23,7 @@ from ca.recorder.decide_revocations import void
 from ca.recorder.decide_tokens import PROOF_WINDOW_S
 from ca.recorder.decision import DONE, SIGN, Decision, Terms, denied
 from ca.recorder.issuing import again, check_issuable, is_retry, issue, next_certificate
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, Rows, names
 from ostiary.certificate import assemble
 from ostiary.work.item import Item
@@ -40,15 +40,15 @@ def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     """
     row = rows.certificates.get(item.serial)
     if row is None:
-        raise refusal("certificate-unknown", f"no certificate {item.serial[:40]!r}")
+        raise forbidden("certificate-unknown", f"no certificate {item.serial[:40]!r}")
     if row.stopped:
-        raise refusal(
+        raise forbidden(
             "lineage-stopped", f"the lineage of certificate {row.serial} was stopped; ask the operator"
         )
     if row.status == "superseded":
         return _clone(rows, row)
     if row.status != "active" or not row.is_live(terms.now_s):
-        raise refusal("certificate-not-active", f"certificate {row.serial} is {_state(row, terms.now_s)}")
+        raise forbidden("certificate-not-active", f"certificate {row.serial} is {_state(row, terms.now_s)}")
     successor = next((each for each in rows.of_lineage(row.lineage) if each.status == "pending"), None)
     if successor is not None and is_retry(successor, item.certificate.spki_digest, terms.now_s):
         return again(successor, terms.now_s)
@@ -78,25 +78,27 @@ def _clone(rows: Rows, row: CertificateRow) -> Decision:
 def _check_same(row: CertificateRow, prepared: Prepared, terms: Terms) -> None:
     identity = (prepared.subsystem, prepared.node, prepared.agent)
     if identity != (row.subsystem, row.node, row.agent):
-        raise refusal("lineage-identity", f"a renewal of {row.serial} keeps its sub-system, node and agent")
+        raise forbidden("lineage-identity", f"a renewal of {row.serial} keeps its sub-system, node and agent")
     may = names(row.granted) & terms.grant(row.subsystem)
     if not set(prepared.capabilities) <= may:
-        raise refusal("lineage-capabilities", f"the lineage may carry {sorted(may)}", field="capabilities")
+        raise forbidden("lineage-capabilities", f"the lineage may carry {sorted(may)}", field="capabilities")
     if not set(prepared.endpoints) <= names(row.endpoints):
-        raise refusal("lineage-endpoints", f"the lineage has '{row.endpoints}'", field="endpoints")
+        raise forbidden("lineage-endpoints", f"the lineage has '{row.endpoints}'", field="endpoints")
 
 
 def activate(rows: Rows, item: Activate, terms: Terms) -> Decision:
     """A pending certificate was proven; a renewed one's predecessor is superseded."""
     row = _pending(rows, item.serial, terms.now_s)
     if row.bootstrap != (item.means != "used"):
-        raise refusal("proof-kind", f"certificate {row.serial} is not proven by '{item.means}'")
+        raise forbidden("proof-kind", f"certificate {row.serial} is not proven by '{item.means}'")
     if item.means == "self":
         if row.address:
-            raise refusal("proof-kind", f"certificate {row.serial} has an address: it is proven from there")
+            raise forbidden("proof-kind", f"certificate {row.serial} has an address: it is proven from there")
         if terms.now_s < row.issued_at + PROOF_WINDOW_S:
             left_s = row.issued_at + PROOF_WINDOW_S - terms.now_s
-            raise refusal("proof-window", f"its own word counts in {left_s} s, if nobody contests it by then")
+            raise forbidden(
+                "proof-window", f"its own word counts in {left_s} s, if nobody contests it by then"
+            )
     return _activated(rows, row, item.means, terms.now_s)
 
 
@@ -104,14 +106,14 @@ def confirm_node(rows: Rows, item: ConfirmNode, terms: Terms) -> Decision:
     """An operator compared the fingerprint (SHA-256 of the certificate's DER) out of band."""
     row = _pending(rows, item.serial, terms.now_s)
     if not row.bootstrap:
-        raise refusal("proof-kind", f"certificate {row.serial} is a renewal: it is proven by its use")
+        raise forbidden("proof-kind", f"certificate {row.serial} is a renewal: it is proven by its use")
     if row.node != item.node:
-        raise refusal("fingerprint-node", f"certificate {row.serial} is not of node '{item.node}'")
+        raise forbidden("fingerprint-node", f"certificate {row.serial} is not of node '{item.node}'")
     if row.signature is None:
-        raise refusal("fingerprint-differs", f"certificate {row.serial} has no signature yet; try again")
+        raise forbidden("certificate-unsigned", f"certificate {row.serial} has no signature yet; try again")
     certificate = assemble(row.tbs, terms.signature_algorithm_der, row.signature)
     if not hmac.compare_digest(hashlib.sha256(certificate).digest(), item.fingerprint):
-        raise refusal("fingerprint-differs", f"that is not the fingerprint of certificate {row.serial}")
+        raise forbidden("fingerprint-differs", f"that is not the fingerprint of certificate {row.serial}")
     return _activated(rows, row, "operator", terms.now_s)
 
 
@@ -128,13 +130,17 @@ def _activated(rows: Rows, row: CertificateRow, means: str, now_s: int) -> Decis
 def _pending(rows: Rows, serial: str, now_s: int) -> CertificateRow:
     row = rows.certificates.get(serial)
     if row is None:
-        raise refusal("certificate-unknown", f"no certificate {serial[:40]!r}")
+        raise forbidden("certificate-unknown", f"no certificate {serial[:40]!r}")
     if row.status != "pending":
-        raise refusal("certificate-not-pending", f"certificate {serial} is {_state(row, now_s)}, not pending")
+        raise forbidden(
+            "certificate-not-pending", f"certificate {serial} is {_state(row, now_s)}, not pending"
+        )
     if row.stopped:
-        raise refusal("lineage-stopped", f"the lineage of certificate {serial} was stopped; ask the operator")
+        raise forbidden(
+            "lineage-stopped", f"the lineage of certificate {serial} was stopped; ask the operator"
+        )
     if row.deadline is None or now_s >= row.deadline:
-        raise refusal("proof-late", f"certificate {serial} was not proven in time; make a new token")
+        raise forbidden("proof-late", f"certificate {serial} was not proven in time; make a new token")
     return row
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from ca.certificates.crl import build_entry, parse_reason
 from ca.items import ExpirePending, ReasonCode, Retire, Revoke, RevokeDescendant, VoidCertificate
 from ca.recorder.decision import DONE, Decision, Terms
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, RevocationRow, Rows, names
 from ostiary.certificate import parse_serial_hex
 from ostiary.subsystems import CERTIFICATE_MANAGER
@@ -40,7 +40,7 @@ def retire(rows: Rows, item: Retire, terms: Terms) -> Decision:
     asker = rows.certificates.get(item.by.serial)
     itself = asker is not None and asker.status != "revoked" and asker.lineage == row.lineage
     if not itself and not (asker and is_manager(asker, item.by, row.node, terms.now_s)):
-        raise refusal(
+        raise forbidden(
             "retire-stranger",
             f"certificate {item.serial} may be ended by its agent or the manager of {row.node}",
         )
@@ -51,7 +51,7 @@ def expire_pending(rows: Rows, item: ExpirePending, terms: Terms) -> Decision:
     """Not proven in time: revoked."""
     row = rows.certificates.get(item.serial)
     if row is None or row.status != "pending" or (row.deadline or 0) > terms.now_s:
-        raise refusal("certificate-not-pending", f"certificate {item.serial} waits for nothing")
+        raise forbidden("certificate-not-pending", f"certificate {item.serial} waits for nothing")
     end(rows, row, "cessationOfOperation", terms.now_s)
     return DONE
 
@@ -98,9 +98,9 @@ def end(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> None
 def _known(rows: Rows, serial: str) -> CertificateRow:
     row = rows.certificates.get(serial)
     if row is None:
-        raise refusal("certificate-unknown", f"no certificate {serial[:40]!r}")
+        raise forbidden("certificate-unknown", f"no certificate {serial[:40]!r}")
     if row.status == "revoked":
-        raise refusal("certificate-revoked", f"certificate {serial} is revoked already")
+        raise forbidden("certificate-revoked", f"certificate {serial} is revoked already")
     return row
 
 

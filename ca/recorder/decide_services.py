@@ -12,7 +12,7 @@ from __future__ import annotations
 from ca.items import FrontCertificate, ResponderCertificate
 from ca.recorder.decision import SIGN, Decision, Terms
 from ca.recorder.issuing import check_issuable, first_certificate, issue
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import Rows
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 
@@ -22,7 +22,7 @@ def front_certificate(rows: Rows, item: FrontCertificate, terms: Terms) -> Decis
     prepared = item.certificate
     is_own = (prepared.subsystem, prepared.node) == (CERTIFICATE_AUTHORITY, terms.node)
     if not is_own or prepared.capabilities:
-        raise refusal(
+        raise forbidden(
             "front-identity", f"the front is {CERTIFICATE_AUTHORITY} on '{terms.node}', without capabilities"
         )
     check_issuable(rows, prepared, now_s=terms.now_s, max_lifetime_s=terms.max_node_lifetime_s)
@@ -36,9 +36,9 @@ def front_certificate(rows: Rows, item: FrontCertificate, terms: Terms) -> Decis
 def responder_certificate(rows: Rows, item: ResponderCertificate, terms: Terms) -> Decision:
     """The OCSP responder's certificate; whom it names is the guard's to check."""
     if item.serial in rows.certificates:
-        raise refusal("certificate-serial-taken", f"a certificate {item.serial} exists; plan it again")
+        raise forbidden("certificate-serial-taken", f"a certificate {item.serial} exists; plan it again")
     if not terms.now_s < item.not_after <= terms.now_s + terms.max_node_lifetime_s:
-        raise refusal(
+        raise forbidden(
             "responder-times", f"a responder's certificate lives at most {terms.max_node_lifetime_s} s"
         )
     return SIGN

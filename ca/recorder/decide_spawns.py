@@ -16,7 +16,7 @@ from ca.items import Spawn
 from ca.recorder.decide_revocations import is_manager
 from ca.recorder.decision import SIGN, Decision, Terms
 from ca.recorder.issuing import again, check_issuable, first_certificate, is_retry, issue
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, Rows, joined, names
 from ostiary.capabilities import MAX_DEPTH
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLER
@@ -47,12 +47,12 @@ def spawn(rows: Rows, item: Spawn, terms: Terms) -> Decision:
             existing, prepared.spki_digest, terms.now_s
         ):
             return again(existing, terms.now_s)
-        raise refusal("spawn-agent-taken", f"agent {prepared.agent} has a certificate", field="agent")
+        raise forbidden("spawn-agent-taken", f"agent {prepared.agent} has a certificate", field="agent")
     asked = frozenset(item.asked)
     ceiling = ceiling_of_child(spawner.ceiling, asked)
     left = asked & terms.grant(prepared.subsystem) & ceiling
     if not set(prepared.capabilities) <= left:
-        raise refusal("spawn-capabilities", f"what is left is {sorted(left)}", field="capabilities")
+        raise forbidden("spawn-capabilities", f"what is left is {sorted(left)}", field="capabilities")
     check_issuable(rows, prepared, now_s=terms.now_s, max_lifetime_s=terms.max_lifetime_s)
     row = first_certificate(
         prepared, now_s=terms.now_s, lifetime_s=terms.max_lifetime_s, activated_by="issue"
@@ -74,12 +74,12 @@ def spawn(rows: Rows, item: Spawn, terms: Terms) -> Decision:
 def _check_manager(rows: Rows, item: Spawn, now_s: int) -> None:
     node = item.certificate.node
     if item.manager.node != node:
-        raise refusal(
+        raise forbidden(
             "spawn-other-node", f"a manager of '{item.manager.node}' asks for '{node}'", field="node"
         )
     manager = rows.certificates.get(item.manager.serial)
     if manager is None or not is_manager(manager, item.manager, node, now_s):
-        raise refusal(
+        raise forbidden(
             "spawn-not-manager",
             f"certificate {item.manager.serial} is no active manager of '{node}' with enroll:node",
         )
@@ -88,19 +88,19 @@ def _check_manager(rows: Rows, item: Spawn, now_s: int) -> None:
 def _spawner(rows: Rows, item: Spawn, now_s: int) -> CertificateRow:
     subsystem = item.certificate.subsystem
     if subsystem in RESERVED:
-        raise refusal(
+        raise forbidden(
             "reserved-subsystem", f"'{subsystem}' comes by an operator's token only", field="subsystem"
         )
     row = rows.certificates.get(item.spawner)
     live = row is not None and row.is_live(now_s) and not row.stopped
     if row is None or not live or row.node != item.certificate.node:
-        raise refusal(
+        raise forbidden(
             "spawn-spawner", f"no live certificate {item.spawner[:40]!r} on that node", field="spawner"
         )
     if f"spawn:{subsystem}" not in names(row.capabilities):
-        raise refusal(
+        raise forbidden(
             "spawn-not-granted", f"certificate {row.serial} does not carry spawn:{subsystem}", field="spawner"
         )
     if row.depth >= MAX_DEPTH:
-        raise refusal("spawn-depth", f"the chain of spawns is {row.depth} deep already, limit {MAX_DEPTH}")
+        raise forbidden("spawn-depth", f"the chain of spawns is {row.depth} deep already, limit {MAX_DEPTH}")
     return row

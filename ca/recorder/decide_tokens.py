@@ -20,7 +20,7 @@ from ca.items import MintToken, Redeem, VoidCertificate, VoidToken
 from ca.recorder.decide_revocations import void
 from ca.recorder.decision import DONE, SIGN, Decision, Terms, denied
 from ca.recorder.issuing import again, check_issuable, first_certificate, is_retry, issue
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import Rows, TokenRow, joined, names
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 from ostiary.work.item import Item
@@ -42,15 +42,17 @@ def redeem(rows: Rows, item: Redeem, terms: Terms) -> Decision:
     """
     token = rows.tokens.get(item.token_id)
     if token is None or not hmac.compare_digest(token.digest, item.token_digest):
-        raise refusal("token-unknown", "the token is not known here")
+        raise forbidden("token-unknown", "the token is not known here")
     if token.status == "spent":
         return _spent(rows, token, item, terms)
     if token.status == "void":
-        raise refusal("token-void", f"token {token.token_id} is void; ask the operator for a new one")
+        raise forbidden("token-void", f"token {token.token_id} is void; ask the operator for a new one")
     if terms.now_s >= token.expires_at:
-        raise refusal("token-expired", f"token {token.token_id} has expired; ask the operator for a new one")
+        raise forbidden(
+            "token-expired", f"token {token.token_id} has expired; ask the operator for a new one"
+        )
     if not is_same_host(token.address, item.address):
-        raise refusal(
+        raise forbidden(
             "token-other-address", f"token {token.token_id} is bound to another address than {item.address}"
         )
     _check_bought(token, item, terms)
@@ -80,18 +82,18 @@ def _check_bought(token: TokenRow, item: Redeem, terms: Terms) -> None:
     ):
         bought, asked = getattr(token, field), getattr(prepared, field)
         if bought != asked:
-            raise refusal(
+            raise forbidden(
                 rule, f"token {token.token_id} is for {field} '{bought}', not '{asked}'", field=field
             )
     if token.spki_digest and token.spki_digest != prepared.spki_digest:
-        raise refusal("token-other-key", f"token {token.token_id} is bound to another key")
+        raise forbidden("token-other-key", f"token {token.token_id} is bound to another key")
     buys = frozenset() if token.bootstrap else names(token.capabilities) & terms.grant(token.subsystem)
     if not set(prepared.capabilities) <= buys:
-        raise refusal(
+        raise forbidden(
             "token-capabilities", f"token {token.token_id} buys {sorted(buys)}", field="capabilities"
         )
     if not set(prepared.endpoints) <= names(token.endpoints):
-        raise refusal(
+        raise forbidden(
             "token-endpoints", f"token {token.token_id} buys '{token.endpoints}'", field="endpoints"
         )
 
@@ -104,7 +106,7 @@ def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
     if bought.status != "revoked" and is_retry(bought, key, terms.now_s):
         return again(bought, terms.now_s)
     if bought.spki_digest == key:
-        raise refusal("token-spent", f"token {token.token_id} was spent; renew certificate {bought.serial}")
+        raise forbidden("token-spent", f"token {token.token_id} was spent; renew certificate {bought.serial}")
     if bought.status == "pending":
         rows.replace_token(replace(token, status="void", contested=True))
         item_of_end = VoidCertificate(serial=bought.serial, because="contested", reason="keyCompromise")
@@ -172,25 +174,25 @@ def mint_token(rows: Rows, item: MintToken, terms: Terms) -> Decision:
 
 def _check_mintable(rows: Rows, item: MintToken, terms: Terms) -> None:
     if item.token_id in rows.tokens:
-        raise refusal("token-taken", f"a token {item.token_id} exists")
+        raise forbidden("token-taken", f"a token {item.token_id} exists")
     if item.subsystem == CERTIFICATE_AUTHORITY:
-        raise refusal("reserved-subsystem", f"'{item.subsystem}' is the CA's own name", field="subsystem")
+        raise forbidden("reserved-subsystem", f"'{item.subsystem}' is the CA's own name", field="subsystem")
     if not terms.now_s < item.expires_at <= terms.now_s + MAX_TOKEN_S:
-        raise refusal("token-times", f"a token lives at most {MAX_TOKEN_S} s", field="ttl")
+        raise forbidden("token-times", f"a token lives at most {MAX_TOKEN_S} s", field="ttl")
     if not 0 < item.lifetime_s <= terms.max_node_lifetime_s:
-        raise refusal(
+        raise forbidden(
             "token-times", f"a certificate lives at most {terms.max_node_lifetime_s} s", field="lifetime"
         )
     beyond = set(item.capabilities) - terms.grant(item.subsystem)
     if beyond:
-        raise refusal(
+        raise forbidden(
             "grant",
             f"policy does not grant {', '.join(sorted(beyond))} to '{item.subsystem}'; "
             "add it under [grants] in the CA's config.toml and start it again",
             field="capabilities",
         )
     if item.bootstrap and not item.again and rows.of_node(item.node, item.subsystem):
-        raise refusal(
+        raise forbidden(
             "node-enrolled",
             f"'{item.node}' has a live {item.subsystem}; --again makes its certificates void and begins anew",
             field="node",
@@ -201,8 +203,8 @@ def void_token(rows: Rows, item: VoidToken, terms: Terms) -> Decision:  # noqa: 
     """Make an open token worthless."""
     token = rows.tokens.get(item.token_id)
     if token is None:
-        raise refusal("token-unknown", f"no token {item.token_id[:16]!r}")
+        raise forbidden("token-unknown", f"no token {item.token_id[:16]!r}")
     if token.status != "open":
-        raise refusal("token-not-open", f"token {token.token_id} is {token.status} already")
+        raise forbidden("token-not-open", f"token {token.token_id} is {token.status} already")
     rows.replace_token(replace(token, status="void"))
     return DONE

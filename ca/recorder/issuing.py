@@ -18,7 +18,7 @@ from ca.certificates.profile import BACKDATE
 from ca.certificates.shards import Shard, ShardNumber, current_shard, first_shard, is_admitted, with_one_more
 from ca.items import Prepared, Resign
 from ca.recorder.decision import Decision
-from ca.recorder.rules import refusal
+from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, CRLRow, Rows, ShardRow, joined
 
 RETRY_S: Final = 600
@@ -40,12 +40,12 @@ def check_issuable(rows: Rows, prepared: Prepared, *, now_s: int, max_lifetime_s
        more.
     """
     if prepared.serial in rows.certificates:
-        raise refusal("certificate-serial-taken", f"a certificate {prepared.serial} exists; plan it again")
+        raise forbidden("certificate-serial-taken", f"a certificate {prepared.serial} exists; plan it again")
     planned_at = prepared.not_before + _BACKDATE_S
     if not now_s - _LATENESS_S <= planned_at <= now_s + 1:
-        raise refusal("certificate-times", "the certificate was not planned now; ask again")
+        raise forbidden("certificate-times", "the certificate was not planned now; ask again")
     if not 0 < prepared.not_after - planned_at <= max_lifetime_s:
-        raise refusal(
+        raise forbidden(
             "certificate-lifetime",
             f"a lifetime of {prepared.not_after - planned_at} s, at most {max_lifetime_s} s",
         )
@@ -141,7 +141,7 @@ def again(row: CertificateRow, now_s: int) -> Decision:
     bytes.
     """
     if row.signature is None and now_s - row.issued_at > RESIGN_S:
-        raise refusal(
+        raise forbidden(
             "token-answer-lost", f"the signature of certificate {row.serial} was lost; {_way_out(row)}"
         )
     return Decision(
@@ -185,7 +185,7 @@ def _shard_for(rows: Rows, number: int, now_s: int) -> Shard:
             return shard
     elif number == newest + 1 and _may_open_after(rows.shards.get(newest), now_s):
         return replace(first_shard(_moment(now_s)), number=ShardNumber(number))
-    raise refusal("certificate-shard", f"CRL shard {number} takes no more certificates; plan it again")
+    raise forbidden("certificate-shard", f"CRL shard {number} takes no more certificates; plan it again")
 
 
 def _may_open_after(newest: ShardRow | None, now_s: int) -> bool:

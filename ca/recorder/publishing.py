@@ -31,14 +31,12 @@ from sqlalchemy import Connection, delete, or_, select, update
 
 from ca.certificates.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
 from ca.certificates.shards import is_retired
-from ca.items import PublishCRL
+from ca.items import COMPLETE, PublishCRL
 from ca.recorder.storing import store_crl
 from ca.store.reader import feed_end
 from ca.store.rows import CRLRow
 from ca.store.tables import CRLS, REVOCATIONS, SHARDS
 
-COMPLETE: Final = -1
-"""The shard number of the list of all."""
 VALIDITY: Final = timedelta(hours=24)
 REFRESH_S: Final = 12 * 3600
 MAX_LIST_BYTES: Final = 384 * 1024

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from ca import items as ca_items
 from ca.items import ExpirePending, FrontCertificate, PublishCRL, Redeem, Renew, Resign, Spawn
-from ca.recorder.decide import decide
+from ca.recorder.decide import decide_item
 from ca.recorder.decision import DONE, Decision, Terms
 from ca.recorder.issuing import RESIGN_S, prepared_of
 from ca.recorder.publishing import Publisher
@@ -79,7 +79,7 @@ class CAService:
                 rulings += self._publish(tx, each, each.item)
             else:
                 answers = None if isinstance(each.item, ca_items.INTERNAL) else position
-                rulings += _rulings(each, decide(rows, each.item, terms), answers)
+                rulings += _rulings(each, decide_item(rows, each.item, terms), answers)
         store(tx, rows)
         return rulings
 

@@ -1,7 +1,7 @@
 """Why a CA refuses: every rule that a decision can name, in one table. Names stay; programs and auditors read
 them.
 
-`refusal` is the only way to make one here, so that no rule is missing from the table (docs and tests read
+`forbidden` is the only way to make one here, so that no rule is missing from the table (docs and tests read
 it).
 """
 
@@ -38,6 +38,7 @@ RULES: Final = {
     "certificate-unknown": "no certificate with that serial number",
     "certificate-not-active": "the certificate is pending, superseded, revoked or expired",
     "certificate-not-pending": "there is nothing to prove: the certificate is not pending",
+    "certificate-unsigned": "the certificate has no signature yet, so it has no fingerprint either",
     "certificate-revoked": "the certificate is revoked already",
     "lineage-identity": "the renewal names another identity than the certificate",
     "lineage-capabilities": "the renewal would carry more than its lineage may",
@@ -62,8 +63,8 @@ RULES: Final = {
 }
 
 
-def refusal(rule: str, reason: str, *, field: str | None = None) -> Forbidden:
-    """A refusal under a rule of the table; `reason` is for the one who asked and for the ledger."""
+def forbidden(rule: str, reason: str, *, field: str | None = None) -> Forbidden:
+    """The error that refuses under a rule of the table; `reason` is for the caller and for the ledger."""
     if rule not in RULES:
         raise AssertionError(f"rule '{rule}' is not in the table")
     return Forbidden(reason, rule=rule, field=field)

@@ -80,9 +80,9 @@ class Answers:
         # request bytes -> (answer, until, monotonic ns)
         self._kept: dict[bytes, tuple[bytes, int]] = {}
         self._feed = -1
-        self.use(key)
+        self.sign_with(key)
 
-    def use(self, key: ResponderKey) -> None:
+    def sign_with(self, key: ResponderKey) -> None:
         """Sign with this key from now on."""
         self._key = key
         self._key_hash = responder_key_hash(key.certificate)

@@ -131,7 +131,7 @@ class ResponderLoop:
             _log.warning("responder-certificate-not-renewed", extra={"problem": exc.message})
             self._renew_at = self._clock.now().timestamp() + RETRY_S
         else:
-            self._answers.use(key)
+            self._answers.sign_with(key)
             self._renew_at = self._certifier.renew_at(key).timestamp()
 
 

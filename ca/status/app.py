@@ -23,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.certificates.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
+from ca.items import COMPLETE
 from ca.store.reader import StoreReader
 from ostiary.edge.channel import Answer, Status
 from ostiary.edge.clock import Clock
@@ -39,7 +40,6 @@ CERTIFICATE_TYPE: Final = "application/pkix-cert"
 STAGES: Final = ("ocsp", "crl")
 COUNTERS: Final = ("ocsp_requests", "crl_requests")
 
-_COMPLETE: Final = -1
 _BUNDLE_NS: Final = 200_000_000
 """A fifth of the second within which a revocation shows."""
 _A_SECOND: Final = "public, max-age=1, no-transform"
@@ -141,7 +141,7 @@ class CRLs:
             match = _SHARD.fullmatch(name)
             if match is None and name != "complete.crl":
                 raise NotFound(f"no list {name[:32]!r}: wanted <shard>.crl, complete.crl or bundle.pem")
-            crl = self._parts.reader.crl(_COMPLETE if match is None else int(match[1]))
+            crl = self._parts.reader.crl(COMPLETE if match is None else int(match[1]))
             if crl is None:
                 raise NotFound(f"there is no list '{name}' yet")
             resp.last_modified = datetime.fromtimestamp(crl.this_update, UTC)

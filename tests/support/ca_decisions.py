@@ -1,5 +1,5 @@
-"""A CA's decisions over rows in memory, for tests: items that are right by default, a clock that is moved by
-hand.
+"""A CA's decisions over rows in memory, for tests: items that are right by default, and a clock that the test
+moves by hand.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ca.items import Activate, ConfirmNode, MintToken, Prepared, Redeem, Renew, Retire, Revoke, Spawn
-from ca.recorder.decide import decide
+from ca.recorder.decide import decide_item
 from ca.recorder.decision import Decision, Terms
 from ca.store.rows import CertificateRow, Rows, TokenRow
 from ostiary.certificate import ECDSA_SHA256, assemble
@@ -39,8 +39,8 @@ def key(number: int) -> bytes:
     return hashlib.sha256(b"key %d" % number).digest()
 
 
-class Desk:
-    """Decides items one after the other."""
+class RecorderInMemory:
+    """A recorder without a store: it decides items one after the other, against rows that live here."""
 
     def __init__(self) -> None:
         self.rows = Rows(now_s=NOW_S)
@@ -64,7 +64,7 @@ class Desk:
             max_lifetime_s=7200,
             max_node_lifetime_s=86400,
         )
-        return decide(self.rows, item, terms)
+        return decide_item(self.rows, item, terms)
 
     def rule(self, item: Item) -> str:
         """The rule by which an item is refused; "" when it is authorized."""

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from ca.items import Activate, ExpirePending, Resign
 from ca.store.rows import CertificateRow
-from tests.support.ca_decisions import Desk, key, kinds
+from tests.support.ca_decisions import RecorderInMemory, key, kinds
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+def recorder() -> RecorderInMemory:
+    return RecorderInMemory()
 
 
-def bootstrapped(desk: Desk, address: str = "192.0.2.1:7443") -> CertificateRow:
-    return desk.enrolled(
+def bootstrapped(recorder: RecorderInMemory, address: str = "192.0.2.1:7443") -> CertificateRow:
+    return recorder.enrolled(
         subsystem="node-controller",
         bootstrap=True,
         capabilities=("ledger:read",),
@@ -31,53 +31,55 @@ def bootstrapped(desk: Desk, address: str = "192.0.2.1:7443") -> CertificateRow:
     )
 
 
-def renewed(desk: Desk, row: CertificateRow, number: int = 2) -> CertificateRow:
-    item = desk.renew(row, number=number)
-    assert not desk.rule(item)
-    return desk.row(item.certificate.serial)
+def renewed(recorder: RecorderInMemory, row: CertificateRow, number: int = 2) -> CertificateRow:
+    item = recorder.renew(row, number=number)
+    assert not recorder.rule(item)
+    return recorder.row(item.certificate.serial)
 
 
-def test_a_renewal_waits_for_its_first_use_and_then_supersedes(desk: Desk) -> None:
-    first = desk.enrolled()
-    second = renewed(desk, first)
+def test_a_renewal_waits_for_its_first_use_and_then_supersedes(recorder: RecorderInMemory) -> None:
+    first = recorder.enrolled()
+    second = renewed(recorder, first)
     assert (second.status, second.generation, second.lineage) == ("pending", 2, first.serial)
-    assert desk.row(first.serial).status == "active"
-    assert not desk.rule(desk.used(second.serial))
-    assert desk.states() == {first.serial: "superseded", second.serial: "active"}
-    assert desk.rule(desk.used(second.serial)) == "certificate-not-pending"
+    assert recorder.row(first.serial).status == "active"
+    assert not recorder.rule(recorder.used(second.serial))
+    assert recorder.states() == {first.serial: "superseded", second.serial: "active"}
+    assert recorder.rule(recorder.used(second.serial)) == "certificate-not-pending"
 
 
-def test_a_lost_answer_is_no_alarm(desk: Desk) -> None:
-    first = desk.enrolled()
-    lost = renewed(desk, first)
-    same = desk.decide(desk.renew(first, number=2))
+def test_a_lost_answer_is_no_alarm(recorder: RecorderInMemory) -> None:
+    first = recorder.enrolled()
+    lost = renewed(recorder, first)
+    same = recorder.decide(recorder.renew(first, number=2))
     assert isinstance(same.item, Resign)
     assert same.substitute == lost.tbs
-    decision = desk.decide(desk.renew(first, number=3))
+    decision = recorder.decide(recorder.renew(first, number=3))
     assert (decision.verdict.decision, kinds(decision)) == ("authorized", ["VoidCertificate"])
-    assert sorted(desk.states().values()) == ["active", "pending", "revoked"]
-    assert desk.row(lost.serial).status == "revoked"
+    assert sorted(recorder.states().values()) == ["active", "pending", "revoked"]
+    assert recorder.row(lost.serial).status == "revoked"
 
 
-def test_a_renewal_whose_signature_was_lost_for_good_is_told_to_take_another_key(desk: Desk) -> None:
-    first = desk.enrolled()
-    renewed(desk, first)
-    desk.wait(181)
-    refused = desk.decide(desk.renew(first, number=2)).verdict
+def test_a_renewal_whose_signature_was_lost_for_good_is_told_to_take_another_key(
+    recorder: RecorderInMemory,
+) -> None:
+    first = recorder.enrolled()
+    renewed(recorder, first)
+    recorder.wait(181)
+    refused = recorder.decide(recorder.renew(first, number=2)).verdict
     assert refused.rule == "token-answer-lost"
     assert "another key" in refused.reason
-    assert not desk.rule(desk.renew(first, number=3))
+    assert not recorder.rule(recorder.renew(first, number=3))
 
 
-def test_a_renewal_by_an_older_generation_stops_the_lineage(desk: Desk) -> None:
-    first = desk.enrolled()
-    second = renewed(desk, first)
-    desk.decide(desk.used(second.serial))
-    decision = desk.decide(desk.renew(first, number=4))
+def test_a_renewal_by_an_older_generation_stops_the_lineage(recorder: RecorderInMemory) -> None:
+    first = recorder.enrolled()
+    second = renewed(recorder, first)
+    recorder.decide(recorder.used(second.serial))
+    decision = recorder.decide(recorder.renew(first, number=4))
     assert (decision.verdict.rule, kinds(decision)) == ("lineage-clone", ["Alarm"])
-    assert desk.rule(desk.renew(desk.row(second.serial), number=5)) == "lineage-stopped"
-    assert desk.row(second.serial).status == "active"  # revoking is policy
-    assert not desk.rule(desk.revoke(second.serial))
+    assert recorder.rule(recorder.renew(recorder.row(second.serial), number=5)) == "lineage-stopped"
+    assert recorder.row(second.serial).status == "active"  # revoking is policy
+    assert not recorder.rule(recorder.revoke(second.serial))
 
 
 @pytest.mark.parametrize(
@@ -91,29 +93,29 @@ def test_a_renewal_by_an_older_generation_stops_the_lineage(desk: Desk) -> None:
         ({"lifetime_s": 7201}, "certificate-lifetime"),
     ],
 )
-def test_a_lineage_keeps_what_it_is(desk: Desk, changed: dict[str, Any], rule: str) -> None:
-    first = desk.enrolled()
-    assert desk.rule(desk.renew(first, **changed)) == rule
-    assert desk.states() == {first.serial: "active"}
+def test_a_lineage_keeps_what_it_is(recorder: RecorderInMemory, changed: dict[str, Any], rule: str) -> None:
+    first = recorder.enrolled()
+    assert recorder.rule(recorder.renew(first, **changed)) == rule
+    assert recorder.states() == {first.serial: "active"}
 
 
-def test_expired_pending_and_revoked_certificates_do_not_renew(desk: Desk) -> None:
-    pending = bootstrapped(desk)
-    assert desk.rule(desk.renew(pending)) == "certificate-not-active"
-    active = desk.enrolled()
-    desk.wait(7201)
-    assert desk.rule(desk.renew(active)) == "certificate-not-active"
-    desk.decide(desk.revoke(active.serial))
-    assert desk.rule(desk.renew(desk.row(active.serial))) == "certificate-not-active"
+def test_expired_pending_and_revoked_certificates_do_not_renew(recorder: RecorderInMemory) -> None:
+    pending = bootstrapped(recorder)
+    assert recorder.rule(recorder.renew(pending)) == "certificate-not-active"
+    active = recorder.enrolled()
+    recorder.wait(7201)
+    assert recorder.rule(recorder.renew(active)) == "certificate-not-active"
+    recorder.decide(recorder.revoke(active.serial))
+    assert recorder.rule(recorder.renew(recorder.row(active.serial))) == "certificate-not-active"
 
 
-def test_after_the_dial_back_the_renewal_carries_what_the_token_bought(desk: Desk) -> None:
-    pending = bootstrapped(desk)
+def test_after_the_dial_back_the_renewal_carries_what_the_token_bought(recorder: RecorderInMemory) -> None:
+    pending = bootstrapped(recorder)
     assert pending.capabilities == ""
-    assert not desk.rule(Activate(serial=pending.serial, means="dial-back"))
-    active = desk.row(pending.serial)
+    assert not recorder.rule(Activate(serial=pending.serial, means="dial-back"))
+    active = recorder.row(pending.serial)
     assert (active.status, active.deadline, active.activated_by) == ("active", None, "dial-back")
-    assert renewed(desk, active).capabilities == "ledger:read"
+    assert renewed(recorder, active).capabilities == "ledger:read"
 
 
 @pytest.mark.parametrize(
@@ -127,44 +129,56 @@ def test_after_the_dial_back_the_renewal_carries_what_the_token_bought(desk: Des
     ],
 )
 def test_its_own_word_counts_after_the_window_where_there_is_no_address(
-    desk: Desk, address: str, after_s: int, rule: str
+    recorder: RecorderInMemory, address: str, after_s: int, rule: str
 ) -> None:
-    row = bootstrapped(desk, address)
-    desk.wait(after_s)
+    row = bootstrapped(recorder, address)
+    recorder.wait(after_s)
     expected = "proof-late" if address and after_s >= 600 else rule
-    assert desk.rule(Activate(serial=row.serial, means="self")) == expected
+    assert recorder.rule(Activate(serial=row.serial, means="self")) == expected
 
 
-def test_use_does_not_prove_a_bootstrap_certificate_nor_a_dial_back_a_renewal(desk: Desk) -> None:
-    assert desk.rule(desk.used(bootstrapped(desk).serial)) == "proof-kind"
-    second = renewed(desk, desk.enrolled())
-    assert desk.rule(Activate(serial=second.serial, means="dial-back")) == "proof-kind"
-    assert desk.rule(desk.confirm(second)) == "proof-kind"
+def test_use_does_not_prove_a_bootstrap_certificate_nor_a_dial_back_a_renewal(
+    recorder: RecorderInMemory,
+) -> None:
+    assert recorder.rule(recorder.used(bootstrapped(recorder).serial)) == "proof-kind"
+    second = renewed(recorder, recorder.enrolled())
+    assert recorder.rule(Activate(serial=second.serial, means="dial-back")) == "proof-kind"
+    assert recorder.rule(recorder.confirm(second)) == "proof-kind"
 
 
-def test_an_operator_confirms_by_fingerprint(desk: Desk) -> None:
-    row = bootstrapped(desk)
-    assert desk.rule(desk.confirm(row, fingerprint=b"\x00" * 32)) == "fingerprint-differs"
-    assert desk.rule(desk.confirm(row, node="n2.nodes.shop.example")) == "fingerprint-node"
-    assert not desk.rule(desk.confirm(row))
-    assert desk.row(row.serial).activated_by == "operator"
+def test_a_certificate_without_its_signature_has_no_fingerprint_to_confirm(
+    recorder: RecorderInMemory,
+) -> None:
+    row = bootstrapped(recorder)
+    item = recorder.confirm(row)
+    recorder.rows.certificates[row.serial] = replace(recorder.row(row.serial), signature=None)
+    assert recorder.rule(item) == "certificate-unsigned"
+    assert recorder.row(row.serial).status == "pending"
 
 
-def test_not_proven_in_time_means_revoked(desk: Desk) -> None:
-    row = bootstrapped(desk)
-    desk.wait(599)
-    assert desk.rule(ExpirePending(serial=row.serial)) == "certificate-not-pending"
-    desk.wait(1)
-    assert desk.rule(Activate(serial=row.serial, means="dial-back")) == "proof-late"
-    assert not desk.rule(ExpirePending(serial=row.serial))
-    assert desk.row(row.serial).status == "revoked"
+def test_an_operator_confirms_by_fingerprint(recorder: RecorderInMemory) -> None:
+    row = bootstrapped(recorder)
+    assert recorder.rule(recorder.confirm(row, fingerprint=b"\x00" * 32)) == "fingerprint-differs"
+    assert recorder.rule(recorder.confirm(row, node="n2.nodes.shop.example")) == "fingerprint-node"
+    assert not recorder.rule(recorder.confirm(row))
+    assert recorder.row(row.serial).activated_by == "operator"
 
 
-def test_policy_that_was_narrowed_narrows_the_next_generation(desk: Desk) -> None:
-    first = desk.enrolled()
-    desk.grants["component-harness"] = frozenset()
-    assert desk.rule(desk.renew(first)) == "lineage-capabilities"
-    assert not desk.rule(desk.renew(first, capabilities=()))
+def test_not_proven_in_time_means_revoked(recorder: RecorderInMemory) -> None:
+    row = bootstrapped(recorder)
+    recorder.wait(599)
+    assert recorder.rule(ExpirePending(serial=row.serial)) == "certificate-not-pending"
+    recorder.wait(1)
+    assert recorder.rule(Activate(serial=row.serial, means="dial-back")) == "proof-late"
+    assert not recorder.rule(ExpirePending(serial=row.serial))
+    assert recorder.row(row.serial).status == "revoked"
+
+
+def test_policy_that_was_narrowed_narrows_the_next_generation(recorder: RecorderInMemory) -> None:
+    first = recorder.enrolled()
+    recorder.grants["component-harness"] = frozenset()
+    assert recorder.rule(recorder.renew(first)) == "lineage-capabilities"
+    assert not recorder.rule(recorder.renew(first, capabilities=()))
 
 
 STEPS = st.lists(
@@ -180,49 +194,49 @@ def test_a_lineage_has_at_most_one_active_and_one_pending_and_no_end_that_is_not
     """A model of any life: whatever happens, the states stay within the table and each can still be left or
     is final.
     """
-    desk = Desk()
-    first = desk.enrolled()
+    recorder = RecorderInMemory()
+    first = recorder.enrolled()
     numbers = iter(range(2, 100))
     for step in steps:
-        rows = sorted(desk.rows.certificates.values(), key=lambda row: row.generation)
+        rows = sorted(recorder.rows.certificates.values(), key=lambda row: row.generation)
         match step:
             case "renew":
                 active = next((row for row in rows if row.status == "active"), first)
-                desk.decide(desk.renew(active, number=next(numbers)))
+                recorder.decide(recorder.renew(active, number=next(numbers)))
             case "renew-old":
-                desk.decide(desk.renew(rows[0], number=next(numbers)))
+                recorder.decide(recorder.renew(rows[0], number=next(numbers)))
             case "use":
-                desk.decide(desk.used(rows[-1].serial))
+                recorder.decide(recorder.used(rows[-1].serial))
             case "wait":
-                desk.wait(1500)
+                recorder.wait(1500)
             case "late":
-                desk.decide(ExpirePending(serial=rows[-1].serial))
+                recorder.decide(ExpirePending(serial=rows[-1].serial))
             case "revoke":
-                desk.decide(desk.revoke(rows[-1].serial))
+                recorder.decide(recorder.revoke(rows[-1].serial))
             case _:
-                desk.decide(desk.redeem(spki_digest=key(next(numbers))))
-        _check(desk)
+                recorder.decide(recorder.redeem(spki_digest=key(next(numbers))))
+        _check(recorder)
 
 
-def _check(desk: Desk) -> None:
-    rows = list(desk.rows.certificates.values())
+def _check(recorder: RecorderInMemory) -> None:
+    rows = list(recorder.rows.certificates.values())
     # What has expired keeps the state that it had: nothing loads it any more.
-    states = [row.status for row in rows if row.not_after >= desk.now_s]
+    states = [row.status for row in rows if row.not_after >= recorder.now_s]
     assert states.count("active") <= 1
     assert states.count("pending") <= 1
     assert len({row.generation for row in rows}) == len(rows)
     revoked = {row.serial for row in rows if row.status == "revoked"}
-    assert [step.serial for step in desk.rows.revocations].__len__() == len(revoked)
+    assert [step.serial for step in recorder.rows.revocations].__len__() == len(revoked)
     for row in rows:
         assert (row.deadline is not None) == (row.status == "pending")
         assert set(row.capabilities.split()) <= set(row.granted.split())
         if row.status != "revoked":  # whatever is not ended can be ended
-            assert not _copy(desk).rule(desk.revoke(row.serial))
+            assert not _copy(recorder).rule(recorder.revoke(row.serial))
 
 
-def _copy(desk: Desk) -> Desk:
-    copy = Desk()
-    copy.rows.now_s = desk.now_s
-    for row in desk.rows.certificates.values():
+def _copy(recorder: RecorderInMemory) -> RecorderInMemory:
+    copy = RecorderInMemory()
+    copy.rows.now_s = recorder.now_s
+    for row in recorder.rows.certificates.values():
         copy.rows.load_certificate(replace(row))
     return copy
