@@ -21,7 +21,7 @@ from pathlib import Path
 from ostiary.edge.home import Place, ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
-from ostiary.supervisor import Role, Supervisor, User, can_run_as
+from ostiary.supervisor import READY_TIMEOUT_S, Role, Supervisor, User, can_run_as
 
 _log = logging.getLogger("ostiary.roles")
 # glibc overwrites freed memory with this byte (mallopt(3), M_PERTURB). It reads the tunable before main(), so
@@ -29,6 +29,9 @@ _log = logging.getLogger("ostiary.roles")
 # heap after everything was freed; with it, none (found by scanning the process from outside). The price was
 # 19 % of a JSON benchmark, which the keyholder alone pays.
 _WIPES_FREED = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
+# A recorder brings the store to its newest revision before it is ready, in one transaction: killed in the
+# middle, it would begin again, each time. A million certificates take about 15 s (ca's migration 0003).
+_UPGRADE_TIMEOUT_S = 600.0
 
 
 def supervise(
@@ -54,6 +57,7 @@ def supervise(
             user=_user(place.users, role),
             environment=_WIPES_FREED if role is RoleName.KEYHOLDER else {},
             inherited=inherited.get(role, ()),
+            ready_timeout_s=_UPGRADE_TIMEOUT_S if role is RoleName.RECORDER else READY_TIMEOUT_S,
         )
         for role in roles
     ]

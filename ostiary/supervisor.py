@@ -36,6 +36,7 @@ from ostiary.edge.files import PUBLIC_FILE, write_atomic
 from ostiary.edge.role import READY_FD_VARIABLE, SUPERVISOR_VARIABLE, StopSignal, die_with_parent
 from ostiary.errors import Misconfigured
 
+READY_TIMEOUT_S: Final = 20.0
 FIRST_BACKOFF_S: Final = 0.05
 LAST_BACKOFF_S: Final = 2.0
 STEADY_S: Final = 10.0
@@ -61,7 +62,7 @@ class Role:
     user: User | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     inherited: tuple[int, ...] = ()
-    ready_timeout_s: float = 20.0
+    ready_timeout_s: float = READY_TIMEOUT_S
     stop_s: float = 8.0
 
 

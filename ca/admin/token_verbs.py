@@ -80,8 +80,8 @@ class Bought:
     agent: AgentID
     endpoints: tuple[str, ...]
     capabilities: Capabilities
-    address: str
-    spki_digest: bytes
+    address: str | None
+    spki_digest: bytes | None
     ttl_s: int
     bootstrap: bool
     again: bool
@@ -115,8 +115,8 @@ class _TokenVerbs:
             agent=agent,
             endpoints=endpoints,
             capabilities=parse_capabilities(asked.capabilities),
-            address=parse_node_address(asked.address) if asked.address else "",
-            spki_digest=bytes.fromhex(accept(CSRBytes(asked.csr)).spki_digest) if asked.csr else b"",
+            address=parse_node_address(asked.address) if asked.address else None,
+            spki_digest=bytes.fromhex(accept(CSRBytes(asked.csr)).spki_digest) if asked.csr else None,
             ttl_s=asked.ttl_s,
             bootstrap=False,
             again=False,
@@ -146,8 +146,8 @@ class _TokenVerbs:
             endpoints=bought.endpoints,
             lifetime_s=self._lifetime_s(bought.subsystem),
             expires_at=expires_at,
-            address=bought.address,
-            spki_digest=bought.spki_digest,
+            address=bought.address or "",
+            spki_digest=bought.spki_digest or b"",
             bootstrap=bought.bootstrap,
             again=bought.again,
         )
@@ -173,7 +173,7 @@ class _TokenVerbs:
     def bootstrap(self, operator: Operator, arguments: Json) -> Json:
         asked = arguments_of(arguments, _Bootstrap)
         config, node = self._config, self._node(asked.node)
-        address = parse_dial_back(asked.address, default_port=config.manager_port) if asked.address else ""
+        address = parse_dial_back(asked.address, default_port=config.manager_port) if asked.address else None
         made = {
             name: self._mint(operator, self._bootstrapped(name, node, address, asked))
             for name in (CERTIFICATE_MANAGER, NODE_CONTROLLER)
@@ -189,7 +189,9 @@ class _TokenVerbs:
             "tokens": {name: {"agent": each["agent"], "token": each["token"]} for name, each in made.items()},
         }
 
-    def _bootstrapped(self, subsystem: SubSystem, node: NodeName, address: str, asked: _Bootstrap) -> Bought:
+    def _bootstrapped(
+        self, subsystem: SubSystem, node: NodeName, address: str | None, asked: _Bootstrap
+    ) -> Bought:
         """All that policy grants the sub-system; the manager alone listens, for itself and for the node
         controller.
         """
@@ -203,7 +205,7 @@ class _TokenVerbs:
             endpoints=(f"{MANAGER_PROTOCOL}://{agent}.{node}:{port}",) if listens else (),
             capabilities=self._config.grants.get(subsystem, frozenset()),
             address=address,
-            spki_digest=b"",
+            spki_digest=None,
             ttl_s=asked.ttl_s,
             bootstrap=True,
             again=asked.again,
@@ -245,10 +247,10 @@ def _token_view(row: TokenRow, now_s: int) -> Json:
         "agent": row.agent,
         "capabilities": row.capabilities.split(),
         "endpoints": row.endpoints.split(),
-        "address": row.address or None,
+        "address": row.address,
         "bootstrap": row.bootstrap,
         "status": status,
         "expires_at": row.expires_at,
         "created_by": row.created_by,
-        "serial_number": row.spent_serial or None,
+        "serial_number": row.spent_serial,
     }

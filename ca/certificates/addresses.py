@@ -43,11 +43,13 @@ def parse_dial_back(text: str, *, default_port: int) -> str:
     return str(Address(host=parse_node_address(given.host), port=given.port))
 
 
-def is_same_host(bound: str, peer: str) -> bool:
-    """Whether a peer's address (as `parse_node_address` writes it) is the one that a token is bound to; "" is
-    bound to none.
+def is_same_host(bound: str | None, peer: str) -> bool:
+    """Whether a peer's address (as `parse_node_address` writes it) is the one that a token is bound to; a
+    token that is bound to none may come from anywhere.
     """
-    return bound in {"", peer} or (_has_port(bound) and parse_address(bound, field="address").host == peer)
+    if bound is None:
+        return True
+    return bound == peer or (_has_port(bound) and parse_address(bound, field="address").host == peer)
 
 
 def _has_port(text: str) -> bool:

@@ -37,7 +37,7 @@ class Dialler:
     def __init__(self, *, max_at_once: int) -> None:
         self._lines = threading.BoundedSemaphore(max_at_once)
 
-    def prove(self, address_text: str, host: str, expected_der: bytes) -> None:
+    def prove(self, address_text: str | None, host: str, expected_der: bytes) -> None:
         """Dial and compare, or raise Busy at once."""
         if not self._lines.acquire(blocking=False):
             raise Busy("dial-back: too many at once", retry_after_s=int(DIAL_S))
@@ -47,13 +47,13 @@ class Dialler:
             self._lines.release()
 
 
-def prove_by_dial(address_text: str, *, host: str, expected_der: bytes) -> None:
+def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -> None:
     """Dial `address_text` (as `parse_dial_back` writes it) and compare; Forbidden(rule=dial-back) says what
     went wrong.
 
     BadInput where the address is one that the CA never dials.
     """
-    if not address_text:
+    if address_text is None:
         raise Forbidden("dial-back: no address was fixed in the token; confirm the node by hand", rule=RULE)
     dialled = parse_address(address_text, field="address")
     address, port = parse_node_address(dialled.host), dialled.port

@@ -23,7 +23,7 @@ from ostiary.front.health import Readiness
 from ostiary.names import SubSystem
 from ostiary.recorder.client import RecorderPort
 
-Prover = Callable[[str, str, bytes], None]
+Prover = Callable[[str | None, str, bytes], None]
 """`(address, host, expected certificate DER)`: dials and compares; raises Forbidden(rule=dial-back)."""
 
 

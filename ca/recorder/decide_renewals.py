@@ -26,6 +26,7 @@ from ca.recorder.issuing import again, check_issuable, is_retry, issue, next_cer
 from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, Rows, names
 from ostiary.certificate import assemble
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
 
@@ -117,7 +118,7 @@ def confirm_node(rows: Rows, item: ConfirmNode, terms: Terms) -> Decision:
     return _activated(rows, row, "operator", terms.now_s)
 
 
-def _activated(rows: Rows, row: CertificateRow, means: str, now_s: int) -> Decision:
+def _activated(rows: Rows, row: CertificateRow, means: str, now_s: EpochSeconds) -> Decision:
     for each in rows.of_lineage(row.lineage):
         if each.status == "active":
             rows.replace_certificate(replace(each, status="superseded"))
@@ -127,7 +128,7 @@ def _activated(rows: Rows, row: CertificateRow, means: str, now_s: int) -> Decis
     return DONE
 
 
-def _pending(rows: Rows, serial: str, now_s: int) -> CertificateRow:
+def _pending(rows: Rows, serial: str, now_s: EpochSeconds) -> CertificateRow:
     row = rows.certificates.get(serial)
     if row is None:
         raise forbidden("certificate-unknown", f"no certificate {serial[:40]!r}")
@@ -144,5 +145,5 @@ def _pending(rows: Rows, serial: str, now_s: int) -> CertificateRow:
     return row
 
 
-def _state(row: CertificateRow, now_s: int) -> str:
+def _state(row: CertificateRow, now_s: EpochSeconds) -> str:
     return "expired" if now_s > row.not_after and row.status != "revoked" else row.status

@@ -10,7 +10,6 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final
 
 from ca.certificates.crl import build_entry, parse_reason
@@ -20,6 +19,7 @@ from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, RevocationRow, Rows, names
 from ostiary.certificate import parse_serial_hex
 from ostiary.subsystems import CERTIFICATE_MANAGER
+from ostiary.timestamp import EpochSeconds, moment_of
 from ostiary.work.item import Item, Peer
 
 ENROLL_NODE: Final = "enroll:node"
@@ -50,13 +50,13 @@ def retire(rows: Rows, item: Retire, terms: Terms) -> Decision:
 def expire_pending(rows: Rows, item: ExpirePending, terms: Terms) -> Decision:
     """Not proven in time: revoked."""
     row = rows.certificates.get(item.serial)
-    if row is None or row.status != "pending" or (row.deadline or 0) > terms.now_s:
+    if row is None or row.status != "pending" or (row.deadline is not None and row.deadline > terms.now_s):
         raise forbidden("certificate-not-pending", f"certificate {item.serial} waits for nothing")
     end(rows, row, "cessationOfOperation", terms.now_s)
     return DONE
 
 
-def is_manager(row: CertificateRow, peer: Peer, node: str, now_s: int) -> bool:
+def is_manager(row: CertificateRow, peer: Peer, node: str, now_s: EpochSeconds) -> bool:
     """Whether this certificate, which the front saw a peer use, is that of a node's manager."""
     return (
         row.status == "active"
@@ -69,17 +69,17 @@ def is_manager(row: CertificateRow, peer: Peer, node: str, now_s: int) -> bool:
     )
 
 
-def void(rows: Rows, row: CertificateRow, item: VoidCertificate, now_s: int) -> Item:
+def void(rows: Rows, row: CertificateRow, item: VoidCertificate, now_s: EpochSeconds) -> Item:
     """End a certificate because of another act; returns the entry's item."""
     end(rows, row, item.reason, now_s)
     return item
 
 
-def end(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> None:
+def end(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: EpochSeconds) -> None:
     """Revoke one certificate that is not revoked yet."""
     entry = build_entry(
         serial_number=parse_serial_hex(row.serial),
-        revoked_at=datetime.fromtimestamp(now_s, UTC),
+        revoked_at=moment_of(now_s),
         reason=parse_reason(reason),
     )
     rows.replace_certificate(replace(row, status="revoked", deadline=None, revoked_at=now_s, reason=reason))
@@ -104,7 +104,7 @@ def _known(rows: Rows, serial: str) -> CertificateRow:
     return row
 
 
-def _end_lineage(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: int) -> Decision:
+def _end_lineage(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: EpochSeconds) -> Decision:
     """End a certificate with all that is valid of its lineage; a compromised key takes what was started with
     it.
     """

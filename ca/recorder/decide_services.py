@@ -26,10 +26,7 @@ def front_certificate(rows: Rows, item: FrontCertificate, terms: Terms) -> Decis
             "front-identity", f"the front is {CERTIFICATE_AUTHORITY} on '{terms.node}', without capabilities"
         )
     check_issuable(rows, prepared, now_s=terms.now_s, max_lifetime_s=terms.max_node_lifetime_s)
-    row = first_certificate(
-        prepared, now_s=terms.now_s, lifetime_s=terms.max_node_lifetime_s, activated_by="issue"
-    )
-    issue(rows, row)
+    issue(rows, first_certificate(prepared, now_s=terms.now_s, lifetime_s=terms.max_node_lifetime_s))
     return SIGN
 
 

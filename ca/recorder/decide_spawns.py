@@ -20,6 +20,7 @@ from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, Rows, joined, names
 from ostiary.capabilities import MAX_DEPTH
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLER
+from ostiary.timestamp import EpochSeconds
 
 RESERVED = frozenset({CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLER})
 """Who comes by an operator's token only."""
@@ -54,9 +55,7 @@ def spawn(rows: Rows, item: Spawn, terms: Terms) -> Decision:
     if not set(prepared.capabilities) <= left:
         raise forbidden("spawn-capabilities", f"what is left is {sorted(left)}", field="capabilities")
     check_issuable(rows, prepared, now_s=terms.now_s, max_lifetime_s=terms.max_lifetime_s)
-    row = first_certificate(
-        prepared, now_s=terms.now_s, lifetime_s=terms.max_lifetime_s, activated_by="issue"
-    )
+    row = first_certificate(prepared, now_s=terms.now_s, lifetime_s=terms.max_lifetime_s)
     issue(
         rows,
         replace(
@@ -71,7 +70,7 @@ def spawn(rows: Rows, item: Spawn, terms: Terms) -> Decision:
     return SIGN
 
 
-def _check_manager(rows: Rows, item: Spawn, now_s: int) -> None:
+def _check_manager(rows: Rows, item: Spawn, now_s: EpochSeconds) -> None:
     node = item.certificate.node
     if item.manager.node != node:
         raise forbidden(
@@ -85,7 +84,7 @@ def _check_manager(rows: Rows, item: Spawn, now_s: int) -> None:
         )
 
 
-def _spawner(rows: Rows, item: Spawn, now_s: int) -> CertificateRow:
+def _spawner(rows: Rows, item: Spawn, now_s: EpochSeconds) -> CertificateRow:
     subsystem = item.certificate.subsystem
     if subsystem in RESERVED:
         raise forbidden(

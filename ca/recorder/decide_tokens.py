@@ -23,6 +23,7 @@ from ca.recorder.issuing import again, check_issuable, first_certificate, is_ret
 from ca.recorder.rules import forbidden
 from ca.store.rows import Rows, TokenRow, joined, names
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
 
@@ -57,15 +58,13 @@ def redeem(rows: Rows, item: Redeem, terms: Terms) -> Decision:
         )
     _check_bought(token, item, terms)
     check_issuable(rows, item.certificate, now_s=terms.now_s, max_lifetime_s=token.lifetime_s)
-    row = first_certificate(
-        item.certificate, now_s=terms.now_s, lifetime_s=token.lifetime_s, activated_by="issue"
-    )
+    row = first_certificate(item.certificate, now_s=terms.now_s, lifetime_s=token.lifetime_s)
     row = replace(row, token_id=token.token_id, address=token.address, granted=token.capabilities)
     if token.bootstrap:
         waits_s = PROOF_WINDOW_S if token.address else 2 * PROOF_WINDOW_S
-        deadline = terms.now_s + waits_s
+        deadline = EpochSeconds(terms.now_s + waits_s)
         row = replace(
-            row, status="pending", bootstrap=True, deadline=deadline, activated_at=0, activated_by=""
+            row, status="pending", bootstrap=True, deadline=deadline, activated_at=None, activated_by=None
         )
     issue(rows, row)
     rows.replace_token(replace(token, status="spent", spent_at=terms.now_s, spent_serial=row.serial))
@@ -99,7 +98,7 @@ def _check_bought(token: TokenRow, item: Redeem, terms: Terms) -> None:
 
 
 def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
-    bought = rows.certificates.get(token.spent_serial)
+    bought = rows.certificates.get(token.spent_serial or "")
     if bought is None:
         raise AssertionError("a spent token without its certificate")
     key = item.certificate.spki_digest
@@ -157,15 +156,16 @@ def mint_token(rows: Rows, item: MintToken, terms: Terms) -> Decision:
             capabilities=joined(item.capabilities),
             endpoints=joined(item.endpoints),
             lifetime_s=item.lifetime_s,
-            expires_at=item.expires_at,
-            address=item.address,
-            spki_digest=item.spki_digest,
+            expires_at=EpochSeconds(item.expires_at),
+            # Entries are compared byte by byte, so an item keeps "" and b"" for what is not said.
+            address=item.address or None,
+            spki_digest=item.spki_digest or None,
             bootstrap=item.bootstrap,
             created_at=terms.now_s,
             created_by=item.operator.name,
             status="open",
-            spent_at=0,
-            spent_serial="",
+            spent_at=None,
+            spent_serial=None,
             contested=False,
         )
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item
 
@@ -23,7 +24,7 @@ class Terms:
     may hold.
     """
 
-    now_s: int
+    now_s: EpochSeconds
     node: str
     grants: Mapping[str, frozenset[str]]
     signature_algorithm_der: bytes

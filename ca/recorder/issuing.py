@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from ca.certificates.profile import BACKDATE
@@ -20,6 +20,7 @@ from ca.items import Prepared, Resign
 from ca.recorder.decision import Decision
 from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, CRLRow, Rows, ShardRow, joined
+from ostiary.timestamp import EpochSeconds, epoch_seconds, moment_of
 
 RETRY_S: Final = 600
 """A lost answer costs nothing for ten minutes (DESIGN section 5)."""
@@ -33,7 +34,7 @@ _SKEW: Final = timedelta(seconds=60)
 _BACKDATE_S: Final = int(BACKDATE.total_seconds())
 
 
-def check_issuable(rows: Rows, prepared: Prepared, *, now_s: int, max_lifetime_s: int) -> None:
+def check_issuable(rows: Rows, prepared: Prepared, *, now_s: EpochSeconds, max_lifetime_s: int) -> None:
     """Check what every new certificate must keep; raises Forbidden.
 
     1. Its serial number is not taken.  2. It begins now.  3. It ends in time.  4. Its CRL shard takes one
@@ -55,26 +56,28 @@ def check_issuable(rows: Rows, prepared: Prepared, *, now_s: int, max_lifetime_s
 def issue(rows: Rows, row: CertificateRow) -> None:
     """Add a checked certificate and count it in its shard."""
     shard = _shard_for(rows, row.shard, row.issued_at)
-    counted = with_one_more(shard, _moment(row.issued_at))
+    counted = with_one_more(shard, moment_of(row.issued_at))
     known = rows.shards.get(row.shard)
     rows.replace_shard(
         ShardRow(
             number=row.shard,
-            opened_at=int(counted.opened_at.timestamp()),
+            opened_at=epoch_seconds(counted.opened_at),
             count=counted.count,
-            last_not_after=max(row.not_after, known.last_not_after if known else 0),
+            last_not_after=max(row.not_after, known.last_not_after) if known else row.not_after,
         )
     )
     if row.shard not in rows.crls and known is None:
         # Due at once: verifiers want a list for each certificate, an empty one too.
-        rows.replace_crl(CRLRow(shard=row.shard, number=0, through=0, this_update=0, refresh_at=0))
+        rows.replace_crl(
+            CRLRow(shard=row.shard, number=0, through=0, this_update=None, refresh_at=row.issued_at)
+        )
     rows.add_certificate(row)
 
 
-def first_certificate(
-    prepared: Prepared, *, now_s: int, lifetime_s: int, activated_by: str
-) -> CertificateRow:
-    """The row that begins a lineage; active, without ancestors. The caller replaces what differs."""
+def first_certificate(prepared: Prepared, *, now_s: EpochSeconds, lifetime_s: int) -> CertificateRow:
+    """The row that begins a lineage: active by being issued, without ancestors. The caller replaces what
+    differs.
+    """
     return CertificateRow(
         serial=prepared.serial,
         lineage=prepared.serial,
@@ -90,36 +93,36 @@ def first_certificate(
         granted=joined(prepared.capabilities),
         ceiling=None,
         depth=0,
-        parent="",
-        parent_lineage="",
-        token_id="",
-        address="",
+        parent=None,
+        parent_lineage=None,
+        token_id=None,
+        address=None,
         endpoints=joined(prepared.endpoints),
         lifetime_s=lifetime_s,
         issued_at=now_s,
-        not_before=prepared.not_before,
-        not_after=prepared.not_after,
+        not_before=EpochSeconds(prepared.not_before),
+        not_after=EpochSeconds(prepared.not_after),
         shard=prepared.shard,
         spki_digest=prepared.spki_digest,
         activated_at=now_s,
-        activated_by=activated_by,
-        revoked_at=0,
-        reason="",
+        activated_by="issue",
+        revoked_at=None,
+        reason=None,
         tbs=prepared.tbs,
         signature=None,
     )
 
 
 def next_certificate(
-    previous: CertificateRow, prepared: Prepared, *, generation: int, now_s: int
+    previous: CertificateRow, prepared: Prepared, *, generation: int, now_s: EpochSeconds
 ) -> CertificateRow:
     """The row of a renewal: pending until its key is used; what the lineage may do stays."""
     return replace(
-        first_certificate(prepared, now_s=now_s, lifetime_s=previous.lifetime_s, activated_by=""),
+        first_certificate(prepared, now_s=now_s, lifetime_s=previous.lifetime_s),
         lineage=previous.lineage,
         generation=generation,
         status="pending",
-        deadline=prepared.not_after,
+        deadline=EpochSeconds(prepared.not_after),
         granted=previous.granted,
         ceiling=previous.ceiling,
         depth=previous.depth,
@@ -127,16 +130,17 @@ def next_certificate(
         parent_lineage=previous.parent_lineage,
         token_id=previous.token_id,
         address=previous.address,
-        activated_at=0,
+        activated_at=None,
+        activated_by=None,
     )
 
 
-def is_retry(row: CertificateRow, spki_digest: bytes, now_s: int) -> bool:
+def is_retry(row: CertificateRow, spki_digest: bytes, now_s: EpochSeconds) -> bool:
     """Whether a request for that key is a repeated one whose answer was lost."""
     return row.spki_digest == spki_digest and now_s - row.issued_at <= RETRY_S
 
 
-def again(row: CertificateRow, now_s: int) -> Decision:
+def again(row: CertificateRow, now_s: EpochSeconds) -> Decision:
     """The same certificate once more: its stored signature, or (while that can be) a new one over the same
     bytes.
     """
@@ -175,26 +179,24 @@ def prepared_of(row: CertificateRow) -> Prepared:
     )
 
 
-def _shard_for(rows: Rows, number: int, now_s: int) -> Shard:
+def _shard_for(rows: Rows, number: int, now_s: EpochSeconds) -> Shard:
     """The shard as it is before one more certificate; Forbidden where it takes none."""
     newest = max(rows.shards, default=0)
     known = rows.shards.get(number)
     if known is not None and number >= newest - 1:
-        shard = Shard(number=ShardNumber(number), opened_at=_moment(known.opened_at), count=known.count)
+        shard = Shard(number=ShardNumber(number), opened_at=moment_of(known.opened_at), count=known.count)
         if is_admitted(shard):
             return shard
     elif number == newest + 1 and _may_open_after(rows.shards.get(newest), now_s):
-        return replace(first_shard(_moment(now_s)), number=ShardNumber(number))
+        return replace(first_shard(moment_of(now_s)), number=ShardNumber(number))
     raise forbidden("certificate-shard", f"CRL shard {number} takes no more certificates; plan it again")
 
 
-def _may_open_after(newest: ShardRow | None, now_s: int) -> bool:
+def _may_open_after(newest: ShardRow | None, now_s: EpochSeconds) -> bool:
     if newest is None:
         return True
-    shard = Shard(number=ShardNumber(newest.number), opened_at=_moment(newest.opened_at), count=newest.count)
+    shard = Shard(
+        number=ShardNumber(newest.number), opened_at=moment_of(newest.opened_at), count=newest.count
+    )
     # A front of another host may have a clock that is ahead.
-    return current_shard(shard, _moment(now_s) + _SKEW).number > newest.number
-
-
-def _moment(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    return current_shard(shard, moment_of(now_s) + _SKEW).number > newest.number

@@ -3,11 +3,11 @@
 Plan of `due`, at every call (four times a second):
 1. A shard is due when it has new revocations, when its list is to be refreshed, or when the last one never
    came back signed.
-2. At most one list per shard and second: thisUpdate has whole seconds and must grow (OpenSSL keeps the first
-   of one second).
+2. At most one list per shard and second: thisUpdate has whole seconds and must grow, because OpenSSL keeps
+   the first of two lists of one second.
 3. As many lists as fit into one batch for the keyholder; the rest waits for the next call.
-4. When no shard is due any more, the complete list follows: it is what tells, at a start, how far the shards
-   are.
+4. When no shard is due any more, the complete list follows. Its `through` tells a recorder that starts how
+   far the shards are.
 
 Rules:
 - The entries of a shard are kept in memory once it was published; a new list reads only the feed's new steps.
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -36,6 +36,7 @@ from ca.recorder.storing import store_crl
 from ca.store.reader import feed_end
 from ca.store.rows import CRLRow
 from ca.store.tables import CRLS, REVOCATIONS, SHARDS
+from ostiary.timestamp import EpochSeconds, moment_of
 
 VALIDITY: Final = timedelta(hours=24)
 REFRESH_S: Final = 12 * 3600
@@ -63,7 +64,7 @@ class _Unsigned:
     """A list whose signature is on its way, or was stored in a turn that may still fail."""
 
     tbs: bytes
-    since_s: int
+    since_s: EpochSeconds
 
 
 class Publisher:
@@ -73,40 +74,51 @@ class Publisher:
         self._issuer = issuer
         self._crl_base_url = crl_base_url
         self._entries: dict[int, _Entries] = {}
+        # Shards whose list lacks a step of the feed, or was recorded and never came back signed.
         self._dirty: set[int] = set()
-        self._seen = -1
+        # The feed's newest step whose shard was put into `_dirty`.
+        self._seen = 0
+        self._has_looked_at_start = False
+        # (shard, number) -> a list on its way to the keyholder
         self._unsigned: dict[tuple[int, int], _Unsigned] = {}
-        self._retire_at = 0
+        self._retire_at = EpochSeconds(0)  # at the first call
 
-    def due(self, tx: Connection, *, now_s: int) -> list[PublishCRL]:
-        """The lists to publish now; each comes back through `attachment` and `record`, or is due again."""
-        if self._seen < 0:
-            self._look_at_start(tx)
+    def due(self, tx: Connection, *, now_s: EpochSeconds) -> list[PublishCRL]:
+        """The lists to publish now; each comes back through `attachment` and `record`, or is due again.
+
+        The numbers are those of the plan in the module's docstring.
+        """
+        # 1. What became due since the last call: `_dirty` has the shards, `_waiting` adds those to refresh.
+        if not self._has_looked_at_start:
+            self._look_at_start(tx, now_s)
         self._retire(tx, now_s)
         self._look_at_feed(tx)
         self._look_for_lost(tx, now_s)
         items: list[PublishCRL] = []
-        size = 0
+        size_bytes = 0
         is_full = False
         for row in self._waiting(tx, now_s):
-            is_late = row.this_update >= now_s or is_full
-            if is_late and row.shard != COMPLETE:
-                self._dirty.add(COMPLETE)  # it has to wait for this one
-            if is_late or (
-                row.shard == COMPLETE and self._dirty - {COMPLETE, *(item.shard for item in items)}
-            ):
+            # 2. The shard's last list is of this very second, or 3. the batch is full: not now, but still due.
+            must_wait = _is_of_this_second(row, now_s) or is_full
+            if must_wait and row.shard != COMPLETE:
+                # 4. The complete list tells a process that starts how far the shards are. Published before a
+                # shard that waits, it would tell of steps that the shard's list lacks.
+                self._dirty.add(COMPLETE)
+            if must_wait or (row.shard == COMPLETE and self._dirty - {COMPLETE, *_shards_of(items)}):
                 continue
             item, tbs = self._list(tx, row, now_s)
             if row.shard == COMPLETE and len(tbs) > MAX_LIST_BYTES:
                 self._leave_out(tx, row, now_s, len(tbs))
                 continue
-            is_full = bool(items) and size + len(tbs) > MAX_LIST_BYTES
+            # 3. The first list always goes, whatever its size: a shard is never larger than a batch, because
+            # it closes long before (ca/certificates/shards.py).
+            is_full = bool(items) and size_bytes + len(tbs) > MAX_LIST_BYTES
             if is_full:
-                self._dirty.add(COMPLETE)
+                self._dirty.add(COMPLETE)  # 4. as above: this shard waits
                 continue
             self._unsigned[row.shard, item.number] = _Unsigned(tbs, now_s)
             items.append(item)
-            size += len(tbs)
+            size_bytes += len(tbs)
         return items
 
     def attachment(self, item: PublishCRL) -> bytes | None:
@@ -123,10 +135,11 @@ class Publisher:
                 shard=item.shard,
                 number=item.number,
                 through=entries.through,
-                this_update=item.this_update,
-                refresh_at=item.this_update + REFRESH_S,
+                this_update=EpochSeconds(item.this_update),
+                refresh_at=EpochSeconds(item.this_update + REFRESH_S),
             ),
         )
+        # Steps may have been added to the feed since `due` made this list: then the shard is due again.
         if entries.through >= self._seen:
             self._dirty.discard(item.shard)
 
@@ -134,50 +147,55 @@ class Publisher:
         """Keep a signed list for whoever serves it."""
         found = self._unsigned.get((item.shard, item.number))
         if found is not None:
+            # Signatures may come back in another order than their lists were recorded in; a served list never
+            # goes back to an older one.
             newer = (CRLS.c.shard == item.shard) & (CRLS.c.signed_number < item.number)
             der = assemble_crl(found.tbs, self._issuer, signature)
             tx.execute(update(CRLS).where(newer).values(der=der, signed_number=item.number))
 
-    def _look_at_start(self, tx: Connection) -> None:
-        """What an earlier process left: lists that were recorded and never signed; how far the complete one
-        went.
+    def _look_at_start(self, tx: Connection, now_s: EpochSeconds) -> None:
+        """What an earlier process left: how far the complete list went, and lists that were recorded and
+        never signed.
         """
         known = tx.execute(select(CRLS.c.through).where(CRLS.c.shard == COMPLETE)).scalar_one_or_none()
         if known is None:
-            store_crl(tx, CRLRow(shard=COMPLETE, number=0, through=0, this_update=0, refresh_at=0))
-        self._dirty |= set(
-            tx.execute(select(CRLS.c.shard).where(CRLS.c.signed_number < CRLS.c.number)).scalars()
-        )
+            store_crl(tx, CRLRow(shard=COMPLETE, number=0, through=0, this_update=None, refresh_at=now_s))
+        # Their to-be-signed bytes were only in that process's memory, and thisUpdate would be old by now. So
+        # they are made anew under the next number: CRLNumber must grow, and may skip (RFC 5280 section
+        # 5.2.3).
+        unsigned = select(CRLS.c.shard).where(CRLS.c.signed_number < CRLS.c.number)
+        self._dirty |= set(tx.execute(unsigned).scalars())
         self._seen = known or 0
+        # Until that row is there, committed: this turn may still be undone.
+        self._has_looked_at_start = known is not None
 
     def _look_at_feed(self, tx: Connection) -> None:
+        """Mark the shards of the feed's new steps, and with them the complete list."""
         end = feed_end(tx)
         if end > self._seen:
             shards = select(REVOCATIONS.c.shard).where(REVOCATIONS.c.n > self._seen).distinct()
             self._dirty |= {*tx.execute(shards).scalars(), COMPLETE}
             self._seen = end
 
-    def _retire(self, tx: Connection, now_s: int) -> None:
+    def _retire(self, tx: Connection, now_s: EpochSeconds) -> None:
         """Drop shards whole once the last of their certificates has been expired for a day; the newest two
         stay.
         """
         if now_s < self._retire_at:
             return
-        self._retire_at = now_s + RETIRE_EVERY_S
+        self._retire_at = EpochSeconds(now_s + RETIRE_EVERY_S)
         rows = tx.execute(select(SHARDS.c.number, SHARDS.c.last_not_after).order_by(SHARDS.c.number)).all()
-        moment = datetime.fromtimestamp(now_s, UTC)
-        retired = [
-            row.number
-            for row in rows[:-2]
-            if is_retired(datetime.fromtimestamp(row.last_not_after, UTC), moment)
-        ]
+        # The newest two take certificates (ca/recorder/issuing.py), and a shard's number is never used again.
+        closed = rows[:-2]
+        moment = moment_of(now_s)
+        retired = [row.number for row in closed if is_retired(moment_of(row.last_not_after), moment)]
         for shard in retired:
             tx.execute(delete(CRLS).where(CRLS.c.shard == shard))
             tx.execute(delete(SHARDS).where(SHARDS.c.number == shard))
             self._entries.pop(shard, None)
             self._dirty.discard(shard)
 
-    def _look_for_lost(self, tx: Connection, now_s: int) -> None:
+    def _look_for_lost(self, tx: Connection, now_s: EpochSeconds) -> None:
         """Forget lists after some seconds; one without its signature in the store by then is made anew, under
         the next number.
         """
@@ -187,7 +205,7 @@ class Publisher:
             lost = (CRLS.c.shard == shard) & (CRLS.c.signed_number < number)
             self._dirty |= set(tx.execute(select(CRLS.c.shard).where(lost)).scalars())
 
-    def _waiting(self, tx: Connection, now_s: int) -> list[CRLRow]:
+    def _waiting(self, tx: Connection, now_s: EpochSeconds) -> list[CRLRow]:
         """The lists that are due, the complete one (-1) last."""
         columns = [CRLS.c[name] for name in ("shard", "number", "through", "this_update", "refresh_at")]
         due = or_(CRLS.c.refresh_at <= now_s, CRLS.c.shard.in_(sorted(self._dirty)))
@@ -199,10 +217,12 @@ class Publisher:
         self._dirty &= {row.shard for row in rows}
         return rows
 
-    def _list(self, tx: Connection, row: CRLRow, now_s: int) -> tuple[PublishCRL, bytes]:
+    def _list(self, tx: Connection, row: CRLRow, now_s: EpochSeconds) -> tuple[PublishCRL, bytes]:
         """A shard's next list: the entries kept, and the feed's new ones."""
         entries = self._entries.setdefault(row.shard, _Entries())
         columns = (REVOCATIONS.c.not_after, REVOCATIONS.c.crl_entry)
+        # After a restart nothing is kept and `through` is 0: then this reads all of the shard that is still
+        # to be listed, by the index revocations_by_shard.
         new = select(*columns).where(
             REVOCATIONS.c.n > entries.through,
             REVOCATIONS.c.n <= self._seen,
@@ -214,7 +234,7 @@ class Publisher:
         entries.kept += [(not_after + KEPT_S, entry) for not_after, entry in found]
         entries.kept = [each for each in entries.kept if each[0] >= now_s]
         entries.through = self._seen
-        this_update = datetime.fromtimestamp(now_s, UTC)
+        this_update = moment_of(now_s)
         tbs = build_tbs_cert_list(
             self._issuer,
             (entry for _, entry in entries.kept),
@@ -232,7 +252,16 @@ class Publisher:
         )
         return item, tbs
 
-    def _leave_out(self, tx: Connection, row: CRLRow, now_s: int, size_bytes: int) -> None:
+    def _leave_out(self, tx: Connection, row: CRLRow, now_s: EpochSeconds, size_bytes: int) -> None:
+        """Go on without a complete list that no frame can carry; `through` still says how far shards are."""
         _log.warning("complete-list-too-large", size_bytes=size_bytes, limit_bytes=MAX_LIST_BYTES)
-        store_crl(tx, replace(row, through=self._seen, refresh_at=now_s + REFRESH_S))
+        store_crl(tx, replace(row, through=self._seen, refresh_at=EpochSeconds(now_s + REFRESH_S)))
         self._dirty.discard(COMPLETE)
+
+
+def _is_of_this_second(row: CRLRow, now_s: EpochSeconds) -> bool:
+    return row.this_update is not None and row.this_update >= now_s
+
+
+def _shards_of(items: list[PublishCRL]) -> set[int]:
+    return {item.shard for item in items}

@@ -28,6 +28,7 @@ from ca.store.tables import CERTIFICATES
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.service import Asked, Ruling, Settled
 from ostiary.store.statement import Statement
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.entry import AUTHORIZED
 from ostiary.work.item import Item, ItemDecoder, encode_item
 
@@ -70,7 +71,7 @@ class CAService:
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
         """Rule on a batch."""
-        now_s = now_ms // 1000
+        now_s = EpochSeconds(now_ms // 1000)
         rows = load(tx, [each.item for each in asked], now_s=now_s)
         terms = self._terms(now_s)
         rulings: list[Ruling] = []
@@ -99,7 +100,7 @@ class CAService:
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
         """At a start what was never signed; pending certificates that ran out; lists."""
-        now_s = now_ms // 1000
+        now_s = EpochSeconds(now_ms // 1000)
         if not self._looked_for_unsigned:
             self._looked_for_unsigned = True
             if unsigned := _unsigned(tx, now_s):
@@ -125,7 +126,7 @@ class CAService:
         self._publisher.record(tx, item)
         return [Ruling(item=item, raw=asked.raw, verdict=AUTHORIZED, answers=None, attachment=tbs)]
 
-    def _terms(self, now_s: int) -> Terms:
+    def _terms(self, now_s: EpochSeconds) -> Terms:
         return Terms(
             now_s=now_s,
             node=self._settings.node,
@@ -136,7 +137,7 @@ class CAService:
         )
 
 
-def _unsigned(tx: Connection, now_s: int) -> list[Item]:
+def _unsigned(tx: Connection, now_s: EpochSeconds) -> list[Item]:
     """What an earlier process recorded and got no signature for, while the keyholder still makes one; the
     rest waits to be asked for.
     """

@@ -21,6 +21,7 @@ from ca.items import Activate, ConfirmNode, ExpirePending, MintToken, Renew, Ret
 from ca.store.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
 from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
 from ostiary.store.statement import Statement
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item
 
 AnyRow = TokenRow | CertificateRow | ShardRow | CRLRow | RevocationRow
@@ -85,7 +86,7 @@ class _Keys:
     nodes: set[tuple[str, str]] = field(default_factory=set)
 
 
-def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
+def load(tx: Connection, items: Sequence[Item], *, now_s: EpochSeconds) -> Rows:
     """Read what these items concern."""
     keys = _Keys()
     for item in items:
@@ -93,7 +94,7 @@ def load(tx: Connection, items: Sequence[Item], *, now_s: int) -> Rows:
     rows = Rows(now_s=now_s)
     if keys.tokens:
         _take_tokens(rows, _TOKENS.fetch(tx, {"ids": list(keys.tokens)}))
-    keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial}
+    keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial is not None}
     if keys.serials:
         _take_certificates(rows, _BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
     _load_valid(tx, rows, _VALID_BY_AGENT, keys.agents)

@@ -15,7 +15,6 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import falcon
@@ -32,6 +31,7 @@ from ostiary.errors import BadInput, Busy, NotFound
 from ostiary.front.health import add_health
 from ostiary.front.http import check_pace, create_app, read_body
 from ostiary.front.limits import Buckets
+from ostiary.timestamp import moment_of
 
 OCSP_REQUEST_TYPE: Final = "application/ocsp-request"
 OCSP_RESPONSE_TYPE: Final = "application/ocsp-response"
@@ -144,7 +144,7 @@ class CRLs:
             crl = self._parts.reader.crl(COMPLETE if match is None else int(match[1]))
             if crl is None:
                 raise NotFound(f"there is no list '{name}' yet")
-            resp.last_modified = datetime.fromtimestamp(crl.this_update, UTC)
+            resp.last_modified = moment_of(crl.this_update)
             _send(req, resp, crl.der, CRL_TYPE)
 
     def _bundled(self) -> bytes:

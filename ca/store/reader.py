@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Select, bindparam, func, select
@@ -23,6 +23,7 @@ from ca.certificates.shards import Shard, ShardNumber, current_shard, first_shar
 from ca.store.rows import CertificateRow, ShardRow, TokenRow
 from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
 from ostiary.store.database import reading
+from ostiary.timestamp import EpochSeconds, moment_of
 
 SHARD_MEMORY_S: Final = 0.1
 MAX_REVOCATIONS: Final = 1000
@@ -55,16 +56,16 @@ class RevocationStep:
 
     n: int
     serial: str
-    revoked_at: int
+    revoked_at: EpochSeconds
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCRL:
-    """A signed list (DER) and its thisUpdate (epoch seconds)."""
+    """A signed list (DER) and its thisUpdate."""
 
     der: bytes
-    this_update: int
+    this_update: EpochSeconds
 
 
 class StoreReader:
@@ -135,14 +136,14 @@ class StoreReader:
 
 
 def _shard(row: Any) -> Shard:
-    opened_at = datetime.fromtimestamp(row.opened_at, UTC)
+    opened_at = moment_of(row.opened_at)
     return Shard(number=ShardNumber(row.number), opened_at=opened_at, count=row.count)
 
 
 def _cert_status(row: Any) -> CertStatus:
     if row.status != "revoked":
         return Good()
-    return Revoked(revoked_at=datetime.fromtimestamp(row.revoked_at, UTC), reason=ReasonCode[row.reason])
+    return Revoked(revoked_at=moment_of(row.revoked_at), reason=ReasonCode[row.reason])
 
 
 def certificate_row(found: Any) -> CertificateRow:

@@ -2,7 +2,8 @@
 
 Rules:
 - A row value has exactly the columns of its table, in Python's types; `names` and `joined` convert lists of
-  names.
+  names, of which "" is the empty one.
+- None says that there is no value. No "", no 0 and no -1 stands for one.
 - `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that two items for one token
   see each other; what changed is written afterwards, in as few statements as there are tables.
 - Pure: loading and storing are `ca.recorder.storing`'s.
@@ -14,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from ostiary.timestamp import EpochSeconds
 
 TokenStatus = Literal["open", "spent", "void"]
 CertificateStatus = Literal["pending", "active", "superseded", "revoked"]
@@ -44,15 +47,15 @@ class TokenRow:
     capabilities: str
     endpoints: str
     lifetime_s: int
-    expires_at: int
-    address: str
-    spki_digest: bytes
+    expires_at: EpochSeconds
+    address: str | None
+    spki_digest: bytes | None
     bootstrap: bool
-    created_at: int
+    created_at: EpochSeconds
     created_by: str
     status: TokenStatus
-    spent_at: int
-    spent_serial: str
+    spent_at: EpochSeconds | None
+    spent_serial: str | None
     contested: bool
 
 
@@ -66,7 +69,7 @@ class CertificateRow:
     status: CertificateStatus
     stopped: bool
     bootstrap: bool
-    deadline: int | None
+    deadline: EpochSeconds | None
     subsystem: str
     node: str
     agent: str
@@ -74,25 +77,25 @@ class CertificateRow:
     granted: str
     ceiling: str | None
     depth: int
-    parent: str
-    parent_lineage: str
-    token_id: str
-    address: str
+    parent: str | None
+    parent_lineage: str | None
+    token_id: str | None
+    address: str | None
     endpoints: str
     lifetime_s: int
-    issued_at: int
-    not_before: int
-    not_after: int
+    issued_at: EpochSeconds
+    not_before: EpochSeconds
+    not_after: EpochSeconds
     shard: int
     spki_digest: bytes
-    activated_at: int
-    activated_by: str
-    revoked_at: int
-    reason: str
+    activated_at: EpochSeconds | None
+    activated_by: str | None
+    revoked_at: EpochSeconds | None
+    reason: str | None
     tbs: bytes
     signature: bytes | None
 
-    def is_live(self, now_s: int) -> bool:
+    def is_live(self, now_s: EpochSeconds) -> bool:
         """Whether it is pending or active, and not expired."""
         return self.status in LIVE and now_s <= self.not_after
 
@@ -103,9 +106,9 @@ class RevocationRow:
 
     serial: str
     shard: int
-    revoked_at: int
+    revoked_at: EpochSeconds
     reason: str
-    not_after: int
+    not_after: EpochSeconds
     crl_entry: bytes
 
 
@@ -114,9 +117,9 @@ class ShardRow:
     """A CRL shard (`ca.store.tables.SHARDS`)."""
 
     number: int
-    opened_at: int
+    opened_at: EpochSeconds
     count: int
-    last_not_after: int
+    last_not_after: EpochSeconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +129,15 @@ class CRLRow:
     shard: int
     number: int
     through: int
-    this_update: int
-    refresh_at: int
+    this_update: EpochSeconds | None
+    refresh_at: EpochSeconds
 
 
 @dataclass(slots=True)
 class Rows:
     """What a batch concerns at `now_s`. Owner: the recorder's thread, for one batch."""
 
-    now_s: int
+    now_s: EpochSeconds
     tokens: dict[str, TokenRow] = field(default_factory=dict)
     certificates: dict[str, CertificateRow] = field(default_factory=dict)
     shards: dict[int, ShardRow] = field(default_factory=dict)
@@ -164,7 +167,8 @@ class Rows:
         """Take a certificate from the store."""
         self.certificates[row.serial] = row
         self._by_lineage[row.lineage][row.serial] = None
-        self._by_parent[row.parent_lineage][row.serial] = None
+        if row.parent_lineage is not None:
+            self._by_parent[row.parent_lineage][row.serial] = None
         self._by_agent[row.agent][row.serial] = None
 
     def add_certificate(self, row: CertificateRow) -> None:

@@ -9,8 +9,9 @@
 
 Rules:
 - Every question that a request asks has an index; nothing that grows is scanned.
-- Times are whole seconds since the epoch, serial numbers lower-case hex. Lists of names are sorted and joined
-  by spaces.
+- Times are whole seconds since the epoch (`EpochSeconds`), serial numbers lower-case hex. Lists of names are
+  sorted and joined by spaces.
+- NULL says that there is no value; a column whose value comes later, or never, is nullable.
 - The recorder writes, everybody else reads. What lies here is public to the roles, and none of it is a
   secret.
 """
@@ -41,15 +42,15 @@ TOKENS: Final = Table(
     Column("endpoints", Text, nullable=False),
     Column("lifetime_s", Integer, nullable=False),
     Column("expires_at", _BIG, nullable=False),
-    # IP address, for bootstrap tokens with the port of the dial-back; "" where it is not known
-    Column("address", String(64), nullable=False),
-    Column("spki_digest", LargeBinary(32), nullable=False),
+    # IP address, for bootstrap tokens with the port of the dial-back; NULL: from anywhere
+    Column("address", String(64), nullable=True),
+    Column("spki_digest", LargeBinary(32), nullable=True),  # NULL: for any key
     Column("bootstrap", Boolean, nullable=False),
     Column("created_at", _BIG, nullable=False),
     Column("created_by", String(64), nullable=False),
     Column("status", String(8), nullable=False),  # open, spent, void
-    Column("spent_at", _BIG, nullable=False),
-    Column("spent_serial", String(40), nullable=False),
+    Column("spent_at", _BIG, nullable=True),
+    Column("spent_serial", String(40), nullable=True),
     # an alarm was written: one per token, however often it is tried
     Column("contested", Boolean, nullable=False),
 )
@@ -74,10 +75,10 @@ CERTIFICATES: Final = Table(
     Column("granted", Text, nullable=False),  # what its lineage may carry at most
     Column("ceiling", Text, nullable=True),  # what its ancestors leave to its descendants; NULL: it has none
     Column("depth", Integer, nullable=False),
-    Column("parent", String(40), nullable=False),
-    Column("parent_lineage", String(40), nullable=False),
-    Column("token_id", String(16), nullable=False),
-    Column("address", String(64), nullable=False),
+    Column("parent", String(40), nullable=True),
+    Column("parent_lineage", String(40), nullable=True),
+    Column("token_id", String(16), nullable=True),
+    Column("address", String(64), nullable=True),
     Column("endpoints", Text, nullable=False),
     Column("lifetime_s", Integer, nullable=False),
     Column("issued_at", _BIG, nullable=False),
@@ -85,17 +86,25 @@ CERTIFICATES: Final = Table(
     Column("not_after", _BIG, nullable=False),
     Column("shard", Integer, nullable=False),
     Column("spki_digest", LargeBinary(32), nullable=False),
-    Column("activated_at", _BIG, nullable=False),
-    Column("activated_by", String(16), nullable=False),  # issue, dial-back, operator, used, self
-    Column("revoked_at", _BIG, nullable=False),
-    Column("reason", String(24), nullable=False),
+    Column("activated_at", _BIG, nullable=True),
+    Column("activated_by", String(16), nullable=True),  # issue, dial-back, operator, used, self
+    Column("revoked_at", _BIG, nullable=True),
+    Column("reason", String(24), nullable=True),
     Column("tbs", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=True),
 )
 _C = CERTIFICATES.c
 # Questions of the present are about what has not expired; the past of an old lineage is long.
 Index("certificates_by_lineage", _C.lineage, _C.not_after)
-Index("certificates_by_parent", _C.parent_lineage, _C.not_after)
+# Few certificates have a parent: an index that leaves out the others costs their issuance nothing.
+_HAS_PARENT = _C.parent_lineage.is_not(None)
+Index(
+    "certificates_by_parent",
+    _C.parent_lineage,
+    _C.not_after,
+    sqlite_where=_HAS_PARENT,
+    postgresql_where=_HAS_PARENT,
+)
 Index("certificates_by_node", _C.node, _C.subsystem, _C.not_after)
 Index("certificates_by_agent", _C.agent, _C.not_after)
 Index("certificates_by_time", _C.issued_at)
@@ -137,7 +146,7 @@ CRLS: Final = Table(
     Column("number", Integer, nullable=False),  # of the newest list that was recorded
     Column("signed_number", Integer, nullable=False),  # of the list in `der`
     Column("through", _BIG, nullable=False),  # the feed's n up to which `number` goes
-    Column("this_update", _BIG, nullable=False),
+    Column("this_update", _BIG, nullable=True),
     Column("refresh_at", _BIG, nullable=False),
     Column("der", LargeBinary, nullable=True),
 )

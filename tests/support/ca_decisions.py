@@ -17,6 +17,7 @@ from ca.recorder.decide import decide_item
 from ca.recorder.decision import Decision, Terms
 from ca.store.rows import CertificateRow, Rows, TokenRow
 from ostiary.certificate import ECDSA_SHA256, assemble
+from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item, Operator, Peer
 
 NODE: Final = "n1.nodes.shop.example"
@@ -25,7 +26,7 @@ StructT = TypeVar("StructT", bound=msgspec.Struct)
 OPERATOR: Final = Operator(uid=0, name="root")
 SECRET: Final = b"\x05" * 32
 TOKEN: Final = "abcdefghijklmnop"
-NOW_S: Final = 1_795_000_000
+NOW_S: Final = EpochSeconds(1_795_000_000)
 GRANTS: Final[Mapping[str, frozenset[str]]] = {
     "certificate-manager": frozenset({"enroll:node"}),
     "node-controller": frozenset({"spawn:component-harness", "ledger:read"}),
@@ -49,11 +50,11 @@ class RecorderInMemory:
         self._agents = count(1)
 
     @property
-    def now_s(self) -> int:
+    def now_s(self) -> EpochSeconds:
         return self.rows.now_s
 
     def wait(self, seconds: int) -> None:
-        self.rows.now_s += seconds
+        self.rows.now_s = EpochSeconds(self.rows.now_s + seconds)
 
     def decide(self, item: Item) -> Decision:
         terms = Terms(

@@ -171,7 +171,7 @@ class FrontForTests:
     limits: DoorLimits = LIMITS
     authority: AuthorityForTests = field(default_factory=AuthorityForTests)
     clock: ClockForTests = field(default_factory=ClockForTests)
-    proofs: list[tuple[str, str, bytes]] = field(default_factory=list)
+    proofs: list[tuple[str | None, str, bytes]] = field(default_factory=list)
     prove_error: Exception | None = None
     cut: list[int] = field(default_factory=list)
     counter: int = 0
@@ -222,7 +222,7 @@ class FrontForTests:
         self.cut += serials
         return len(self.cut)
 
-    def _prove(self, address: str, host: str, expected_der: bytes) -> None:
+    def _prove(self, address: str | None, host: str, expected_der: bytes) -> None:
         self.proofs.append((address, host, expected_der))
         if self.prove_error is not None:
             raise self.prove_error

@@ -62,7 +62,7 @@ def test_reserved_addresses_are_never_dialled(address: str, monkeypatch: pytest.
 
 def test_without_an_address_there_is_nothing_to_dial() -> None:
     with pytest.raises(Forbidden, match="confirm the node by hand"):
-        prove_by_dial("", host=HOST, expected_der=b"")
+        prove_by_dial(None, host=HOST, expected_der=b"")
 
 
 def test_nobody_there_is_said() -> None:

@@ -32,6 +32,7 @@ from ostiary.capabilities import Capabilities, parse_capabilities
 from ostiary.certificate import parse_tbs, serial_hex
 from ostiary.errors import BadInput, InternalFault
 from ostiary.identity import identity_of, parse_agent_id, parse_subsystem
+from ostiary.timestamp import EpochSeconds, epoch_seconds
 from ostiary.work.answer import Recorded
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.ca_front import CHILD, NODE, csr_of, new_key
@@ -50,15 +51,15 @@ TOKEN = TokenRow(
     capabilities="credential:use ledger:read",
     endpoints=URL,
     lifetime_s=3600,
-    expires_at=0,
-    address="",
-    spki_digest=b"",
+    expires_at=EpochSeconds(600),
+    address=None,
+    spki_digest=None,
     bootstrap=False,
-    created_at=0,
+    created_at=EpochSeconds(0),
     created_by="root",
     status="open",
-    spent_at=0,
-    spent_serial="",
+    spent_at=None,
+    spent_serial=None,
     contested=False,
 )
 
@@ -79,7 +80,7 @@ def prepared_by(wanted: Wanted) -> Prepared:
 
 
 def row_of(prepared: Prepared) -> CertificateRow:
-    return first_certificate(prepared, now_s=int(NOW.timestamp()), lifetime_s=3600, activated_by="issue")
+    return first_certificate(prepared, now_s=epoch_seconds(NOW), lifetime_s=3600)
 
 
 def test_the_fields_say_what_the_bytes_say() -> None:

@@ -63,7 +63,7 @@ def client(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterat
             tx.execute(insert(CRLS).values(shard=shard, number=number, der=der, **values))
         tx.execute(
             insert(CRLS).values(
-                shard=3, number=1, signed_number=0, through=0, this_update=0, refresh_at=0, der=None
+                shard=3, number=1, signed_number=0, through=0, this_update=None, refresh_at=0, der=None
             )
         )
     parts = StatusParts(
