@@ -1,11 +1,11 @@
 """From the bytes of a certification request to a key that may be certified: CSRBytes -> AcceptedCSR.
 
 Rules:
-- A request proves possession of a key, and that is all that is taken from it: names come from the token or
-  the lineage.
-- Names it does carry must not contradict the identity it is used for; challengePassword and other attributes
-  are ignored.
-- Weak or unusual keys and signatures are refused, naming what was wanted.
+- A request proves possession of a key, and nothing else is taken from it: names come from the token or the
+  lineage (docs/adr/0012).
+- Names that it does carry must not contradict the identity it is used for; challengePassword and other
+  attributes are ignored.
+- Weak or unusual keys and signatures are refused with a message that names the accepted ones.
 
 Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 8551 for its media
 type.
@@ -30,15 +30,19 @@ from ostiary.identity import Identity
 
 CSRBytes = NewType("CSRBytes", bytes)
 
+# A request with an RSA-4096 key and sixteen endpoints has 3 kB; parsing an endless one would cost the front
+# time.
 MAX_CSR_BYTES: Final = 16_384
 _DER_SEQUENCE: Final = 0x30
-_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, type(None))  # None: Ed25519
+# Ed25519 hashes inside the signature (RFC 8032), so its requests name no hash. SHA-1 is out: a chosen-prefix
+# collision would let one proof of possession stand for two keys.
+_HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512, type(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedCSR:
-    """A request whose signature and key were checked; `spki_der` is the key as it will stand in the
-    certificate.
+    """A request whose signature and key were checked; `spki_der` is the key as the certificate will carry
+    it.
     """
 
     csr_der: bytes
@@ -55,36 +59,44 @@ class AcceptedCSR:
 def accept(body: CSRBytes) -> AcceptedCSR:
     """Check a request: DER, or base64 of it as EST sends. BadInput names `csr` or `public_key`.
 
-    1. Size and wrapping.  2. PKCS#10 that parses.  3. A key of ours.  4. A signature with that key and a
-       sound hash.
-    Not checked: the names in it (`check_names`), whether the key was used before (the recorder knows).
+    1. Its size and base64 wrapping are right.
+    2. It parses as PKCS#10.
+    3. Its key is of an accepted kind and size.
+    4. Its signature uses a sound hash and verifies with that key.
+    Not checked: the names in it (`check_names`), and whether the key was used before (the recorder knows).
     """
+    # 1.
     encoded = _unwrapped(body)
     try:
+        # 2. and 3. pyca/cryptography parses lazily: everything that is used later is touched inside this
+        #    `try`.
         request = x509.load_der_x509_csr(encoded)
         public_key = accept_public_key(request.public_key())
         sound_hash = isinstance(request.signature_hash_algorithm, _HASHES)
         signed = request.is_signature_valid
-        request.subject  # noqa: B018 -- parsed on first use, so that what is accepted can be read
+        request.subject  # noqa: B018 -- parsed on first use
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise BadInput(
             "csr: not a PKCS#10 request in DER with a key of type P-256, P-384, Ed25519 or RSA", field="csr"
         ) from exc
+    # 4.
     if not sound_hash:
         raise BadInput("csr: signed with a weak hash, wanted SHA-256, SHA-384 or SHA-512", field="csr")
     if not signed:
-        raise BadInput("csr: signature does not verify with the key inside", field="csr")
+        raise BadInput("csr: the signature does not verify with the key in the request", field="csr")
     return AcceptedCSR(csr_der=encoded, request=request, public_key=public_key, spki_der=spki_der(public_key))
 
 
 def _unwrapped(body: bytes) -> bytes:
     if len(body) > MAX_CSR_BYTES:
         raise BadInput(f"csr: {len(body)} bytes, at most {MAX_CSR_BYTES}", field="csr")
+    # base64 of DER begins with "M" (0x4d), DER with 0x30: the first byte tells them apart.
     if body[:1] == bytes((_DER_SEQUENCE,)):
         return body
     if body.lstrip().startswith(b"-----BEGIN"):
-        raise BadInput("csr: PEM, wanted base64 of DER without BEGIN and END lines (RFC 7030)", field="csr")
+        raise BadInput("csr: is PEM; send base64 of DER without BEGIN and END lines (RFC 7030)", field="csr")
     try:
+        # Lines of any length: RFC 8951 section 3.1 has receivers ignore line breaks.
         return base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as exc:
         raise BadInput("csr: neither DER nor base64 of DER", field="csr") from exc
@@ -93,21 +105,25 @@ def _unwrapped(body: bytes) -> bytes:
 def check_names(accepted: AcceptedCSR, identity: Identity) -> None:
     """Check that the request asks for no other name than the identity's; BadInput names the field.
 
-    Subject: DC, O, OU, UID as the identity has them, where present; CN may be the agent, its host or its
-    node. subjectAltName: nothing that the certificate will not carry. basicConstraints: not a CA.
+    Subject: DC, O, OU and UID, where present, are the identity's; CN may be the agent, its host or its node.
+    subjectAltName: only names that the certificate will carry. basicConstraints: not a CA.
     """
     _check_subject(accepted.request.subject, identity)
     try:
         extensions = accepted.request.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
-        raise BadInput("csr: requested extensions are malformed or doubled", field="csr") from exc
+        raise BadInput(
+            "csr: the requested extensions are malformed, or one is there twice", field="csr"
+        ) from exc
     for extension in extensions:
         match extension.value:
             case x509.SubjectAlternativeName() as names:
                 _check_alternative_names(names, identity)
             case x509.BasicConstraints(ca=True):
-                raise BadInput("csr: asks for a CA certificate", field="csr")
-            case _:  # key usage and the like are the profile's business
+                raise BadInput("csr: it asks for a CA certificate", field="csr")
+            case _:
+                # Key usages and the like are the profile's to set. Many clients write them into every
+                # request, so they are no reason to refuse one.
                 pass
 
 
@@ -123,8 +139,8 @@ def _check_subject(subject: x509.Name, identity: Identity) -> None:
         short, values = wanted.get(attribute.oid, (attribute.oid.dotted_string, []))
         if attribute.value not in values:
             raise BadInput(
-                f"csr: subject {short} {str(attribute.value)[:128]!r} is not what this certificate will carry; "
-                "leave the subject empty or ask for the identity's own",
+                f"csr: the certificate will not carry subject {short} {str(attribute.value)[:128]!r}; "
+                "leave the subject empty, or ask for the identity's own names",
                 field=f"subject.{short}",
             )
 
@@ -137,6 +153,6 @@ def _check_alternative_names(names: x509.SubjectAlternativeName, identity: Ident
         kind = {x509.DNSName: "dns", x509.UniformResourceIdentifier: "uri"}.get(type(name), "other")
         if (kind, name.value) not in carried:
             raise BadInput(
-                f"csr: subjectAltName {str(name.value)[:256]!r} is not what this certificate will carry",
+                f"csr: the certificate will not carry subjectAltName {str(name.value)[:256]!r}",
                 field="subject_alternative_name",
             )

@@ -14,15 +14,18 @@ from ostiary.address import Address, parse_address
 from ostiary.errors import BadInput
 
 METADATA_SERVICES: Final = frozenset({"169.254.169.254", "fd00:ec2::254", "100.100.100.200"})
-"""Where clouds answer whoever asks: never a node (link-local ones are refused anyway)."""
+"""Instance metadata services of clouds: AWS and most others, AWS over IPv6, Alibaba. A dial to one of them
+would lend the CA's network position to whoever wrote the address (CWE-918).
+"""
 
 
 def parse_node_address(text: str) -> str:
-    """An IP address in its one spelling; BadInput names `address`, also for addresses that are no node's."""
+    """An IP address in its one spelling; BadInput names `address`, also where no node can have it."""
     try:
         parsed = ipaddress.ip_address(text.strip("[]"))
     except ValueError as exc:
         raise BadInput(f"address: {text[:64]!r} is not an IP address", field="address") from exc
+    # A dual-stack listener shows IPv4 peers as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2).
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     if (
@@ -31,7 +34,7 @@ def parse_node_address(text: str) -> str:
         or parsed.is_unspecified
         or str(parsed) in METADATA_SERVICES
     ):
-        raise BadInput(f"address: {parsed} is not the address of a node", field="address")
+        raise BadInput(f"address: {parsed} cannot be the address of a node", field="address")
     return str(parsed)
 
 

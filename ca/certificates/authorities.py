@@ -1,15 +1,16 @@
 """The two certificates above the leaves: the root, sealed and offline, and the issuing CA, online.
 
     root      DC.. + CN; CA; KU keyCertSign, cRLSign; no name constraints; its CRL has no IDP
-    issuing   the same with pathLen 0, and name constraints: permitted dNSName only, the application and the node domains
+    issuing   the same with pathLen 0, and name constraints: permitted dNSName only,
+              of the application and the node domains
 
 Rules:
 - A CN is unique per key ("Ostiary Issuing CA <8 hex of the key identifier>") and has spaces (see
   ca/certificates/profile.py).
-- "Critical, permitted dNSName" is the one form of name constraints that all verifiers tried take; the rest
-  (DC, O, hosts of URIs) is enforced by the keyholder's guard. The node domains are frozen here: another
-  domain means another issuing CA.
-- These are made once per key, so pyca/cryptography's builder writes them; the caller signs.
+- "Critical, permitted dNSName" is the only form of name constraints that nearly all verifiers accept (below);
+  the keyholder's guard enforces the rest (DC, O, hosts of URIs). The node domains are frozen here: another
+  domain needs another issuing CA.
+- These certificates are made once per key, so pyca/cryptography's builder writes them; the caller signs.
 
 Standard: RFC 5280 section 4.2.1.
 """
@@ -74,6 +75,10 @@ def issuing_builder(
 
     `crl_url` and `ca_issuers_url` are where the root's CRL and certificate can be fetched.
     """
+    # Each other subtree was tried and refuses whole chains somewhere: directoryName in Go 1.19, pyca 50 and
+    # rustls-webpki 0.103; URI in pyca, rustls and Chromium 156 where the leaf has a URI; excluded IP
+    # addresses in strongSwan 5.9.8. mbedTLS 2.28 takes no critical name constraints at all. RFC 5280 section
+    # 4.2.1.10 wants them critical, and `shop.example` permits itself and every name below it.
     root_key = root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     permitted = [x509.DNSName(domain) for domain in dict.fromkeys((plan.application, *node_domains))]
     issuers = x509.AccessDescription(
@@ -82,6 +87,7 @@ def issuing_builder(
     point = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url)], None, None, None)
     return (
         _builder(plan, subject=_name(plan, "Ostiary Issuing CA"), issuer=root.subject)
+        # pathLen 0: no CA below this one (RFC 5280 section 4.2.1.9).
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
         .add_extension(x509.NameConstraints(permitted, None), critical=True)
@@ -96,6 +102,7 @@ def issuing_builder(
 
 def _name(plan: AuthorityPlan, title: str) -> x509.Name:
     identifier = x509.SubjectKeyIdentifier.from_public_key(plan.public_key).digest.hex()[:8]
+    # RFC 2247 section 2: one RDN per label, the most significant first.
     labels = reversed(plan.application.split("."))
     return x509.Name(
         [

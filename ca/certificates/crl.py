@@ -3,8 +3,9 @@
 Rules:
 - An entry is encoded once, when the certificate is revoked, and kept; a list is its entries put together.
 - A shard's list carries a critical IDP with the URL of the leaf's CRLDP; the complete list has no IDP.
-- thisUpdate decides which of two lists is newer (OpenSSL keeps the first of one second), so it grows by at
-  least a second per list (ca/recorder/publishing.py sees to it); CRLNumber grows too.
+- thisUpdate decides which of two lists is newer, so it grows by at least a second per list
+  (ca/recorder/publishing.py sees to it); CRLNumber grows too. OpenSSL keeps the first of two lists of one
+  second, and so missed a revocation when this was tried.
 - A reason of unspecified is left out (RFC 5280 section 5.3.1).
 
 Standard: RFC 5280 section 5.
@@ -22,12 +23,12 @@ from ostiary import der
 from ostiary.certificate import assemble
 from ostiary.errors import BadInput
 
-_VERSION_2: Final = der.integer(1)
+_VERSION_2: Final = der.integer(1)  # RFC 5280 section 5.1.2.1: v2 is written as 1
 _REASON_CODE: Final = der.oid("2.5.29.21")
 _AUTHORITY_KEY: Final = der.oid("2.5.29.35")
 _CRL_NUMBER: Final = der.oid("2.5.29.20")
 _ISSUING_DISTRIBUTION_POINT: Final = der.oid("2.5.29.28")
-_URI: Final = 6
+_URI: Final = 6  # GeneralName: uniformResourceIdentifier [6] IA5String
 
 
 class ReasonCode(IntEnum):
@@ -61,11 +62,14 @@ def parse_reason(text: str) -> ReasonCode:
         return ReasonCode[text]
     except KeyError as exc:
         known = ", ".join(reason.name for reason in ReasonCode)
-        raise BadInput(f"reason: {text[:64]!r} is none of {known}", field="reason") from exc
+        raise BadInput(f"reason: {text[:64]!r} is not one of {known}", field="reason") from exc
 
 
 def build_entry(*, serial_number: int, revoked_at: datetime, reason: ReasonCode) -> der.DER:
-    """Encode one member of revokedCertificates (DER)."""
+    """Encode one member of revokedCertificates (DER), 53 bytes with a reason.
+
+    SEQUENCE { userCertificate INTEGER, revocationDate Time, crlEntryExtensions OPTIONAL }
+    """
     extensions = b""
     if reason is not ReasonCode.unspecified:
         code = der.octet_string(der.enumerated(reason))
@@ -85,14 +89,21 @@ def build_tbs_cert_list(
     """Write a TBSCertList (DER); `entries` are `build_entry` results, `shard_url` is None for a complete
     list.
     """
+    # Kept as ready DER: building pyca's objects anew for 100,000 entries takes 1.2 s, joining these 5.3 MB
+    # some ms.
     revoked = b"".join(entries)
     extensions = [
         _extension(_AUTHORITY_KEY, der.sequence(der.implicit(0, issuer.key_identifier))),
         _extension(_CRL_NUMBER, der.integer(crl_number)),
     ]
     if shard_url is not None:
+        # IssuingDistributionPoint { [0] DistributionPointName { [0] fullName { URI } } }. Critical, as RFC
+        # 5280 section 5.2.5 says: a verifier that ignores it would take this shard for the list of all. NSS
+        # and mbedTLS 2.28 refuse such a list; for them there is the complete one.
         name = der.explicit(0, der.explicit(0, der.implicit(_URI, shard_url.encode("ascii"))))
         extensions.append(_extension(_ISSUING_DISTRIBUTION_POINT, der.sequence(name), critical=True))
+    # TBSCertList ::= SEQUENCE { version, signature, issuer, thisUpdate, nextUpdate,
+    #                            revokedCertificates OPTIONAL, crlExtensions [0] }
     return der.sequence(
         _VERSION_2,
         issuer.signature_algorithm_der,

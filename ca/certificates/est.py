@@ -1,11 +1,11 @@
-"""EST on the wire: what its bodies and headers look like. Who may enroll is decided elsewhere.
+"""EST on the wire: the form of its bodies and headers. Others decide who may enroll (ca/front).
 
 Rules:
 - Bodies are base64 of DER without PEM lines; certificates travel as a certs-only PKCS#7. We write one line,
   because strongSwan's client (5.9.8) stops at the first line break; we read any number of lines.
-- HTTP Basic: user is the token's id, password the whole token; the two must agree. Nothing of them is ever
-  repeated.
-- What csrattrs asks for is advice: any key that `accept` takes is taken.
+- HTTP Basic: the user is the token's id, the password the whole token; the two must agree. No message repeats
+  any of it.
+- csrattrs only advises: every key that `accept` takes will do.
 
 Standard: RFC 7030 sections 3.2.3 (Basic), 4.1.3 (cacerts), 4.2 (simpleenroll, simplereenroll), 4.5.2
 (csrattrs), with the corrections of RFC 8951 (base64 without a transfer-encoding header).
@@ -32,13 +32,15 @@ CSRATTRS_TYPE: Final = "application/csrattrs"
 _EC_PUBLIC_KEY: Final = "1.2.840.10045.2.1"
 _P256: Final = "1.2.840.10045.3.1.7"
 _ECDSA_SHA256: Final = "1.2.840.10045.4.3.2"
+# id, colon and token have 96 characters (ostiary/token.py): 128 in base64.
 _MAX_HEADER: Final = 512
 
 
 def certs_only(certificates: Sequence[x509.Certificate]) -> bytes:
     """Return the body of an answer with certificates: base64 of a certs-only PKCS#7 (DER).
 
-    They are a SET there, so their order says nothing: clients build the chain themselves.
+    They are a SET there (RFC 5652 section 10.2.3), so their order says nothing: clients build the chain
+    themselves.
     """
     return base64.b64encode(serialize_certificates(list(certificates), Encoding.DER))
 
@@ -53,18 +55,19 @@ def csr_attributes() -> bytes:
 
 
 def parse_authorization(header: str | None) -> Token:
-    """Read the token out of an Authorization header; Unauthenticated otherwise. Whether it is known is not
-    checked.
+    """Read the token from an Authorization header; Unauthenticated otherwise. Not checked: whether the CA
+    knows the token.
     """
     if header is None:
         raise Unauthenticated(
-            "authorization: missing, wanted Basic with token id and token", field="authorization"
+            "authorization: missing; send HTTP Basic with token id and token", field="authorization"
         )
     scheme, _, encoded = header[:_MAX_HEADER].partition(" ")
     try:
         user, colon, password = (
             base64.b64decode(encoded.strip(), validate=True).decode("ascii").partition(":")
         )
+        # RFC 9110 section 11.1: the scheme's name in any case. RFC 7617: the first colon ends the user.
         if scheme.lower() != "basic" or not colon:
             raise Unauthenticated("authorization: not HTTP Basic", field="authorization")
         token = parse_token(password)
@@ -73,5 +76,5 @@ def parse_authorization(header: str | None) -> Token:
     except BadInput as exc:
         raise Unauthenticated(f"authorization: {exc.message}", field="authorization") from exc
     if user != token.id:
-        raise Unauthenticated("authorization: user is not the id of the token", field="authorization")
+        raise Unauthenticated("authorization: the user is not the id of the token", field="authorization")
     return token

@@ -1,21 +1,22 @@
 """The one byte string that a leaf of one issuing key can be, to compare certificates with. Pure.
 
 All but a few values are the same in every leaf of an issuing key (`LeafTemplate`); those few are given
-(`Leaf`). Whoever knows them writes the certificate a second time and compares: there is nothing to parse, and
-no second way to say the same.
+(`Leaf`). Whoever knows them writes the certificate a second time and compares the bytes. So nothing is
+parsed, and there is no second way to say the same.
 
-    TBSCertificate  version, serialNumber *, signature, issuer, validity *, subject *, subjectPublicKeyInfo **, extensions
-    extensions      BC, KU, EKU *, SAN *, AIA, SKI **, AKI, CRLDP *, capabilities *            * from the leaf   ** from the bytes
+    TBSCertificate  version, serialNumber *, signature, issuer, validity *, subject *,
+                    subjectPublicKeyInfo **, extensions
+    extensions      BC, KU, EKU *, SAN *, AIA, SKI **, AKI, CRLDP *, capabilities *
+
+    * from the leaf   ** from the bytes
 
 Rules:
-- What does not change was encoded by pyca/cryptography, not by the hand that writes certificates
-  (ca/certificates/profile.py).
-- Subject, SAN and capabilities are the one encoding of an identity (ostiary/identity.py), which says what may
-  stand in them.
-- The public key is what stands in its place; the key identifier must be its own.
+- pyca/cryptography encoded what does not change, not the hand that writes certificates
+  (ca/certificates/profile.py): a mistake there shows here.
+- Subject, SAN and capabilities have one encoding per identity (ostiary/identity.py).
+- The public key is the bytes in its place; the key identifier must be that key's.
 
-What is not checked here: whether the key is a sound one, and everything that a leaf says: times, names,
-domains, the key's digest.
+Not checked here: whether the key is sound, and all that a leaf says: times, names, domains, the key's digest.
 
 Standard: RFC 5280 section 4.
 """
@@ -37,7 +38,7 @@ from ostiary.certificate import DIGITAL_SIGNATURE_ONLY
 from ostiary.errors import BadInput
 from ostiary.identity import Identity, subject_alternative_name_der, subject_der
 
-_VERSION_3: Final = bytes.fromhex("a003020102")
+_VERSION_3: Final = bytes.fromhex("a003020102")  # [0] EXPLICIT INTEGER 2
 
 
 def _extension(oid: x509.ObjectIdentifier, value: bytes, *, critical: bool = False) -> bytes:
@@ -88,6 +89,8 @@ class LeafTemplate:
         """Return the SubjectPublicKeyInfo (DER) in `tbs` if these bytes are exactly that leaf around it, else
         None.
         """
+        # Lengths in `tbs` are the sender's, so they only say where the key would stand. What counts is the
+        # comparison below: it covers every octet, those lengths included.
         head = _head(self, leaf)
         try:
             _, start, _ = der.read(tbs)
@@ -130,7 +133,7 @@ def leaf_template(
 
 
 def _head(template: LeafTemplate, leaf: Leaf) -> bytes:
-    """What stands before the public key."""
+    """The members before the public key."""
     return b"".join(
         (
             _VERSION_3,
@@ -143,7 +146,7 @@ def _head(template: LeafTemplate, leaf: Leaf) -> bytes:
 
 
 def _extensions(template: LeafTemplate, leaf: Leaf, key_identifier: bytes) -> bytes:
-    """What stands behind it."""
+    """The one member behind the public key."""
     identity = leaf.identity
     serves = identity.endpoints or identity.node_name_in_san
     carried = b""
@@ -166,7 +169,7 @@ def _extensions(template: LeafTemplate, leaf: Leaf, key_identifier: bytes) -> by
 
 @lru_cache(maxsize=256)
 def _validity(not_before: int, not_after: int) -> bytes:
-    """Certificates of one second share it."""
+    """The Validity (DER). At 2,000 certificates a second, nearly all find it made."""
     return der.sequence(
         *(der.time(datetime.fromtimestamp(moment, UTC)) for moment in (not_before, not_after))
     )
@@ -174,7 +177,7 @@ def _validity(not_before: int, not_after: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _distribution_point(url: str) -> bytes:
-    """Certificates of one CRL shard share it."""
+    """The CRLDP extension (DER), the same for the up to 7,000 certificates of a shard."""
     point = x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
     return _fixed(x509.CRLDistributionPoints([point]))
 
@@ -183,6 +186,8 @@ def _key_identifier(public_key: bytes) -> bytes:
     """SHA-1 of the bits of subjectPublicKey (RFC 5280 section 4.2.1.2, method 1); BadInput where there are
     none.
     """
+    # SubjectPublicKeyInfo ::= SEQUENCE { algorithm AlgorithmIdentifier, subjectPublicKey BIT STRING }
+    # The bit string's first octet counts unused bits; every kind of key here has whole octets.
     _, algorithm, _ = der.read(public_key)
     _, _, behind_algorithm = der.read(public_key, algorithm)
     tag, bits, end = der.read(public_key, behind_algorithm)

@@ -1,12 +1,12 @@
-"""OCSP, the bytes of it: requests read by hand (several certificates, nonce), responses written by hand.
+"""The bytes of OCSP: requests read by hand (several certificates, a nonce), responses written by hand.
 
 Rules:
-- A request asks about at most MAX_CERT_IDS certificates; its optional signature is not looked at.
-- A CertID is ours when both its hashes are those of the issuing certificate, by SHA-1 or SHA-256; others are
-  `unauthorized`.
+- A request asks about at most MAX_CERT_IDS certificates; its optional signature is ignored.
+- A CertID is ours when both its hashes are those of the issuing certificate, by SHA-1 or SHA-256; for others
+  the answer is `unauthorized`.
 - An error is one of three unsigned messages: malformedRequest, tryLater, unauthorized.
-- The responder is named by its key; its certificate always rides along (GnuTLS refuses an answer without).
-- Reading and writing by hand, because pyca/cryptography reads one CertID and writes one response only.
+- The responder is named by its key, and each answer carries its certificate: GnuTLS refuses one without.
+- pyca/cryptography 50 reads requests with one CertID only and writes single responses only, hence by hand.
 
 Standard: RFC 6960, RFC 9654 (nonce: 1 to 128 octets; RFC 8954 before it said 32), RFC 5019 (GET).
 """
@@ -33,11 +33,12 @@ from ostiary.errors import BadInput
 MAX_REQUEST_BYTES: Final = 16_384
 MAX_CERT_IDS: Final = 64
 MAX_NONCE_BYTES: Final = 128
-MAX_SERIAL_BYTES: Final = 20
+MAX_SERIAL_BYTES: Final = 20  # RFC 5280 section 4.1.2.2
 
 _SHA256: Final = der.oid("2.16.840.1.101.3.4.2.1")
 _BASIC_RESPONSE: Final = der.oid("1.3.6.1.5.5.7.48.1.1")
 _NONCE: Final = der.oid("1.3.6.1.5.5.7.48.1.2")
+# [0], [1] and [2] are EXPLICIT tags in TBSRequest; [0] is also that of the optional signature.
 _VERSION_TAG: Final = 0xA0
 _REQUESTOR_TAG: Final = 0xA1
 _EXTENSIONS_TAG: Final = 0xA2
@@ -75,7 +76,7 @@ class OCSPRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Good:
-    """Issued by this CA, not revoked and not void."""
+    """Issued by this CA and not revoked; a pending certificate, too, which carries no capability yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,10 @@ class IssuerHashes:
 
 
 def issuer_hashes(issuer: x509.Certificate) -> IssuerHashes:
-    """Compute both pairs of hashes of an issuing certificate."""
+    """Compute both pairs of hashes of an issuing certificate.
+
+    SHA-1 names an issuer here and proves nothing; RFC 5019 section 2.1.1 has clients use it.
+    """
     name = issuer.subject.public_bytes()
     key = _key_bits(issuer)
     return IssuerHashes(
@@ -132,14 +136,16 @@ def parse_request(data: bytes) -> OCSPRequest:
     """
     if len(data) > MAX_REQUEST_BYTES:
         raise _malformed(f"{len(data)} bytes, at most {MAX_REQUEST_BYTES}")
+    # OCSPRequest
     members = list(der.items(_content(data, der.SEQUENCE)))
     if not 1 <= len(members) <= 2 or (len(members) == 2 and members[1][0] != _VERSION_TAG):
         raise _malformed("not a TBSRequest and an optional signature")
+    # TBSRequest
     parts = _tbs_request(members[0][1])
     if parts.get(_VERSION_TAG, _V1) != _V1:
-        raise _malformed("version is not v1")
+        raise _malformed("the version is not v1")
     if der.SEQUENCE not in parts:
-        raise _malformed("no certificate asked about")
+        raise _malformed("it asks about no certificate")
     nonce = _nonce(parts[_EXTENSIONS_TAG]) if _EXTENSIONS_TAG in parts else None
     return OCSPRequest(cert_ids=_cert_ids(parts[der.SEQUENCE]), nonce=nonce)
 
@@ -150,7 +156,7 @@ def _tbs_request(item: bytes) -> dict[int, der.DER]:
     position = -1
     for tag, member in der.items(_content(item, der.SEQUENCE)):
         if tag not in _TBS_ORDER or _TBS_ORDER.index(tag) <= position:
-            raise _malformed("members of TBSRequest out of order")
+            raise _malformed("the members of TBSRequest are out of order")
         position = _TBS_ORDER.index(tag)
         parts[tag] = member
     return parts
@@ -159,23 +165,27 @@ def _tbs_request(item: bytes) -> dict[int, der.DER]:
 def _cert_ids(item: bytes) -> tuple[CertID, ...]:
     requests = list(der.items(_content(item, der.SEQUENCE)))
     if not 1 <= len(requests) <= MAX_CERT_IDS:
-        raise _malformed(f"asks about {len(requests)} certificates, wanted 1 to {MAX_CERT_IDS}")
+        raise _malformed(f"it asks about {len(requests)} certificates; 1 to {MAX_CERT_IDS} are allowed")
     return tuple(_cert_id(request) for _, request in requests)
 
 
 def _cert_id(request: bytes) -> CertID:
-    """Read Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] OPTIONAL }; extensions are
-    ignored.
+    """Read a Request (DER); its extensions are ignored.
+
+    Request ::= SEQUENCE { reqCert CertID, singleRequestExtensions [0] OPTIONAL }
+    CertID  ::= SEQUENCE { hashAlgorithm, issuerNameHash OCTET STRING, issuerKeyHash OCTET STRING,
+                           serialNumber }
     """
     members = list(der.items(_content(request, der.SEQUENCE)))
     if not members:
-        raise _malformed("empty Request")
+        raise _malformed("a Request is empty")
     parts = list(der.items(_content(members[0][1], der.SEQUENCE)))
     if len(parts) != 4:
-        raise _malformed("CertID has not four members")
+        raise _malformed("a CertID does not have four members")
+    # hashAlgorithm is not looked at: the two hashes say by their length which one it was (`is_ours`).
     serial = _content(parts[3][1], der.INTEGER)
     if not 1 <= len(serial) <= MAX_SERIAL_BYTES:
-        raise _malformed("serialNumber has not 1 to 20 octets")
+        raise _malformed("a serialNumber does not have 1 to 20 octets")
     return CertID(
         issuer_name_hash=_content(parts[1][1], der.OCTET_STRING),
         issuer_key_hash=_content(parts[2][1], der.OCTET_STRING),
@@ -185,22 +195,24 @@ def _cert_id(request: bytes) -> CertID:
 
 
 def _nonce(item: bytes) -> bytes | None:
-    """Find the nonce among requestExtensions; a critical extension that is not known makes the request
-    malformed.
+    """Find the nonce among requestExtensions; an unknown critical extension makes the request malformed.
+
+    Extension ::= SEQUENCE { extnID, critical BOOLEAN DEFAULT FALSE, extnValue OCTET STRING }
     """
     nonce: bytes | None = None
     for _, extension in der.items(_content(_content(item, _EXTENSIONS_TAG), der.SEQUENCE)):
         parts = list(der.items(_content(extension, der.SEQUENCE)))
         if not 2 <= len(parts) <= 3:
-            raise _malformed("Extension has not two or three members")
+            raise _malformed("an Extension does not have two or three members")
         if parts[0][1] == _NONCE:
             if nonce is not None:
-                raise _malformed("two nonces")
+                raise _malformed("there are two nonces")
+            # Nonce ::= OCTET STRING (RFC 9654), inside the one that wraps every extension's value.
             nonce = _content(_content(parts[-1][1], der.OCTET_STRING), der.OCTET_STRING)
         elif parts[1][1] == der.boolean_true():
-            raise _malformed("critical extension that is not known")
+            raise _malformed("a critical extension is unknown")
     if nonce is not None and not 1 <= len(nonce) <= MAX_NONCE_BYTES:
-        raise _malformed(f"nonce has not 1 to {MAX_NONCE_BYTES} octets")
+        raise _malformed(f"the nonce does not have 1 to {MAX_NONCE_BYTES} octets")
     return nonce
 
 
@@ -208,19 +220,24 @@ def decode_get(path: str) -> bytes:
     """Decode what follows the responder's URL in a GET: base64 of the request, percent-encoded or not (RFC
     6960 A.1).
     """
+    # Clients differ: base64url or not, with padding or not, and a "+" that some server on the way turned into
+    # a space. Each of them means the same octets.
     text = unquote(path).lstrip("/").replace("-", "+").replace("_", "/").replace(" ", "+")
     if len(text) > 2 * MAX_REQUEST_BYTES:
-        raise _malformed("too long for GET")
+        raise _malformed("the path is too long")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as exc:
-        raise _malformed("path is not base64") from exc
+        raise _malformed("the path is not base64") from exc
 
 
 def build_single_response(
     cert_id: CertID, status: CertStatus, *, this_update: datetime, next_update: datetime
 ) -> der.DER:
-    """Write one SingleResponse (DER)."""
+    """Write one SingleResponse (DER).
+
+    SingleResponse ::= SEQUENCE { certID, certStatus, thisUpdate GeneralizedTime, nextUpdate [0] OPTIONAL }
+    """
     return der.sequence(
         cert_id.der,
         _cert_status(status),
@@ -230,6 +247,9 @@ def build_single_response(
 
 
 def _cert_status(status: CertStatus) -> der.DER:
+    # CertStatus  ::= CHOICE { good [0] IMPLICIT NULL, revoked [1] IMPLICIT RevokedInfo,
+    #                          unknown [2] IMPLICIT NULL }
+    # RevokedInfo ::= SEQUENCE { revocationTime GeneralizedTime, revocationReason [0] EXPLICIT OPTIONAL }
     match status:
         case Good():
             return der.implicit(0, b"")
@@ -245,8 +265,10 @@ def _cert_status(status: CertStatus) -> der.DER:
 def build_response_data(
     responses: Iterable[bytes], *, responder_key_hash: bytes, produced_at: datetime, nonce: bytes | None
 ) -> der.DER:
-    """Write ResponseData (DER), what the responder signs; `responder_key_hash` is
-    `responder_key_hash(certificate)`.
+    """Write ResponseData (DER), which the responder signs; `responder_key_hash` is that of its certificate.
+
+    ResponseData ::= SEQUENCE { version [0] DEFAULT v1, responderID, producedAt, responses, extensions [1] }
+    ResponderID  ::= CHOICE { byName [1] Name, byKey [2] KeyHash }
     """
     extensions = b""
     if nonce is not None:
@@ -267,7 +289,12 @@ def assemble_response(
     signature: bytes,
     responder_certificate_der: bytes,
 ) -> der.DER:
-    """Write a successful OCSPResponse (DER) with the responder's certificate."""
+    """Write a successful OCSPResponse (DER) with the responder's certificate.
+
+    OCSPResponse      ::= SEQUENCE { responseStatus, responseBytes [0] OPTIONAL }
+    ResponseBytes     ::= SEQUENCE { responseType OBJECT IDENTIFIER, response OCTET STRING }
+    BasicOCSPResponse ::= SEQUENCE { tbsResponseData, signatureAlgorithm, signature, certs [0] }
+    """
     basic = der.sequence(
         response_data,
         signature_algorithm_der,
@@ -280,7 +307,7 @@ def assemble_response(
 
 
 def error_response(status: ErrorStatus) -> der.DER:
-    """Write an OCSPResponse (DER) that says why there is no answer."""
+    """Write an OCSPResponse (DER) without a body."""
     return der.sequence(der.enumerated(status.value))
 
 
@@ -290,7 +317,7 @@ def responder_key_hash(responder: x509.Certificate) -> bytes:
 
 
 def build_cert_id(issuer: x509.Certificate, serial_number: int) -> CertID:
-    """Build the CertID (SHA-256) of a certificate, as a client or a cache would."""
+    """Build the CertID (SHA-256) that a client would ask with."""
     name = hashlib.sha256(issuer.subject.public_bytes()).digest()
     key = hashlib.sha256(_key_bits(issuer)).digest()
     encoded = der.sequence(

@@ -2,13 +2,12 @@
 
 Rules:
 - A certificate names its shard for life (its CRL distribution point), so a shard is chosen before signing.
-- The recorder counts. Fronts learn the open shard from its answers and may be late, so that a shard closes to
-  new plans (CLOSE_AT, or MAX_AGE after its first certificate) before it is full (CAPACITY): late ones still
-  fit.
+- The recorder counts. Fronts read the open shard from the store and may be late, so a shard closes to new
+  plans (CLOSE_AT, or MAX_AGE after its first certificate) before it is full (CAPACITY): late plans still fit.
 - A shard's CRL is needed until the last of its certificates has expired; then it is dropped whole.
 
-Why 7,000: an entry with a reason has 53 bytes, and the list of a shard that is revoked whole must fit into
-one frame to the keyholder where SO_SNDBUF can't be raised (425,952 bytes; MAX_LIST_BYTES in
+Why 7,000: an entry with a reason has 53 bytes, and the list of a shard whose certificates are all revoked
+must fit into one frame to the keyholder where SO_SNDBUF can't be raised (425,952 bytes; MAX_LIST_BYTES in
 ca/recorder/publishing.py).
 """
 
@@ -21,7 +20,10 @@ from typing import Final, NewType
 ShardNumber = NewType("ShardNumber", int)
 
 CAPACITY: Final = 7_000
+# The 1,000 between are half a second at 2,000 certificates a second; a front remembers the open shard for 0.1
+# s (SHARD_MEMORY_S in ca/store/reader.py).
 CLOSE_AT: Final = 6_000
+# A young shard's certificates expire together, so its list can be dropped soon after.
 MAX_AGE: Final = timedelta(hours=1)
 
 
@@ -41,6 +43,7 @@ def first_shard(now: datetime) -> Shard:
 
 def current_shard(shard: Shard, now: datetime) -> Shard:
     """Return the shard for new plans: this one, or the next when it is full enough or old."""
+    # An empty shard has no age: it runs from the first certificate.
     if shard.count < CLOSE_AT and (shard.count == 0 or now - shard.opened_at < MAX_AGE):
         return shard
     return Shard(number=ShardNumber(shard.number + 1), opened_at=now, count=0)
@@ -61,6 +64,7 @@ def with_one_more(shard: Shard, now: datetime) -> Shard:
 def is_retired(last_not_after: datetime, now: datetime) -> bool:
     """Return whether a closed shard's CRL may go, given the last notAfter in it.
 
-    A revoked certificate stays on one CRL issued after it expired (RFC 5280 section 3.3), so a day is added.
+    RFC 5280 section 3.3 keeps an entry until it has been on one regular list issued after the certificate
+    expired. A list is refreshed twice a day, so a day is added.
     """
     return now > last_not_after + timedelta(days=1)

@@ -1,10 +1,10 @@
-"""What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with what was recorded
-of it.
+"""What a CA's keyholder signs: certificates and CRLs of its own profile, each compared with its record.
 
 Rules:
 - The record's plain fields (`Prepared`) and the to-be-signed bytes must say the same;
   ca/keyholder/prepared_guard.py compares them.
-- Signatures are deterministic (RFC 6979, Ed25519): signing a recorded certificate again gives the same bytes.
+- Signatures are deterministic (RFC 6979, RFC 8032): signing a recorded certificate again gives the same
+  bytes, so an answer that was lost can be given again.
 - The output of an item is the signature alone, DER for ECDSA, 64 raw bytes for Ed25519.
 """
 
@@ -53,7 +53,7 @@ SIGNED_KINDS: tuple[type[Item], ...] = (
 
 
 class CAEvaluator:
-    """Signs what the guard lets through."""
+    """Signs what the guard lets pass. Owner: the keyholder's one thread."""
 
     decoder = ItemDecoder(SIGNED_KINDS)
 
@@ -71,12 +71,16 @@ class CAEvaluator:
         raise Forbidden("a CA's keyholder takes no documents", rule="no-documents")
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
-        """Check with the guard, then sign; raises Forbidden(rule)."""
+        """Check with the guard, then sign; raises Forbidden(rule).
+
+        `ostiary.keyholder.engine` has found the item's entry in the ledger before it calls this.
+        """
         match item:
             case Redeem() | Renew() | Spawn() | Resign() | FrontCertificate():
                 self._check_prepared(item, now)
                 return _sign(self._key, item.certificate.tbs)
             case ResponderCertificate():
+                # The bytes are an OCSP responder's, and say what the record says in plain fields.
                 check_tbs_responder(item.tbs, self._guard, now)
                 parsed = parse_tbs(item.tbs)
                 _require_same(
@@ -89,23 +93,28 @@ class CAEvaluator:
                 )
                 return _sign(self._key, item.tbs)
             case PublishCRL():
+                # A list may be larger than an item, so it rides beside it and the record has its digest.
                 _require_same(
                     (hashlib.sha256(attachment).digest(), _scope(attachment, self._guard, now)),
                     (item.tbs_digest, (item.number, item.shard)),
                 )
                 return _sign(self._key, attachment)
             case _:
-                raise Forbidden("nothing to sign", rule="kind-not-signed")
+                raise Forbidden("items of this kind have nothing to sign", rule="kind-not-signed")
 
     def _check_prepared(
         self, item: Redeem | Renew | Spawn | Resign | FrontCertificate, now: datetime
     ) -> None:
         identity = check_prepared(item.certificate, self._guard, now)
+        # The kind of the item is recorded, too: a front certificate that was recorded as a renewal, or the
+        # other way round, would be a lie about who asked.
         is_front = isinstance(item, FrontCertificate)
         if is_front != (identity.subsystem == CERTIFICATE_AUTHORITY):
-            raise Forbidden("only the front has the CA's own name", rule="authority-name")
+            raise Forbidden("only the front's certificate has the CA's own name", rule="authority-name")
+        # A client that connects to a service verifies the node's name; an agent with it could pose as the
+        # service.
         if identity.node_name_in_san != (identity.subsystem in SERVICES):
-            raise Forbidden("only services have their node's name", rule="node-name")
+            raise Forbidden("only certificates of services have their node's name", rule="node-name")
 
 
 def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int]:
@@ -116,7 +125,7 @@ def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int
 
 def _require_same(signed: tuple[object, ...], recorded: tuple[object, ...]) -> None:
     if signed != recorded:
-        raise Forbidden("the record describes another certificate", rule="record-differs")
+        raise Forbidden("the record describes other bytes", rule="record-differs")
 
 
 def _seconds(moment: datetime) -> int:
@@ -124,6 +133,7 @@ def _seconds(moment: datetime) -> int:
 
 
 def _sign(key: IssuingKey, tbs: bytes) -> bytes:
+    # P-384 with SHA-384, P-256 with SHA-256 (RFC 5480 section 4); Ed25519 is deterministic by itself.
     if isinstance(key, ec.EllipticCurvePrivateKey):
         digest = SHA384() if isinstance(key.curve, ec.SECP384R1) else SHA256()
         return key.sign(tbs, ec.ECDSA(digest, deterministic_signing=True))

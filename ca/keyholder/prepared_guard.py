@@ -1,14 +1,15 @@
-"""Whether a recorded certificate may be signed: its bytes are of the profile, and the record's plain fields
-say the same as they do.
+"""Whether a recorded certificate may be signed: its bytes are of the profile and say what the record's plain
+fields say.
 
-Two ways with one outcome:
-1. The record's fields are checked by the guard's rules, and the certificate is written from them a second
-   time (ca/certificates/leaf_template.py): the same bytes may be signed. That is every certificate that our
-   own front plans.
-2. What the first way does not take is read by the guard and compared field by field. It names the rule that
-   is broken; it also takes a record that lists the same endpoints in another order.
+Two ways lead to one outcome:
+1. The guard's rules check the record's fields, and the certificate is written from them a second time
+   (ca/certificates/leaf_template.py): if the bytes are the same, they may be signed. Every certificate that
+   our own front plans goes this way.
+2. What the first way does not take, the guard reads and compares field by field. This way names the broken
+   rule; it also takes a record that lists the same endpoints in another order.
 
-A test holds the first to the second: what it takes, the second takes, and as the same identity.
+A test holds the first to the second: what the first takes, the second takes, as the same identity. The double
+is deliberate: the first way parses nothing that a front wrote but the public key.
 """
 
 from __future__ import annotations
@@ -55,20 +56,26 @@ def check_prepared(prepared: Prepared, guard: CertificateGuard, now: datetime) -
 
 
 def identity_by_template(prepared: Prepared, guard: CertificateGuard, now: datetime) -> Identity | None:
-    """The first way: whose certificate it will be, or None where it takes a closer look.
+    """The first way: whose certificate it will be, or None where the second must look.
 
-    1. Serial number, validity and shard are in range.  2. The names are an identity of this application, in a
-       node domain.
-    3. The bytes are the certificate that says just this.  4. The key in it is sound, and the recorded one.
+    1. Validity and shard are in range.
+    2. The record's fields are a serial number and an identity of this application, each in its one form.
+    3. Its node lies in a node domain.
+    4. The bytes are the certificate that says just this.
+    5. The key in it is the recorded one, and sound.
     """
+    # 1.
     if not _is_in_range(prepared, guard, now):
         return None
+    # 2.
     try:
         leaf = _leaf(prepared, guard)
     except BadInput:
         return None
+    # 3. and 4.
     within = any(is_within(leaf.identity.node, domain) for domain in guard.node_domains)
     public_key = guard.template.public_key_in(prepared.tbs, leaf) if within else None
+    # 5.
     if public_key is None or hashlib.sha256(public_key).digest() != prepared.spki_digest:
         return None
     return leaf.identity if _is_sound(public_key) else None
@@ -85,11 +92,13 @@ def _is_in_range(prepared: Prepared, guard: CertificateGuard, now: datetime) -> 
 
 
 def _leaf(prepared: Prepared, guard: CertificateGuard) -> Leaf:
-    """What the record says; BadInput where that is no identity, or not said in its one form."""
+    """The leaf that the record describes; BadInput where it is no leaf, or not described in the one form."""
+    # `parse_capabilities` makes a set: names that are there twice would vanish, and the record would say more
+    # than the certificate.
     serial_number = parse_serial_hex(prepared.serial)
     capabilities = parse_capabilities(prepared.capabilities)
     if serial_number.bit_length() > MAX_SERIAL_BITS or len(capabilities) != len(prepared.capabilities):
-        raise BadInput("certificate: serial number too long, or capabilities doubled")
+        raise BadInput("certificate: the serial number is too long, or a capability is there twice")
     subsystem = parse_subsystem(prepared.subsystem)
     identity = Identity(
         application=guard.application,
@@ -111,8 +120,8 @@ def _leaf(prepared: Prepared, guard: CertificateGuard) -> Leaf:
 
 
 def _is_sound(public_key: bytes) -> bool:
-    """Whether it is a key of a kind that this CA certifies, in its one encoding
-    (SubjectPublicKeyInfo, DER).
+    """Whether this CA certifies keys of this kind, and these bytes (SubjectPublicKeyInfo, DER) are its one
+    encoding.
     """
     try:
         return spki_der(accept_public_key(load_der_public_key(public_key))) == public_key
@@ -121,7 +130,7 @@ def _is_sound(public_key: bytes) -> bool:
 
 
 def identity_by_reading(prepared: Prepared, guard: CertificateGuard, now: datetime) -> Identity:
-    """The second way; Forbidden names the rule."""
+    """The second way: read the bytes, then compare each field with the record's; Forbidden names the rule."""
     identity = check_tbs_certificate(prepared.tbs, guard, now)
     parsed = parse_tbs(prepared.tbs)
     read = (
