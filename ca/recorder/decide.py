@@ -44,13 +44,17 @@ DECISIONS: Final[dict[type[Item], DecisionFunction]] = {
     items.Resign: lambda _rows, _item, _terms: SIGN,
     Alarm: lambda _rows, _item, _terms: DONE,
 }
-"""Everything that can be asked; `PublishCRL` is the publisher's (ca/recorder/publishing.py), the rest only
-follows from these.
+"""Every item that can be asked for. `PublishCRL` is the publisher's (ca/recorder/publishing.py); the kinds
+that are missing only follow from these.
 """
 
 
 def decide_item(rows: Rows, item: Item, terms: Terms) -> Decision:
-    """Decide one item and change the rows."""
+    """Decide one item and change the rows.
+
+    A check refuses by raising `Forbidden`, before its decision has changed a row. Any other exception is a
+    broken invariant, and undoes the whole turn.
+    """
     try:
         return DECISIONS[type(item)](rows, item, terms)
     except Forbidden as exc:

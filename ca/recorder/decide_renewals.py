@@ -5,10 +5,10 @@
     pending --replaced, contested, late--> revoked
 
 Rules:
-- Only the active generation renews. While its successor is pending it may renew again (an answer was lost);
-  the successor that nobody used is void then. So a lineage has at most one pending certificate.
-- A renewal by an older generation than the active one means that two hold keys of one lineage: it stops, an
-  alarm is written.
+- Only the active generation renews. While its successor is pending it may renew again, because an answer was
+  lost; the successor that nobody used is void then. So a lineage has at most one pending certificate.
+- A renewal by a superseded generation means that two parties hold keys of one lineage: the lineage stops, and
+  an alarm is written. (RFC 9700 section 4.14.2 detects stolen refresh tokens in the same way.)
 - A lineage keeps its identity; it may carry what was granted to it, less what policy has taken back since.
 """
 
@@ -34,11 +34,13 @@ from ostiary.work.reports import Alarm
 def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     """Replace a certificate by its next generation.
 
-    1. The one that asks is the active generation; an older one is a clone.  2. The same key again is a lost
-       answer.
-    3. The certificate is within the lineage.  4. It can be issued.  5. A successor that nobody used is void;
-       the new one waits.
+    1. The certificate that asks is its lineage's active generation; an older one means a clone.
+    2. The same key as that of the waiting successor means that an answer was lost: the same successor again.
+    3. The new certificate is within the lineage.
+    4. It can be issued.
+    5. A successor that nobody used is void; the new one waits for its first use.
     """
+    # 1.
     row = rows.certificates.get(item.serial)
     if row is None:
         raise forbidden("certificate-unknown", f"no certificate {item.serial[:40]!r}")
@@ -46,15 +48,20 @@ def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
         raise forbidden(
             "lineage-stopped", f"the lineage of certificate {row.serial} was stopped; ask the operator"
         )
+    # A successor supersedes only when its key was used. So who asks with the older key either lost a key that
+    # somebody else uses, or is that somebody.
     if row.status == "superseded":
         return _clone(rows, row)
     if row.status != "active" or not row.is_live(terms.now_s):
         raise forbidden("certificate-not-active", f"certificate {row.serial} is {_state(row, terms.now_s)}")
+    # 2.
     successor = next((each for each in rows.of_lineage(row.lineage) if each.status == "pending"), None)
     if successor is not None and is_retry(successor, item.certificate.spki_digest, terms.now_s):
         return again(successor, terms.now_s)
+    # 3. and 4.
     _check_same(row, item.certificate, terms)
     check_issuable(rows, item.certificate, now_s=terms.now_s, max_lifetime_s=row.lifetime_s)
+    # 5. Generations are numbered through: a void one keeps its number.
     also: tuple[Item, ...] = ()
     if successor is not None:
         replaced = VoidCertificate(serial=successor.serial, because="replaced", reason="superseded")
@@ -65,14 +72,20 @@ def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
 
 
 def _clone(rows: Rows, row: CertificateRow) -> Decision:
+    # Nobody can tell the agent from the thief, so neither renews. Both certificates end with their own time,
+    # or when an operator revokes them.
     for each in rows.of_lineage(row.lineage):
         if not each.stopped:
             rows.replace_certificate(replace(each, stopped=True))
     alarm = Alarm(
         what="lineage-clone",
-        detail=f"superseded certificate {row.serial} of {row.subsystem} {row.agent} on {row.node} asked for a renewal",
+        detail=f"superseded certificate {row.serial} of {row.subsystem} {row.agent} on {row.node} "
+        "asked for a renewal",
     )
-    reason = f"certificate {row.serial} was superseded and its successor used: two hold keys of this lineage"
+    reason = (
+        f"certificate {row.serial} was superseded and its successor used: "
+        "two parties hold keys of this lineage"
+    )
     return denied("lineage-clone", reason, alarm)
 
 
@@ -88,37 +101,49 @@ def _check_same(row: CertificateRow, prepared: Prepared, terms: Terms) -> None:
 
 
 def activate(rows: Rows, item: Activate, terms: Terms) -> Decision:
-    """A pending certificate was proven; a renewed one's predecessor is superseded."""
+    """Make a proven certificate active; a renewed one's predecessor is superseded.
+
+    1. It is pending, and in time.
+    2. The proof is of the right kind: use for a renewal, the others for a bootstrap certificate.
+    3. The agent's own word counts only where the CA has no address to dial, and after the window in which
+       somebody else could have come with the same token.
+    """
+    # 1.
     row = _pending(rows, item.serial, terms.now_s)
+    # 2.
     if row.bootstrap != (item.means != "used"):
-        raise forbidden("proof-kind", f"certificate {row.serial} is not proven by '{item.means}'")
+        raise forbidden("proof-kind", f"certificate {row.serial} cannot be proven by '{item.means}'")
+    # 3.
     if item.means == "self":
-        if row.address:
-            raise forbidden("proof-kind", f"certificate {row.serial} has an address: it is proven from there")
+        if row.address is not None:
+            raise forbidden("proof-kind", f"certificate {row.serial} has an address: the CA proves it there")
         if terms.now_s < row.issued_at + PROOF_WINDOW_S:
             left_s = row.issued_at + PROOF_WINDOW_S - terms.now_s
             raise forbidden(
-                "proof-window", f"its own word counts in {left_s} s, if nobody contests it by then"
+                "proof-window",
+                f"the agent's own word counts in {left_s} s, unless somebody contests it by then",
             )
     return _activated(rows, row, item.means, terms.now_s)
 
 
 def confirm_node(rows: Rows, item: ConfirmNode, terms: Terms) -> Decision:
-    """An operator compared the fingerprint (SHA-256 of the certificate's DER) out of band."""
+    """Make a bootstrap certificate active whose fingerprint (SHA-256 of its DER) an operator has compared."""
     row = _pending(rows, item.serial, terms.now_s)
     if not row.bootstrap:
         raise forbidden("proof-kind", f"certificate {row.serial} is a renewal: it is proven by its use")
     if row.node != item.node:
         raise forbidden("fingerprint-node", f"certificate {row.serial} is not of node '{item.node}'")
+    # The fingerprint is over the whole certificate, so without a signature there is none yet.
     if row.signature is None:
         raise forbidden("certificate-unsigned", f"certificate {row.serial} has no signature yet; try again")
     certificate = assemble(row.tbs, terms.signature_algorithm_der, row.signature)
     if not hmac.compare_digest(hashlib.sha256(certificate).digest(), item.fingerprint):
-        raise forbidden("fingerprint-differs", f"that is not the fingerprint of certificate {row.serial}")
+        raise forbidden("fingerprint-differs", f"certificate {row.serial} has another fingerprint")
     return _activated(rows, row, "operator", terms.now_s)
 
 
 def _activated(rows: Rows, row: CertificateRow, means: str, now_s: EpochSeconds) -> Decision:
+    # Superseded, not revoked: connections that are open end with the old key's own time (docs/issuance.md).
     for each in rows.of_lineage(row.lineage):
         if each.status == "active":
             rows.replace_certificate(replace(each, status="superseded"))

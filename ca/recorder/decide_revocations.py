@@ -1,10 +1,11 @@
 """Ends of certificates: revoked by an operator, retired by themselves or their manager, void by another act.
 
 Rules:
-- An end is a step in the feed and an entry for the lists; it happens once, and nothing undoes it.
+- An end is a step in the feed and an entry for the lists; it happens once, and nothing undoes it: there is no
+  hold (certificateHold, RFC 5280 section 5.3.1).
 - A compromised key takes with it all that was started with it, level by level, in the same turn.
-- What ends is the lineage: all its certificates that are still valid. Only an operator can revoke a
-  superseded one alone.
+- The whole lineage ends: all its certificates that are still valid. Only an operator can revoke a superseded
+  one alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ENROLL_NODE: Final = "enroll:node"
 def revoke(rows: Rows, item: Revoke, terms: Terms) -> Decision:
     """An operator's word: the certificate, the rest of its lineage, and for keyCompromise its descendants."""
     row = _known(rows, item.serial)
+    # A compromised key is no matter of one certificate: whoever had it could have renewed with it.
     if row.status == "superseded" and item.reason != "keyCompromise":
         end(rows, row, item.reason, terms.now_s)
         return DONE
@@ -35,23 +37,31 @@ def revoke(rows: Rows, item: Revoke, terms: Terms) -> Decision:
 
 
 def retire(rows: Rows, item: Retire, terms: Terms) -> Decision:
-    """An agent's own end, told by itself (any generation of its lineage) or by the manager of its node."""
+    """End an agent's lineage, at its own word (of any generation) or that of its node's manager.
+
+    1. The certificate is known and not revoked.
+    2. The asker's certificate is of the same lineage, or its node's manager's.
+    """
+    # 1.
     row = _known(rows, item.serial)
+    # 2. Any generation will do that is not revoked: an agent can only end what is its own.
     asker = rows.certificates.get(item.by.serial)
     itself = asker is not None and asker.status != "revoked" and asker.lineage == row.lineage
     if not itself and not (asker and is_manager(asker, item.by, row.node, terms.now_s)):
         raise forbidden(
             "retire-stranger",
-            f"certificate {item.serial} may be ended by its agent or the manager of {row.node}",
+            f"only its agent or the manager of '{row.node}' may end certificate {item.serial}",
         )
     return _end_lineage(rows, row, item.reason, terms.now_s)
 
 
 def expire_pending(rows: Rows, item: ExpirePending, terms: Terms) -> Decision:
-    """Not proven in time: revoked."""
+    """Revoke a pending certificate that was not proven in time."""
     row = rows.certificates.get(item.serial)
     if row is None or row.status != "pending" or (row.deadline is not None and row.deadline > terms.now_s):
-        raise forbidden("certificate-not-pending", f"certificate {item.serial} waits for nothing")
+        raise forbidden(
+            "certificate-not-pending", f"certificate {item.serial} has no deadline that has passed"
+        )
     end(rows, row, "cessationOfOperation", terms.now_s)
     return DONE
 
@@ -65,12 +75,14 @@ def is_manager(row: CertificateRow, peer: Peer, node: str, now_s: EpochSeconds) 
         and row.subsystem == CERTIFICATE_MANAGER
         and row.node == node
         and ENROLL_NODE in names(row.capabilities)
+        # The row must be that of the peer that the front saw in TLS, not of another one whose serial it
+        # names.
         and peer == Peer(serial=row.serial, subsystem=row.subsystem, node=row.node, agent=row.agent)
     )
 
 
 def void(rows: Rows, row: CertificateRow, item: VoidCertificate, now_s: EpochSeconds) -> Item:
-    """End a certificate because of another act; returns the entry's item."""
+    """End a certificate because of another act; returns the item of its entry."""
     end(rows, row, item.reason, now_s)
     return item
 
@@ -111,7 +123,9 @@ def _end_lineage(rows: Rows, row: CertificateRow, reason: ReasonCode, now_s: Epo
     end(rows, row, reason, now_s)
     ended = _end_all(rows, rows.of_lineage(row.lineage), row.serial, reason)
     level = [row.lineage] if reason == "keyCompromise" else []
-    while level:  # the depth of spawns bounds the levels
+    # MAX_DEPTH (ostiary/capabilities.py) bounds the levels. A certificate that was ended is revoked, so no
+    # level finds it again.
+    while level:
         children = [child for lineage in level for child in rows.children_of(lineage)]
         ended += _end_all(rows, children, row.serial, reason)
         level = list(dict.fromkeys(child.lineage for child in children))

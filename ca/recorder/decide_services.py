@@ -1,9 +1,9 @@
 """The CA's own certificates: its front's and its OCSP responder's.
 
 Rules:
-- They name this CA, on its own node, and carry no capability: a front that is broken into gets nothing from
-  them that it hasn't.
-- The responder's needs no row: it names no revocation source and lives a day at most
+- They name this CA, on its own node, and carry no capability: they give a thief in the front nothing that the
+  front does not have.
+- The responder's certificate has no row: it names no revocation source and lives a day at most
   (ca/certificates/profile.py).
 """
 
@@ -25,17 +25,18 @@ def front_certificate(rows: Rows, item: FrontCertificate, terms: Terms) -> Decis
         raise forbidden(
             "front-identity", f"the front is {CERTIFICATE_AUTHORITY} on '{terms.node}', without capabilities"
         )
+    # A row of its own, like any agent's: it is on the feed and in a shard, so it can be revoked.
     check_issuable(rows, prepared, now_s=terms.now_s, max_lifetime_s=terms.max_node_lifetime_s)
     issue(rows, first_certificate(prepared, now_s=terms.now_s, lifetime_s=terms.max_node_lifetime_s))
     return SIGN
 
 
 def responder_certificate(rows: Rows, item: ResponderCertificate, terms: Terms) -> Decision:
-    """The OCSP responder's certificate; whom it names is the guard's to check."""
+    """The OCSP responder's certificate; the keyholder's guard checks whom it names."""
     if item.serial in rows.certificates:
         raise forbidden("certificate-serial-taken", f"a certificate {item.serial} exists; plan it again")
     if not terms.now_s < item.not_after <= terms.now_s + terms.max_node_lifetime_s:
         raise forbidden(
-            "responder-times", f"a responder's certificate lives at most {terms.max_node_lifetime_s} s"
+            "responder-times", f"a responder's certificate may live at most {terms.max_node_lifetime_s} s"
         )
     return SIGN

@@ -1,11 +1,12 @@
-"""Tokens: made by an operator, spent once, void when two keys come for one.
+"""Tokens: an operator makes one, an agent spends it once, and two keys that come for one make it void.
 
     open --redeem--> spent      open --void, again, contest--> void      spent --contest while pending--> void
 
 Rules:
 - A token buys one certificate, in the turn that spends it, and never more than it names.
-- The same key within ten minutes gets the same certificate. Another key is refused; while the certificate is
-  pending both go, since nobody can tell which of the two is the node's; later it is an alarm, once per token.
+- The same key within ten minutes gets the same certificate. Another key is refused. While the certificate is
+  pending both are void, since nobody can tell which of the two is the node's; later it is an alarm, once per
+  token.
 - An unknown id and a wrong secret look the same from outside.
 """
 
@@ -28,24 +29,31 @@ from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
 
 PROOF_WINDOW_S: Final = 600
-"""How long a bootstrap certificate may wait for its proof; without an address its own word counts after it,
-for as long again.
+"""How long a bootstrap certificate may wait for its proof. Without an address the agent's own word counts
+after that time, and for as long again.
 """
+# An operator's plan for a new machine, not a password: a forgotten token ends by itself.
 MAX_TOKEN_S: Final = 30 * 24 * 3600
 
 
 def redeem(rows: Rows, item: Redeem, terms: Terms) -> Decision:
     """Spend a token on a certificate.
 
-    1. The token is there and the secret is its own.  2. Spent: the same again, or a contest.  3. Open, in
-       time, at its address.
-    4. The certificate is within what it buys.  5. The certificate is one that can be issued.  6. Both change.
+    1. The token is known, and the secret is its own.
+    2. If it is spent, this is a lost answer or a contest.
+    3. It is open, in time, and used from its address.
+    4. The certificate is within what it buys.
+    5. The certificate can be issued.
+    6. The certificate is there, and the token is spent on it: both or neither.
     """
+    # 1. The front has compared the secret (ca/front/est_api.py), against a row that may have changed since.
     token = rows.tokens.get(item.token_id)
     if token is None or not hmac.compare_digest(token.digest, item.token_digest):
-        raise forbidden("token-unknown", "the token is not known here")
+        raise forbidden("token-unknown", "this CA does not know the token")
+    # 2.
     if token.status == "spent":
         return _spent(rows, token, item, terms)
+    # 3.
     if token.status == "void":
         raise forbidden("token-void", f"token {token.token_id} is void; ask the operator for a new one")
     if terms.now_s >= token.expires_at:
@@ -54,14 +62,16 @@ def redeem(rows: Rows, item: Redeem, terms: Terms) -> Decision:
         )
     if not is_same_host(token.address, item.address):
         raise forbidden(
-            "token-other-address", f"token {token.token_id} is bound to another address than {item.address}"
+            "token-other-address", f"token {token.token_id} is bound to another address than '{item.address}'"
         )
+    # 4. and 5.
     _check_bought(token, item, terms)
     check_issuable(rows, item.certificate, now_s=terms.now_s, max_lifetime_s=token.lifetime_s)
+    # 6.
     row = first_certificate(item.certificate, now_s=terms.now_s, lifetime_s=token.lifetime_s)
     row = replace(row, token_id=token.token_id, address=token.address, granted=token.capabilities)
     if token.bootstrap:
-        waits_s = PROOF_WINDOW_S if token.address else 2 * PROOF_WINDOW_S
+        waits_s = 2 * PROOF_WINDOW_S if token.address is None else PROOF_WINDOW_S
         deadline = EpochSeconds(terms.now_s + waits_s)
         row = replace(
             row, status="pending", bootstrap=True, deadline=deadline, activated_at=None, activated_by=None
@@ -84,8 +94,9 @@ def _check_bought(token: TokenRow, item: Redeem, terms: Terms) -> None:
             raise forbidden(
                 rule, f"token {token.token_id} is for {field} '{bought}', not '{asked}'", field=field
             )
-    if token.spki_digest and token.spki_digest != prepared.spki_digest:
+    if token.spki_digest is not None and token.spki_digest != prepared.spki_digest:
         raise forbidden("token-other-key", f"token {token.token_id} is bound to another key")
+    # Policy may have shrunk since the token was made; what it grants now counts.
     buys = frozenset() if token.bootstrap else names(token.capabilities) & terms.grant(token.subsystem)
     if not set(prepared.capabilities) <= buys:
         raise forbidden(
@@ -98,7 +109,8 @@ def _check_bought(token: TokenRow, item: Redeem, terms: Terms) -> None:
 
 
 def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
-    bought = rows.certificates.get(token.spent_serial or "")
+    """Decide on a token that was spent: a lost answer, a contest, or an alarm."""
+    bought = None if token.spent_serial is None else rows.certificates.get(token.spent_serial)
     if bought is None:
         raise AssertionError("a spent token without its certificate")
     key = item.certificate.spki_digest
@@ -107,6 +119,8 @@ def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
     if bought.spki_digest == key:
         raise forbidden("token-spent", f"token {token.token_id} was spent; renew certificate {bought.serial}")
     if bought.status == "pending":
+        # The certificate carries no capability yet, so little is lost, and a thief who was first gains
+        # nothing.
         rows.replace_token(replace(token, status="void", contested=True))
         item_of_end = VoidCertificate(serial=bought.serial, because="contested", reason="keyCompromise")
         return denied(
@@ -116,6 +130,7 @@ def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
             void(rows, bought, item_of_end, terms.now_s),
             _alarm(token),
         )
+    # Proven meanwhile, so the certificate stays. One alarm per token: whoever found it could fill the ledger.
     alarm: tuple[Item, ...] = () if token.contested else (_alarm(token),)
     if alarm:
         rows.replace_token(replace(token, contested=True))
@@ -130,7 +145,7 @@ def _alarm(token: TokenRow) -> Alarm:
 
 
 def mint_token(rows: Rows, item: MintToken, terms: Terms) -> Decision:
-    """Make a token; with `again` the sub-system's certificates and open tokens on that node are void."""
+    """Make a token; with `again`, make the sub-system's certificates and open tokens on that node void."""
     _check_mintable(rows, item, terms)
     also: tuple[Item, ...] = ()
     if item.again:
@@ -178,17 +193,18 @@ def _check_mintable(rows: Rows, item: MintToken, terms: Terms) -> None:
     if item.subsystem == CERTIFICATE_AUTHORITY:
         raise forbidden("reserved-subsystem", f"'{item.subsystem}' is the CA's own name", field="subsystem")
     if not terms.now_s < item.expires_at <= terms.now_s + MAX_TOKEN_S:
-        raise forbidden("token-times", f"a token lives at most {MAX_TOKEN_S} s", field="ttl")
+        raise forbidden("token-times", f"a token may live at most {MAX_TOKEN_S} s", field="ttl")
     if not 0 < item.lifetime_s <= terms.max_node_lifetime_s:
         raise forbidden(
-            "token-times", f"a certificate lives at most {terms.max_node_lifetime_s} s", field="lifetime"
+            "token-times", f"a certificate may live at most {terms.max_node_lifetime_s} s", field="lifetime"
         )
+    # Now, for the operator's sake; what counts is policy when the token is redeemed.
     beyond = set(item.capabilities) - terms.grant(item.subsystem)
     if beyond:
         raise forbidden(
             "grant",
             f"policy does not grant {', '.join(sorted(beyond))} to '{item.subsystem}'; "
-            "add it under [grants] in the CA's config.toml and start it again",
+            "add it under [grants] in the CA's config.toml and restart the CA",
             field="capabilities",
         )
     if item.bootstrap and not item.again and rows.of_node(item.node, item.subsystem):

@@ -1,8 +1,9 @@
-"""What a decision is made with and what it comes to.
+"""What goes into a decision, and what comes out of it.
 
 Rules:
-- A decision is a function `(Rows, item, Terms) -> Decision`. It checks everything before it changes a row; a
-  refused act changes nothing, but for the contest of a token, which says so.
+- A decision is a function `(Rows, item, Terms) -> Decision`. It checks everything before it changes a row. A
+  refused act changes nothing, except where the refusal itself says so: a contested token is void, a cloned
+  lineage stops.
 - A refusal is `Forbidden` with a rule of `ca.recorder.rules`, raised by checks, or a denial in the Decision
   where more than an entry follows.
 - Pure: rows in memory, the time and the policy as arguments.
@@ -20,8 +21,8 @@ from ostiary.work.item import Item
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What holds for all decisions of a turn; `grants` is the most that an agent of each sub-system
-    may hold.
+    """Time and policy, the same for all decisions of a turn; `grants` is the most that an agent of each
+    sub-system may hold.
     """
 
     now_s: EpochSeconds
@@ -40,8 +41,9 @@ class Terms:
 class Decision:
     """One act's outcome.
 
-    `item` is recorded in the place of the one asked (None: that one itself). `attachment` is None where the
-    keyholder has no part, else what rides beside the item. `also` are entries that follow from it; their
+    `item` is recorded in the place of the one asked (None: that one itself). `attachment` rides beside the
+    item to the keyholder; None means that the keyholder has no part in it. `known_output` is then the earlier
+    signature, and `substitute` goes to the asker as it is. `also` are entries that follow from it; their
     changes are made already.
     """
 
@@ -61,5 +63,5 @@ SIGN = Decision(attachment=b"")
 
 
 def denied(rule: str, reason: str, *also: Item) -> Decision:
-    """A refusal that has consequences."""
+    """The refusal of an act that has consequences: `also` are their entries."""
     return Decision(verdict=Verdict("denied", rule=rule, reason=reason), also=also)

@@ -1,11 +1,11 @@
-"""Putting a certificate into the rows: what holds for every one of them, whoever asked for it.
+"""Putting a certificate into the rows: the rules for every certificate, whoever asked for it.
 
 Rules:
-- The serial number is new, the times are now, the CRL shard is the open one (or the one that closed just
-  now).
-- A certificate is what its `Prepared` says; a row adds where it stands in its lineage.
-- The same key for the same act within RETRY_S is a lost answer: the same certificate again (`again`), never a
-  second one.
+- The serial number is new, the certificate begins now, and its CRL shard is the open one, or the one that has
+  just closed.
+- A certificate is what its `Prepared` says; a row adds its place in its lineage.
+- The same key for the same act within RETRY_S means a lost answer: the same certificate again (`again`),
+  never a second one.
 """
 
 from __future__ import annotations
@@ -23,33 +23,45 @@ from ca.store.rows import CertificateRow, CRLRow, Rows, ShardRow, joined
 from ostiary.timestamp import EpochSeconds, epoch_seconds, moment_of
 
 RETRY_S: Final = 600
-"""A lost answer costs nothing for ten minutes (DESIGN section 5)."""
+"""For ten minutes a lost answer costs nothing: longer than a client's retries take, shorter than a token's
+usual life.
+"""
 RESIGN_S: Final = 180
-"""A recorded certificate can be signed that long after: the keyholder takes a notBefore within five minutes,
-and it is backdated by one.
+"""How long after its record a certificate can still be signed: the keyholder takes a notBefore within five
+minutes (CLOCK_TOLERANCE in ca/keyholder/certificate_guard.py), and notBefore is backdated by one. A minute is
+for clocks.
 """
 _LATENESS_S: Final = 120
 """How long an item may have waited since its certificate was planned."""
+# Of clocks of hosts whose fronts share one recorder.
 _SKEW: Final = timedelta(seconds=60)
 _BACKDATE_S: Final = int(BACKDATE.total_seconds())
 
 
 def check_issuable(rows: Rows, prepared: Prepared, *, now_s: EpochSeconds, max_lifetime_s: int) -> None:
-    """Check what every new certificate must keep; raises Forbidden.
+    """Check the rules that every new certificate must keep; raises Forbidden.
 
-    1. Its serial number is not taken.  2. It begins now.  3. It ends in time.  4. Its CRL shard takes one
-       more.
+    1. Its serial number is not taken.
+    2. It begins now.
+    3. It ends in time.
+    4. Its CRL shard takes one more.
     """
+    # 1. `rows` has the certificate of that serial number if there is one: loading asks for it.
     if prepared.serial in rows.certificates:
-        raise forbidden("certificate-serial-taken", f"a certificate {prepared.serial} exists; plan it again")
+        raise forbidden(
+            "certificate-serial-taken", f"a certificate {prepared.serial} exists; prepare it again"
+        )
+    # 2.
     planned_at = prepared.not_before + _BACKDATE_S
     if not now_s - _LATENESS_S <= planned_at <= now_s + 1:
-        raise forbidden("certificate-times", "the certificate was not planned now; ask again")
+        raise forbidden("certificate-times", "not_before is outside the accepted window; ask again")
+    # 3.
     if not 0 < prepared.not_after - planned_at <= max_lifetime_s:
         raise forbidden(
             "certificate-lifetime",
-            f"a lifetime of {prepared.not_after - planned_at} s, at most {max_lifetime_s} s",
+            f"the lifetime is {prepared.not_after - planned_at} s; at most {max_lifetime_s} s are allowed",
         )
+    # 4.
     _shard_for(rows, prepared.shard, now_s)
 
 
@@ -67,7 +79,8 @@ def issue(rows: Rows, row: CertificateRow) -> None:
         )
     )
     if row.shard not in rows.crls and known is None:
-        # Due at once: verifiers want a list for each certificate, an empty one too.
+        # Due at once: a verifier that checks CRLs refuses a certificate whose list it can't find, even an
+        # empty one.
         rows.replace_crl(
             CRLRow(shard=row.shard, number=0, through=0, this_update=None, refresh_at=row.issued_at)
         )
@@ -141,9 +154,10 @@ def is_retry(row: CertificateRow, spki_digest: bytes, now_s: EpochSeconds) -> bo
 
 
 def again(row: CertificateRow, now_s: EpochSeconds) -> Decision:
-    """The same certificate once more: its stored signature, or (while that can be) a new one over the same
-    bytes.
+    """Decide to give the same certificate once more: with its stored signature or, while the keyholder makes
+    one, a new signature over the same bytes.
     """
+    # No signature after that time means that the keyholder was away; the item was recorded and is lost.
     if row.signature is None and now_s - row.issued_at > RESIGN_S:
         raise forbidden(
             "token-answer-lost", f"the signature of certificate {row.serial} was lost; {_way_out(row)}"
@@ -159,11 +173,11 @@ def again(row: CertificateRow, now_s: EpochSeconds) -> Decision:
 def _way_out(row: CertificateRow) -> str:
     if row.generation > 1:
         return "renew again, with another key"
-    return "make a new token" if row.token_id else "ask for another agent"
+    return "ask for another agent" if row.token_id is None else "make a new token"
 
 
 def prepared_of(row: CertificateRow) -> Prepared:
-    """What was recorded of a certificate, as its first entry said it."""
+    """The `Prepared` of a recorded certificate, as its first entry had it."""
     return Prepared(
         serial=row.serial,
         subsystem=row.subsystem,
@@ -181,6 +195,7 @@ def prepared_of(row: CertificateRow) -> Prepared:
 
 def _shard_for(rows: Rows, number: int, now_s: EpochSeconds) -> Shard:
     """The shard as it is before one more certificate; Forbidden where it takes none."""
+    # Loading reads the newest two shards: the open one, and the one that late plans may still name.
     newest = max(rows.shards, default=0)
     known = rows.shards.get(number)
     if known is not None and number >= newest - 1:
@@ -189,7 +204,7 @@ def _shard_for(rows: Rows, number: int, now_s: EpochSeconds) -> Shard:
             return shard
     elif number == newest + 1 and _may_open_after(rows.shards.get(newest), now_s):
         return replace(first_shard(moment_of(now_s)), number=ShardNumber(number))
-    raise forbidden("certificate-shard", f"CRL shard {number} takes no more certificates; plan it again")
+    raise forbidden("certificate-shard", f"CRL shard {number} takes no more certificates; prepare it again")
 
 
 def _may_open_after(newest: ShardRow | None, now_s: EpochSeconds) -> bool:
@@ -198,5 +213,5 @@ def _may_open_after(newest: ShardRow | None, now_s: EpochSeconds) -> bool:
     shard = Shard(
         number=ShardNumber(newest.number), opened_at=moment_of(newest.opened_at), count=newest.count
     )
-    # A front of another host may have a clock that is ahead.
+    # The front may have decided with a clock that is ahead.
     return current_shard(shard, moment_of(now_s) + _SKEW).number > newest.number

@@ -1,4 +1,4 @@
-"""When which revocation list is due, and its to-be-signed bytes.
+"""Revocation lists: which one is due when, and its to-be-signed bytes.
 
 Plan of `due`, at every call (four times a second):
 1. A shard is due when it has new revocations, when its list is to be refreshed, or when the last one never
@@ -13,10 +13,11 @@ Rules:
 - The entries of a shard are kept in memory once it was published; a new list reads only the feed's new steps.
 - An entry leaves the lists a day after its certificate expired (RFC 5280 section 3.3), at the list's next
   refresh.
-- The complete list has a limit, the frame of a channel; beyond it only shards are published, and the log says
-  so.
+- The complete list has a limit, the frame of a channel. Beyond it only the shards' lists are published, and
+  the log says so.
 
-Owner: the recorder's thread. What is kept follows committed rows only, so a turn that fails leaves it right.
+Owner: the recorder's thread. What is kept in memory follows committed rows only, so a turn that is undone
+leaves it right.
 """
 
 from __future__ import annotations
@@ -39,12 +40,17 @@ from ca.store.tables import CRLS, REVOCATIONS, SHARDS
 from ostiary.timestamp import EpochSeconds, moment_of
 
 VALIDITY: Final = timedelta(hours=24)
+# Twice within a list's validity: a CA that was down for half a day still has lists that verifiers take.
 REFRESH_S: Final = 12 * 3600
 MAX_LIST_BYTES: Final = 384 * 1024
 """Lists of one batch, and the complete one: below a channel's frame where SO_SNDBUF can't be raised (425,952
 bytes). About 7,400 unexpired revoked certificates; a shard never has as many (ca/certificates/shards.py).
 """
+# Longer than REFRESH_S, so that each entry is on a list that was issued after its certificate expired (RFC
+# 5280 section 3.3).
 KEPT_S: Final = 24 * 3600
+# A batch's round trip takes milliseconds; a list that is not back by then was lost with a keyholder that
+# ended.
 LOST_AFTER_S: Final = 5
 RETIRE_EVERY_S: Final = 3600
 
@@ -98,7 +104,8 @@ class Publisher:
         size_bytes = 0
         is_full = False
         for row in self._waiting(tx, now_s):
-            # 2. The shard's last list is of this very second, or 3. the batch is full: not now, but still due.
+            # 2. The shard's last list is of this very second, or 3. the batch is full: not now, but still
+            #    due.
             must_wait = _is_of_this_second(row, now_s) or is_full
             if must_wait and row.shard != COMPLETE:
                 # 4. The complete list tells a process that starts how far the shards are. Published before a
@@ -196,7 +203,7 @@ class Publisher:
             self._dirty.discard(shard)
 
     def _look_for_lost(self, tx: Connection, now_s: EpochSeconds) -> None:
-        """Forget lists after some seconds; one without its signature in the store by then is made anew, under
+        """Forget lists after some seconds. One that has no signature in the store by then is made anew, under
         the next number.
         """
         late = [key for key, unsigned in self._unsigned.items() if now_s - unsigned.since_s > LOST_AFTER_S]
@@ -213,7 +220,8 @@ class Publisher:
             CRLRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
             for found in tx.execute(select(*columns).where(due).order_by(CRLS.c.shard.desc()))
         ]
-        # Whoever revokes what expired long ago names a shard that has retired: nobody waits for its list.
+        # An operator may revoke a certificate that expired long ago. Its shard has retired, and nobody waits
+        # for that list.
         self._dirty &= {row.shard for row in rows}
         return rows
 

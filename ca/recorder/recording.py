@@ -1,11 +1,11 @@
-"""A CA's part in the recorder: reads what a batch concerns, decides it, writes what changed.
+"""A CA's part in the recorder: reads the rows that a batch concerns, decides it, writes the changes.
 
 Rules:
-- What is decided is pure (`ca.recorder.decide`); what is read and written are a few statements per batch
+- Deciding is pure (`ca.recorder.decide`); reading and writing take a few statements per batch
   (`ca.recorder.storing`).
-- An item that the recorder asks of itself has nobody who waits for it.
-- Signatures are deterministic, so storing them may wait for the next turn; those that a crash lost are made
-  again at the start.
+- Nobody waits for an item that the recorder asks of itself.
+- Signatures are deterministic, so storing them may wait for the next turn; the keyholder makes those that a
+  crash lost again at the start.
 """
 
 from __future__ import annotations
@@ -37,16 +37,18 @@ CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
     "responder": ca_items.RESPONDER,
     "admin": ca_items.ADMIN,
 }
+# Of one turn, which clients' items share; what is left is due again 0.25 s later.
 MAX_EXPIRED_AT_ONCE: Final = 200
 _STORE_SIGNATURE: Final = Statement(
     update(CERTIFICATES).where(CERTIFICATES.c.serial == bindparam("k")).values(signature=bindparam("v"))
 )
+# Of one turn; the others are signed when their clients ask again.
 MAX_RESIGNED_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CASettings:
-    """What does not change while a recorder runs."""
+    """Settings that stay the same while a recorder runs."""
 
     origin: str
     node: str
@@ -61,6 +63,7 @@ class CAService:
 
     decoder = ItemDecoder((*ca_items.FRONT, *ca_items.RESPONDER, *ca_items.ADMIN))
     lists = CHANNELS
+    # None: a signature that is lost is made again with the same bytes.
     settled_first: tuple[type[Item], ...] = ()
 
     def __init__(self, settings: CASettings, publisher: Publisher) -> None:
@@ -70,10 +73,17 @@ class CAService:
         self._looked_for_unsigned = False
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
-        """Rule on a batch."""
+        """Rule on a batch.
+
+        1. Read the rows that the items concern.
+        2. Decide one after the other, each against the rows as the earlier ones left them.
+        3. Write the rows that changed, in the same transaction as the entries.
+        """
+        # 1.
         now_s = EpochSeconds(now_ms // 1000)
         rows = load(tx, [each.item for each in asked], now_s=now_s)
         terms = self._terms(now_s)
+        # 2.
         rulings: list[Ruling] = []
         for position, each in enumerate(asked):
             if isinstance(each.item, PublishCRL):
@@ -81,6 +91,7 @@ class CAService:
             else:
                 answers = None if isinstance(each.item, ca_items.INTERNAL) else position
                 rulings += _rulings(each, decide_item(rows, each.item, terms), answers)
+        # 3.
         store(tx, rows)
         return rulings
 
@@ -99,8 +110,9 @@ class CAService:
             _STORE_SIGNATURE.run_each(tx, signatures)
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
-        """At a start what was never signed; pending certificates that ran out; lists."""
+        """At a start, certificates without a signature; then pending ones that ran out of time, and lists."""
         now_s = EpochSeconds(now_ms // 1000)
+        # First and alone: their clients wait, and have waited since before the restart.
         if not self._looked_for_unsigned:
             self._looked_for_unsigned = True
             if unsigned := _unsigned(tx, now_s):
@@ -138,8 +150,8 @@ class CAService:
 
 
 def _unsigned(tx: Connection, now_s: EpochSeconds) -> list[Item]:
-    """What an earlier process recorded and got no signature for, while the keyholder still makes one; the
-    rest waits to be asked for.
+    """Certificates that an earlier process recorded and got no signature for, as long as the keyholder still
+    makes one; the others wait to be asked for.
     """
     lost = (
         select(CERTIFICATES)

@@ -1,5 +1,5 @@
-"""Why a CA refuses: every rule that a decision can name, in one table. Names stay; programs and auditors read
-them.
+"""Why a CA refuses: every rule that a decision can name, in one table. Names stay: programs and auditors
+read them.
 
 `forbidden` is the only way to make one here, so that no rule is missing from the table (docs and tests read
 it).
@@ -17,7 +17,8 @@ RULES: Final = {
     "token-void": "an operator or a contest made the token worthless",
     "token-spent": "the token bought a certificate for another key",
     "token-contested": "a second key came for a token whose certificate is pending: both are void",
-    "token-answer-lost": "the signature was lost and can't be made again: the certificate is too old for that",
+    "token-answer-lost": "the signature was lost and can't be made again: the certificate is too old for "
+    "that",
     "token-other-address": "the token is bound to another address",
     "token-other-key": "the token is bound to another key",
     "token-other-subsystem": "the token is for another sub-system",

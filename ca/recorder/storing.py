@@ -2,9 +2,9 @@
 statements after them.
 
 Rules:
-- What is read is found by index, and is what the batch's items name; a compromised key's descendants are read
-  level by level.
-- Only what changed is written. Of a certificate only its state changes; what it says never does.
+- It reads the rows that the batch's items name, each by index, and a compromised key's descendants level by
+  level.
+- It writes only what changed. Of a certificate only its state changes; what the certificate says never does.
 - The transaction and its lock are the recorder's.
 """
 
@@ -37,11 +37,15 @@ _CERTIFICATE_STATE: Final = (
 )
 _OF_A_LINEAGE: Final = (Renew, Activate, ConfirmNode, ExpirePending, Retire, Revoke)
 _MAX_KEYS: Final = 1024
-"""Of one statement; a compromised key's descendants may be more."""
+"""Of one statement, far below what SQLite (32,766) and PostgreSQL (65,535) take; a compromised key's
+descendants may be more.
+"""
 _TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
 
 
 def _valid_by(column: ColumnElement[str]) -> Statement:
+    # Not expired: an old agent's lineage may have thousands of expired certificates, and no decision asks for
+    # them.
     named = column.in_(bindparam("names", expanding=True))
     return Statement(select(CERTIFICATES).where(named, CERTIFICATES.c.not_after >= bindparam("now")))
 
@@ -94,6 +98,7 @@ def load(tx: Connection, items: Sequence[Item], *, now_s: EpochSeconds) -> Rows:
     rows = Rows(now_s=now_s)
     if keys.tokens:
         _take_tokens(rows, _TOKENS.fetch(tx, {"ids": list(keys.tokens)}))
+    # What a spent token bought decides whether its key comes again.
     keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial is not None}
     if keys.serials:
         _take_certificates(rows, _BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
@@ -110,7 +115,8 @@ def load(tx: Connection, items: Sequence[Item], *, now_s: EpochSeconds) -> Rows:
 
 
 def _collect(keys: _Keys, item: Item) -> None:
-    """Items that name a token, a certificate or a new one do so in fields of the same name."""
+    """Note the keys that one item names; all items name a token or certificate in fields of the same name."""
+    # The serial number of a certificate that is to be made is asked for, too: it must not be there.
     keys.tokens |= _named(item, "token_id")
     keys.serials |= _named(item, "serial") | _named(getattr(item, "certificate", None), "serial")
     if isinstance(item, _OF_A_LINEAGE):
@@ -134,6 +140,7 @@ def _named(value: object, name: str) -> set[str]:
 def _take_tokens(rows: Rows, found: Iterable[Any]) -> None:
     for each in found:
         row = TokenRow(**each)
+        # Not replaced: a token that an earlier SELECT of this turn found is the same row.
         rows.tokens.setdefault(row.token_id, row)
 
 
@@ -155,6 +162,7 @@ def _load_valid(tx: Connection, rows: Rows, by: Statement, names: Iterable[str])
 
 
 def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
+    # `seen` ends the walk even if rows were to name each other in a circle.
     seen: set[str] = set()
     level = lineages
     while level:
@@ -191,6 +199,7 @@ def store(tx: Connection, rows: Rows) -> None:
 
 
 def _store_shards(tx: Connection, rows: Rows) -> None:
+    # Sorted, like all that is written here: the same batch makes the same statements.
     for number in sorted(rows.changed_shards):
         row = rows.shards[number]
         values = {"n": number, "o": row.opened_at, "c": row.count, "l": row.last_not_after}
@@ -201,7 +210,7 @@ def _store_shards(tx: Connection, rows: Rows) -> None:
 
 
 def store_crl(tx: Connection, row: CRLRow) -> None:
-    """Record a list that will be signed, or that a shard wants its first one."""
+    """Record that a list will be signed, or that a shard needs its first one."""
     values = {name: getattr(row, name) for name in ("number", "through", "this_update", "refresh_at")}
     if not tx.execute(update(CRLS).where(CRLS.c.shard == row.shard).values(values)).rowcount:
         tx.execute(insert(CRLS).values(shard=row.shard, signed_number=0, der=None, **values))

@@ -1,9 +1,8 @@
-"""What the network side reads of the CA's store: rows by index, never a scan, with an engine that cannot
-write.
+"""How the network side reads the CA's store: rows by index, never a scan, with an engine that cannot write.
 
 Rules:
-- One short read transaction per question; each sees what the recorder committed before it. A store that can't
-  be read is Busy.
+- One short read transaction per question; each sees what the recorder committed before it. Busy where the
+  store can't be read.
 - The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full
   (ca/certificates/shards.py), at 2,000 certificates a second by 500 ms, so an old answer still fits.
 """
@@ -26,6 +25,7 @@ from ostiary.store.database import reading
 from ostiary.timestamp import EpochSeconds, moment_of
 
 SHARD_MEMORY_S: Final = 0.1
+# Of one answer of the feed, about 100 kB; a client asks again at once for the next.
 MAX_REVOCATIONS: Final = 1000
 
 _TOKEN: Final = select(TOKENS).where(TOKENS.c.token_id == bindparam("token_id"))
@@ -73,6 +73,7 @@ class StoreReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # (when it was read, epoch seconds; the shard). Threads replace it whole, so no lock.
         self._shard: tuple[float, Shard] | None = None
 
     @property
@@ -92,12 +93,13 @@ class StoreReader:
     def certificate(self, serial: str) -> CertificateRow | None:
         """A certificate by its serial number (hex)."""
         row = self._one(_CERTIFICATE, serial=serial)
-        return None if row is None else CertificateRow(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+        return None if row is None else certificate_row(row)
 
     def shard_for_new(self, now: datetime) -> ShardNumber:
         """The shard for a certificate that is prepared now."""
         at_s = now.timestamp()
         remembered = self._shard
+        # A clock that was set back must not keep an old shard for hours, hence the 0.
         if remembered is None or not 0 <= at_s - remembered[0] < SHARD_MEMORY_S:
             row = self._one(_SHARD)
             shard = first_shard(now) if row is None else _shard(row)
@@ -105,11 +107,11 @@ class StoreReader:
         return current_shard(remembered[1], now).number
 
     def forget_shard(self) -> None:
-        """Ask the store next time: the recorder says that the remembered one is full."""
+        """Ask the store next time, because the recorder said that the remembered one is full."""
         self._shard = None
 
     def statuses(self, serials: Sequence[str]) -> dict[str, CertStatus]:
-        """What OCSP says of each serial number; those that were never issued are missing."""
+        """The OCSP status of each serial number; numbers that were never issued are missing."""
         with reading(self._engine) as tx:
             rows = tx.execute(_STATUS, {"serials": list(serials)}).all()
         return {row.serial: _cert_status(row) for row in rows}
@@ -122,7 +124,9 @@ class StoreReader:
     def revocations_since(self, since: int) -> list[RevocationStep]:
         """At most MAX_REVOCATIONS steps after `since`, in order."""
         with reading(self._engine) as tx:
-            return [RevocationStep(**row._mapping) for row in tx.execute(_SINCE, {"since": since})]  # noqa: SLF001
+            # n may have gaps (PostgreSQL does not undo a sequence), but never goes back: the recorder alone
+            # writes.
+            return [RevocationStep(**row) for row in tx.execute(_SINCE, {"since": since}).mappings()]
 
     def crl(self, shard: int) -> StoredCRL | None:
         """The newest signed list of a shard (-1: the complete one)."""
@@ -141,6 +145,7 @@ def _shard(row: Any) -> Shard:
 
 
 def _cert_status(row: Any) -> CertStatus:
+    # Superseded is good: the certificate's key is still its agent's, until it ends.
     if row.status != "revoked":
         return Good()
     return Revoked(revoked_at=moment_of(row.revoked_at), reason=ReasonCode[row.reason])
@@ -148,13 +153,13 @@ def _cert_status(row: Any) -> CertStatus:
 
 def certificate_row(found: Any) -> CertificateRow:
     """A result of `select(CERTIFICATES)` as a value."""
-    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def newest_shard(tx: Connection) -> ShardRow | None:
     """The shard that certificates are put into now; None before the first."""
     found = tx.execute(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(1)).one_or_none()
-    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+    return None if found is None else ShardRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def feed_end(tx: Connection) -> int:

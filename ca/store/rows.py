@@ -95,6 +95,8 @@ class CertificateRow:
     tbs: bytes
     signature: bytes | None
 
+    # `lineage` is the serial number of its first certificate; `granted` what it may carry at most, `ceiling`
+    # what its ancestors leave to its descendants (None: it has no ancestors).
     def is_live(self, now_s: EpochSeconds) -> bool:
         """Whether it is pending or active, and not expired."""
         return self.status in LIVE and now_s <= self.not_after
@@ -102,7 +104,7 @@ class CertificateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationRow:
-    """A step of the feed (`ca.store.tables.REVOCATIONS`) before it has its number."""
+    """A step of the feed (`ca.store.tables.REVOCATIONS`) before the store has given it its number."""
 
     serial: str
     shard: int
@@ -124,7 +126,10 @@ class ShardRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CRLRow:
-    """What is recorded of a shard's newest list (`ca.store.tables.CRLS` without the list)."""
+    """The newest recorded list of a shard (`ca.store.tables.CRLS` without the list itself)."""
+
+    # `through` is the feed's step up to which it goes, 0 before the first; `this_update` is None, and
+    # `number` 0, before there is a list.
 
     shard: int
     number: int
@@ -135,7 +140,7 @@ class CRLRow:
 
 @dataclass(slots=True)
 class Rows:
-    """What a batch concerns at `now_s`. Owner: the recorder's thread, for one batch."""
+    """The rows that a batch concerns at `now_s`. Owner: the recorder's thread, for one batch."""
 
     now_s: EpochSeconds
     tokens: dict[str, TokenRow] = field(default_factory=dict)
@@ -149,6 +154,8 @@ class Rows:
     changed_crls: set[int] = field(default_factory=set)
     new_tokens: set[str] = field(default_factory=set)
     new_certificates: set[str] = field(default_factory=set)
+    # Serial numbers as keys of dictionaries: sets that keep their order, so that entries come out the same
+    # each time.
     _by_lineage: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     _by_parent: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     _by_agent: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
@@ -192,8 +199,8 @@ class Rows:
         self.changed_crls.add(row.shard)
 
     def of_lineage(self, lineage: str) -> list[CertificateRow]:
-        """The certificates of a lineage that are neither revoked nor expired: superseded ones still open
-        doors.
+        """The certificates of a lineage that are neither revoked nor expired; services still accept
+        superseded ones.
         """
         return self._valid(self._by_lineage[lineage])
 
@@ -207,6 +214,7 @@ class Rows:
 
     def of_node(self, node: str, subsystem: str) -> list[CertificateRow]:
         """The same for a sub-system on a node, as far as they were loaded."""
+        # A scan, because a batch seldom has a bootstrap and then few rows (`ca.recorder.storing._load_node`).
         return [
             row for row in self._valid(self.certificates) if (row.node, row.subsystem) == (node, subsystem)
         ]

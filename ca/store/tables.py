@@ -1,7 +1,8 @@
 """The tables of a CA's store, as SQLAlchemy knows them; `ca/store/migrations` makes them.
 
     tokens         one row per enrollment token: the digest of its secret, what it buys, what became of it
-    certificates   one row per certificate: its lineage and generation, what it says, its state, its to-be-signed bytes and signature
+    certificates   one row per certificate: its lineage and generation, what it says, its state,
+                   its to-be-signed bytes and signature
     revocations    the feed: n grows by one per revocation; the CRL entry ready in DER
     shards         how many certificates a CRL shard has
     crls           the newest list of each shard (-1: the complete one)
@@ -116,6 +117,7 @@ Index(
     postgresql_where=_HAS_DEADLINE,
 )
 
+# Read by n: the status front and every receiver ask for what is new since the step that they know.
 REVOCATIONS: Final = Table(
     "revocations",
     METADATA,
@@ -130,6 +132,7 @@ REVOCATIONS: Final = Table(
 )
 Index("revocations_by_shard", REVOCATIONS.c.shard, REVOCATIONS.c.n)
 
+# Numbers grow from 1; the newest is the open one. A shard goes whole, with its list, when all in it has expired.
 SHARDS: Final = Table(
     "shards",
     METADATA,
@@ -139,6 +142,7 @@ SHARDS: Final = Table(
     Column("last_not_after", _BIG, nullable=False),
 )
 
+# `number` may be ahead of `signed_number`: the list is recorded before the keyholder signs it.
 CRLS: Final = Table(
     "crls",
     METADATA,

@@ -56,7 +56,7 @@ def test_another_certificate_of_the_same_name_is_not() -> None:
 )
 def test_reserved_addresses_are_never_dialled(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial_back, "_shown_certificate", lambda *_: pytest.fail("dialled"))
-    with pytest.raises(BadInput, match="not the address of a node"):
+    with pytest.raises(BadInput, match="cannot be the address of a node"):
         prove_by_dial(address, host=HOST, expected_der=b"")
 
 

@@ -6,8 +6,8 @@ Plan, in the one transaction of `ostiary.store.migrate`:
 3. Rewrite the rows that have such a value, each once, in one statement per table.
 4. Make that index again, of the rows that have a parent.
 
-A million certificates (1.6 GB) take 15 s on SQLite, on two cores that are busy. Alembic's batch mode would copy
-the whole table into a new one and build its six indexes again.
+A million certificates (1.6 GB) take 15 s on SQLite, on two cores that are busy. Alembic's batch mode would
+copy the whole table into a new one and build its six indexes again.
 """
 
 from __future__ import annotations
