@@ -1,10 +1,11 @@
 """A CA's settings: config.toml (untrusted) -> Config (checked).
 
 Rules:
-- `grants` is policy: the most that an agent of each sub-system may hold. Who isn't named there holds nothing.
-- The URLs of the status services stand in every certificate and are sealed with the issuing key: changing
-  them here does not change what is signed; another URL means another issuing CA.
-- No secret is in here.
+- `grants` is policy: the most that an agent of each sub-system may hold. A sub-system that is not named holds
+  nothing.
+- The URLs of the status services are in every certificate and are sealed with the issuing key: changing them
+  here does not change what is signed. Another URL needs another issuing CA.
+- The file holds no secret.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from ostiary.store.database import sqlite_url
 
 DEFAULT_LISTEN: Final = "127.0.0.1:8443"
 DEFAULT_STATUS_LISTEN: Final = "127.0.0.1:8080"
+# The roles' users are numbered from here (ostiary/edge/users.py): above adduser's range, which ends at 59999.
+# systemd's DynamicUser= takes free numbers from 61184 to 65519, so a host with such units needs another base.
 DEFAULT_ROLE_UID_BASE: Final = 61200
 DEFAULT_MANAGER_PORT: Final = 7443
 DEFAULT_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -50,20 +53,20 @@ DEFAULT_GRANTS: Final[Mapping[str, tuple[str, ...]]] = {
     "credentials-service": ("ledger:read",),
     "auditor": ("ledger:read",),
 }
-"""What a fresh installation grants: the parts of this product and the platform's usual two. Operators edit
-it.
+"""The grants of a fresh installation: the parts of this product and the platform's usual two. Operators edit
+them.
 """
 
 
 class Lifetimes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Seconds that a certificate lives: of agents, and of node controllers, managers and services."""
+    """Lifetimes of certificates: of agents, and of node controllers, managers and services."""
 
     agent_s: int = 7200
     node_s: int = 86400
 
 
 class ConfigFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What config.toml may say."""
+    """The members of config.toml, unchecked; "" means that it does not say."""
 
     application: str
     node: str
@@ -113,7 +116,7 @@ class Config:
         return f"{self.application}/ca"
 
     def profile(self) -> ProfileConfig:
-        """What certificates say of the status services, for `ca.certificates.profile.check_profile`."""
+        """The part that stands in certificates, for `ca.certificates.profile.check_profile`."""
         return ProfileConfig(
             ocsp_url=f"{self.status_url}/ocsp",
             ca_issuers_url=f"{self.status_url}/ca/issuing.cer",
@@ -123,14 +126,14 @@ class Config:
         )
 
     def listening_at(self, listen: str) -> Config:
-        """The same with another place for the front; its URL follows unless the file names one."""
+        """The same settings with another address for the front; its URL follows unless the file names one."""
         address = parse_address(listen, field="listen")
         followed = self.url == _url(self.listen, self.node)
         return replace(self, listen=address, url=_url(address, self.node) if followed else self.url)
 
 
 def load_config(path: Path, *, database: Path) -> Config:
-    """Read config.toml; Misconfigured names file and member. `database` is where the embedded store is."""
+    """Read config.toml; Misconfigured names file and member. `database` is the path of the embedded store."""
     raw = load(path, ConfigFile)
     try:
         return check_config(raw, database=database)
@@ -139,18 +142,18 @@ def load_config(path: Path, *, database: Path) -> Config:
 
 
 def check_config(raw: ConfigFile, *, database: Path) -> Config:
-    """Check what was read; BadInput names the member."""
+    """Check the members; BadInput names the one at fault."""
     application, node = parse_application(raw.application), parse_node(raw.node)
     domains = tuple(parse_node(domain) for domain in raw.node_domains)
     if not any(is_within(node, domain) for domain in (application, *domains)):
-        raise BadInput(f"node: '{node}' is neither in '{application}' nor in a node domain", field="node")
+        raise BadInput(f"node: '{node}' lies neither in '{application}' nor in a node domain", field="node")
     listen = parse_address(raw.listen, field="listen")
     for name in ("status_url", "url", "credentials_url"):
         if getattr(raw, name).endswith("/"):
-            raise BadInput(f"{name}: ends with a slash", field=name)
+            raise BadInput(f"{name}: it must not end with a slash", field=name)
     low, high = int(MIN_LIFETIME.total_seconds()), int(MAX_LIFETIME.total_seconds())
     if not (low <= raw.lifetimes.agent_s <= high and low <= raw.lifetimes.node_s <= high):
-        raise BadInput(f"lifetimes: not between {low} and {high} s", field="lifetimes")
+        raise BadInput(f"lifetimes: they must be from {low} to {high} s", field="lifetimes")
     return Config(
         application=application,
         node=node,
@@ -174,19 +177,25 @@ def check_config(raw: ConfigFile, *, database: Path) -> Config:
 
 
 def _url(listen: Address, node: NodeName) -> str:
-    """Where clients find a front: the address it listens on, or its node's name where that is any address."""
+    """Where clients find a front: the address that it listens on, or its node's name where it listens on
+    all.
+    """
     host = node if listen.host in {"0.0.0.0", "::"} else listen.host  # noqa: S104 - recognised, not bound
     return f"https://{replace(listen, host=host)}"
 
 
 def write_config(raw: ConfigFile) -> bytes:
-    """The file as `ca init` writes it, with a word on what may be changed."""
-    lines = ["# Settings of this CA; read at start. `ostiary ca serve --listen` goes before `listen`.", ""]
+    """The file as `ca init` writes it, with comments for the operator who edits it."""
+    lines = ["# Settings of this CA, read at its start. `ostiary ca serve --listen` overrides `listen`.", ""]
     tables = {"grants": raw.grants, "lifetimes": msgspec.structs.asdict(raw.lifetimes)}
     plain = {name: value for name, value in msgspec.structs.asdict(raw).items() if name not in tables}
-    # JSON's strings, numbers and arrays of strings are TOML's.
+    # JSON's strings, numbers and arrays of strings are TOML's, too (TOML 1.0.0: basic strings have JSON's
+    # escapes).
     lines += [f"{name} = {json.dumps(value)}" for name, value in plain.items()]
-    lines += ["", "# The most that an agent of each sub-system may hold; who isn't named here holds nothing."]
+    lines += [
+        "",
+        "# The most that an agent of each sub-system may hold. One that is not named here holds nothing.",
+    ]
     for title, members in tables.items():
         lines += [f"[{title}]", *(f"{json.dumps(n)} = {json.dumps(v)}" for n, v in members.items()), ""]
     return "\n".join(lines).encode()

@@ -1,4 +1,4 @@
-"""What a CA keeps in its home beyond what every service does, and how its files are read."""
+"""The files that a CA keeps in its home beyond those of every service, and how they are read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from ostiary.errors import Misconfigured
 from ostiary.ledger.note import VerifierKey, parse_verifier_key
 
 LISTEN_VARIABLE: Final = "OSTIARY_CA_LISTEN"
-"""Where the front listens, from `serve` to its roles."""
+"""How `serve` tells its roles where the front listens."""
 MIGRATIONS: Final = "ca.store.migrations"
+# A certificate has 2 kB; a file that grew to gigabytes must not fill a role's memory.
 _LIMIT_BYTES: Final = 64 * 1024
 
 
@@ -56,11 +57,14 @@ class CAHome:
 
     @property
     def sealed_root(self) -> Path:
-        """The root's private key, sealed; wanted only to make another issuing CA."""
+        """The root's private key, sealed; it is needed only to make another issuing CA, and may leave the
+        machine.
+        """
         return self.places.path / "offline" / "root.sealed"
 
     def config(self) -> Config:
-        """The settings, with what `serve` said on its command line."""
+        """The settings, with what the command line of `serve` overrides."""
+        # `init` writes this file last, so without it there is no whole CA (ca/init.py, step 5).
         if not self.places.config.exists():
             raise Misconfigured(f"no CA at '{self.places.path}': run `ostiary ca init` first")
         config = load_config(self.places.config, database=self.places.database)
@@ -68,7 +72,7 @@ class CAHome:
         return config.listening_at(listen) if listen else config
 
     def place(self) -> Place:
-        """Where this CA lives, for one of its roles: with the users that the supervisor told of."""
+        """Home, users and store of this CA, for one of its roles; the supervisor told it the users."""
         return Place(
             home=self.places, users=role_users_from_environment(), database_url=self.config().database_url
         )

@@ -1,14 +1,14 @@
-"""`ca init`: makes a CA once - keys, certificates, ledger key, store - and never overwrites one.
+"""`ca init`: makes a CA once (keys, certificates, ledger key, store) and never overwrites one.
 
 Plan:
 1. Refuse where anything of a CA is there already; check all settings before anything is written.
 2. Lay out the home; make the key-encryption key (and its recovery copy).
-3. Make the root and the issuing CA (name constraints: application and node domains), the root's CRL, the
+3. Make the root and the issuing CA (name constraints: application and node domains), the root's CRL, and the
    ledger's key.
-4. Seal the root's key, for the day that another issuing CA is wanted; seal the keyholder's keys with what its
+4. Seal the root's key, for the day when another issuing CA is needed; seal the keyholder's keys with what its
    guard must know.
-5. Write what is public, bring the store to its newest revision, and last the settings: a CA without them is
-   not one.
+5. Write the public files, bring the store to its newest revision, and write the settings last: without them
+   there is no CA (`CAHome.config`), so an `init` that failed half way is never taken for one.
 """
 
 from __future__ import annotations
@@ -47,15 +47,17 @@ from ostiary.store.migrate import upgrade
 
 ROOT_LIFETIME: Final = timedelta(days=3650)
 ISSUING_LIFETIME: Final = timedelta(days=1095)
+# The root is offline: its list can't be refreshed every day.
 ROOT_CRL_LIFETIME: Final = timedelta(days=365)
 OFFLINE_ROOT_PURPOSE: Final = "offline root"
-_NONCE_BYTES: Final = 12
+_NONCE_BYTES: Final = 12  # of AES-GCM (NIST SP 800-38D section 8.2)
+# Readable by the readers' group, not by others.
 _STORE_UMASK: Final = 0o027
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitPlan:
-    """What an operator asked for; `ask` returns a passphrase where the key-encryption key wants one."""
+    """What an operator asked for; `ask` returns a passphrase where the key-encryption key needs one."""
 
     settings: ConfigFile
     ask: Callable[[], str] | None
@@ -69,12 +71,14 @@ class _Authority:
 
 
 def init_ca(home: CAHome, plan: InitPlan, *, users: RoleUsers) -> Config:
-    """Make a CA; Conflict where one is there, BadInput for settings that can't be."""
+    """Make a CA; Conflict where there is one already, BadInput for bad settings."""
+    # 1.
     places = home.places
     for taken in (places.config, places.sealed_keys, home.sealed_root, places.database, home.root_file):
         if taken.exists():
-            raise Conflict(f"'{taken}' is there already: a CA is made once; choose another --home")
+            raise Conflict(f"'{taken}' exists: a CA is made once; choose another --home")
     config = check_config(plan.settings, database=places.database)
+    # 2.
     places.lay_out(users)
     kek = create_kek(
         config.kek,
@@ -84,17 +88,22 @@ def init_ca(home: CAHome, plan: InitPlan, *, users: RoleUsers) -> Config:
         ask=plan.ask,
         recovery=plan.recovery,
     )
+    # 3. and 4.
     _make_keys(home, config, kek, users)
+    # 5.
     _make_store(home, config, users)
     write_atomic(places.config, write_config(plan.settings), mode=PUBLIC_FILE)
     return config
 
 
 def _make_keys(home: CAHome, config: Config, kek: bytes, users: RoleUsers) -> None:
+    # 3.
     now = datetime.now(UTC)
     root, issuing = _authorities(config, now)
+    # Before anything is sealed: what the keyholder's guard would refuse to work with fails here.
     check_profile(config.profile(), issuing.certificate)
     ledger_key = ed25519.Ed25519PrivateKey.generate()
+    # 4. Bound to the root's certificate, so that a sealed key can't be exchanged for another root's.
     make_directory(home.sealed_root.parent)
     sealed_root = Sealer(kek, purpose=OFFLINE_ROOT_PURPOSE).seal(
         _pkcs8(root.key),
@@ -114,6 +123,7 @@ def _make_keys(home: CAHome, config: Config, kek: bytes, users: RoleUsers) -> No
     )
     sealed = seal_keys(keys, Sealer(kek, purpose=KEYS_PURPOSE), nonce=secrets.token_bytes(_NONCE_BYTES))
     write_atomic(home.places.sealed_keys, sealed, mode=PRIVATE_FILE)
+    # 5.
     _give(home.places.sealed_keys, users.uid(RoleName.KEYHOLDER), users.gid(RoleName.KEYHOLDER))
     vkey = str(verifier_key(config.origin, ledger_key, KeyType.LOG))
     for path, content in (
@@ -126,7 +136,7 @@ def _make_keys(home: CAHome, config: Config, kek: bytes, users: RoleUsers) -> No
 
 
 def _authorities(config: Config, now: datetime) -> tuple[_Authority, _Authority]:
-    """P-384 for the root, P-256 for the issuing CA, whose signatures every client checks all day."""
+    """Root (P-384) and issuing CA (P-256: every client checks its signatures all day)."""
     root_key, issuing_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     root = root_builder(_plan(config, root_key, now, ROOT_LIFETIME)).sign(root_key, hashes.SHA384())
     issuing = issuing_builder(
@@ -153,6 +163,8 @@ def _plan(
 
 def _root_crl(root: _Authority, now: datetime) -> bytes:
     """The root's list, empty: an issuing CA is revoked by hand, with the root unsealed."""
+    # Without an IDP: with a distribution point in it, OpenSSL 3.0 refuses the chain under -crl_check_all,
+    # because the root has no CRLDP (error 44).
     identifier = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     return (
@@ -168,7 +180,11 @@ def _root_crl(root: _Authority, now: datetime) -> bytes:
 
 
 def _make_store(home: CAHome, config: Config, users: RoleUsers) -> None:
-    """The store's files belong to the recorder; its readers' group comes with the directory (setgid)."""
+    """Make the store. Its files belong to the recorder; the readers' group comes with the directory
+    (setgid).
+    """
+    # The files that SQLite makes beside the database (-wal, -shm) get its mode, so the umask counts for all
+    # three.
     previous = os.umask(_STORE_UMASK)
     try:
         engine = open_for_writing(config.database_url)

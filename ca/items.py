@@ -2,13 +2,14 @@
 
 Rules:
 - `Prepared` says in plain fields what its to-be-signed bytes say in DER. The recorder decides on the fields;
-  the keyholder parses the bytes and refuses a difference, so neither needs to trust the other's reading.
-- `facts` is what the ledger tells of each act; entries are compared byte by byte, so a member is never
-  renamed.
-- Three closed lists say which channel may ask for what; `INTERNAL` items are made by the recorder itself.
+  the keyholder writes or parses the bytes and refuses a difference, so neither needs to trust the other's
+  reading.
+- `facts` are what the ledger tells of each act. Entries are compared byte by byte (docs/adr/0008), so a
+  member is never renamed, and a value never gets another encoding.
+- Three closed lists say which channel may ask for what; the recorder itself makes the `INTERNAL` items.
 
 Times are whole seconds since the epoch (X.509 has no finer), serial numbers lower-case hex without leading
-zeros, digests raw bytes.
+zeros, digests raw bytes. "" and b"" stand for what is not said; rows have None there (ca/store/rows.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ COMPLETE: Final = -1
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A certificate that was built and linted, and awaits its record and its signature."""
+    """A certificate that was written and linted, and awaits its record and its signature."""
 
     serial: str
     subsystem: str
@@ -67,12 +68,11 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
 
 
-# --- asked for by the front
-# ---------------------------------------------------------------------------------------------------
+# --- asked for by the front ---
 
 
 class Redeem(Item, frozen=True, kw_only=True):
-    """Spend an enrollment token on a certificate."""
+    """Spend an enrollment token on a certificate; `address` is the peer's, in its one spelling."""
 
     token_id: str
     token_digest: bytes
@@ -80,7 +80,8 @@ class Redeem(Item, frozen=True, kw_only=True):
     certificate: Prepared
 
     def facts(self) -> Facts:
-        """The token, whence it came, and what it bought."""
+        """The token, the address it came from, and what it bought."""
+        # Never the digest of the secret: an auditor could try guesses against it.
         return {"address": self.address, "certificate": self.certificate.facts(), "token": self.token_id}
 
 
@@ -118,8 +119,8 @@ class Spawn(Item, frozen=True, kw_only=True):
 
 
 class Activate(Item, frozen=True, kw_only=True):
-    """A pending certificate was proven: by the CA's dial-back, by its first use, or by its own uncontested
-    word.
+    """Make a proven certificate active: proven by the CA's dial-back, by its first use, or by the agent's own
+    uncontested word.
     """
 
     serial: str
@@ -131,7 +132,7 @@ class Activate(Item, frozen=True, kw_only=True):
 
 
 class Retire(Item, frozen=True, kw_only=True):
-    """An agent's scope ended, or it asks for its own end: revoke its certificate."""
+    """Revoke an agent's certificate, because its scope ended or it asks for its own end."""
 
     by: Peer
     serial: str
@@ -152,8 +153,7 @@ class FrontCertificate(Item, frozen=True, kw_only=True):
         return {"certificate": self.certificate.facts()}
 
 
-# --- asked for by the responder
-# -----------------------------------------------------------------------------------------------
+# --- asked for by the responder ---
 
 
 class ResponderCertificate(Item, frozen=True, kw_only=True):
@@ -165,7 +165,7 @@ class ResponderCertificate(Item, frozen=True, kw_only=True):
     tbs: bytes
 
     def facts(self) -> Facts:
-        """What every other certificate says too, as far as a responder has it."""
+        """The facts of `Prepared`, as far as a responder has them."""
         return {
             "not_after": self.not_after,
             "serial": self.serial,
@@ -174,8 +174,7 @@ class ResponderCertificate(Item, frozen=True, kw_only=True):
         }
 
 
-# --- asked for by an operator
-# -------------------------------------------------------------------------------------------------
+# --- asked for by an operator ---
 
 
 class MintToken(Item, frozen=True, kw_only=True):
@@ -197,7 +196,7 @@ class MintToken(Item, frozen=True, kw_only=True):
     again: bool
 
     def facts(self) -> Facts:
-        """All that the token grants, and never a digest of its secret."""
+        """All that the token grants; never a digest of its secret."""
         return {
             "again": self.again,
             "bootstrap": self.bootstrap,
@@ -229,7 +228,7 @@ class VoidToken(Item, frozen=True, kw_only=True):
 
 
 class ConfirmNode(Item, frozen=True, kw_only=True):
-    """An operator compared the fingerprint of a pending certificate out of band."""
+    """Make a pending certificate active whose fingerprint an operator has compared out of band."""
 
     operator: Operator
     node: str
@@ -258,12 +257,13 @@ class Revoke(Item, frozen=True, kw_only=True):
         return {"by": self.operator.facts(), "revocation_reason": self.reason, "serial": self.serial}
 
 
-# --- made by the recorder itself
-# ----------------------------------------------------------------------------------------------
+# --- made by the recorder itself ---
 
 
 class Resign(Item, frozen=True, kw_only=True):
-    """Sign a recorded certificate once more: its answer was lost. The bytes are those of its first entry."""
+    """Sign a recorded certificate once more, because its answer was lost. The bytes are those of its first
+    entry.
+    """
 
     certificate: Prepared
 
@@ -273,7 +273,7 @@ class Resign(Item, frozen=True, kw_only=True):
 
 
 class ExpirePending(Item, frozen=True, kw_only=True):
-    """A pending certificate was not proven in time."""
+    """Revoke a pending certificate that was not proven in time."""
 
     serial: str
 
@@ -283,14 +283,14 @@ class ExpirePending(Item, frozen=True, kw_only=True):
 
 
 class RevokeDescendant(Item, frozen=True, kw_only=True):
-    """A certificate goes with the ancestor that was revoked."""
+    """Revoke a certificate together with its ancestor."""
 
     serial: str
     ancestor: str
     reason: ReasonCode
 
     def facts(self) -> Facts:
-        """Whose end took it along."""
+        """The ancestor, and why."""
         return {
             "ancestor": self.ancestor,
             "revocation_reason": self.reason,
@@ -299,8 +299,8 @@ class RevokeDescendant(Item, frozen=True, kw_only=True):
 
 
 class VoidCertificate(Item, frozen=True, kw_only=True):
-    """A certificate goes because of another act: its token was contested, a later renewal replaced it, its
-    node begins again.
+    """Revoke a certificate because of another act: its token was contested, a later renewal replaced it, or
+    its node begins again.
     """
 
     serial: str

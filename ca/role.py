@@ -1,7 +1,8 @@
 """One process of a CA: `python -m ca.role ROLE --home DIR`, started by its supervisor (`ca.serve`).
 
-Each role imports what it needs and no more; the table names where. What is told beside the home (the roles'
-users, where the front listens) comes in the environment.
+Each role imports what it needs and no more: a thief in one finds no code of another, and a test counts what
+the keyholder loads. The table names each role's module. The roles' users and the front's address come in the
+environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A CA's supervisor: which roles there are, and in which order they start."""
+"""A CA's supervisor: its roles, and the order in which they start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from ostiary.edge.users import RoleName, export_role_users
 from ostiary.roles import choose_users, supervise
 
 PROGRAM: Final = "ca.role"
+# Each needs the ones before it: nothing is recorded without the keyholder, and responder and front get their
+# own certificates from the recorder.
 STARTED: Final = (
     RoleName.KEYHOLDER,
     RoleName.RECORDER,
@@ -24,8 +26,8 @@ STARTED: Final = (
 
 
 def serve(home_path: Path, listen: str | None, roles: tuple[RoleName, ...] = STARTED) -> None:
-    """Be the supervisor of the whole service until SIGTERM or SIGINT; Misconfigured names a role that did not
-    get ready.
+    """Be the supervisor of the whole service until SIGTERM or SIGINT; Misconfigured names a role that was not
+    ready in time.
     """
     home = CAHome.at(home_path)
     config = home.config()

@@ -1,4 +1,7 @@
-"""The operators' verbs over certificates: `certificate.list certificate.show certificate.revoke confirm`."""
+"""The operators' verbs over certificates: `certificate.list certificate.show certificate.revoke confirm`.
+
+Reading is by index, at most MAX_ROWS at a time; changes are work items for the recorder.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,11 @@ class _CertificateVerbs:
         self._engine = engine
 
     def confirm(self, operator: Operator, arguments: Json) -> Json:
+        """Have the pending certificate of a node with that fingerprint made active.
+
+        The operator compared the fingerprint, not the serial number: so the certificate is found by it here,
+        and the recorder compares it once more under its lock.
+        """
         asked = arguments_of(arguments, _Confirm)
         node, fingerprint = parse_node(asked.node), parse_fingerprint(asked.fingerprint)
         for row in self._valid(node):
@@ -81,10 +89,12 @@ class _CertificateVerbs:
                 item = ConfirmNode(operator=operator, node=node, serial=row.serial, fingerprint=fingerprint)
                 done = self._recorder.submit(item, timeout_s=SUBMIT_S)
                 return {"serial_number": row.serial, "status": "active", "entry": done.index}
-        raise NotFound(f"no pending certificate of '{node}' has that fingerprint (SHA-256)")
+        raise NotFound(f"'{node}' has no pending certificate with that fingerprint (SHA-256)")
 
     def _valid(self, node: NodeName) -> list[CertificateRow]:
-        """The node's own certificates that have not expired."""
+        """The certificates of a node's manager and node controller that have not expired: few, and the only
+        ones that wait for a confirmation.
+        """
         bootstrapped = _C.subsystem.in_((CERTIFICATE_MANAGER, NODE_CONTROLLER))
         query = select(CERTIFICATES).where(_C.node == node, bootstrapped, _C.not_after >= int(time.time()))
         with self._engine.begin() as tx:
@@ -149,7 +159,11 @@ class _CertificateVerbs:
 
 
 def _in_status(query: Select[Any], status: str, now_s: int) -> Select[Any]:
-    """Certificates of a state as operators see it: what has expired is only that, unless it was revoked."""
+    """Narrow a query to a state as operators see it: an expired certificate is nothing else, unless it was
+    revoked.
+    """
+    # Each case leaves the question an index (ca/store/tables.py). There is none by status: most rows are
+    # active.
     match status:
         case "":
             return query
@@ -165,20 +179,22 @@ def _in_status(query: Select[Any], status: str, now_s: int) -> Select[Any]:
 
 
 def parse_fingerprint(text: str) -> bytes:
-    """A SHA-256 in hex, as `openssl x509 -fingerprint -sha256` prints it or without colons; BadInput names
-    `fingerprint`.
-    """
+    """Parse a SHA-256 in hex, with colons or without; BadInput names `fingerprint`."""
+    # `openssl x509 -fingerprint -sha256` prints "sha256 Fingerprint=AB:CD:...": the whole line may be pasted.
     digits = text.rpartition("=")[2].replace(":", "").strip().lower()
     try:
         raw = bytes.fromhex(digits)
     except ValueError:
         raw = b""
     if len(raw) != hashlib.sha256().digest_size:
-        raise BadInput("fingerprint: not a SHA-256 in hex (64 digits, colons allowed)", field="fingerprint")
+        raise BadInput(
+            "fingerprint: not a SHA-256 in hex (64 digits, colons are allowed)", field="fingerprint"
+        )
     return raw
 
 
 def _certificate_view(row: CertificateRow, now_s: int) -> Json:
+    # notAfter is the last second of validity (RFC 5280 section 4.1.2.5): expired after it, not at it.
     expired = now_s > row.not_after and row.status != "revoked"
     return {
         "serial_number": row.serial,

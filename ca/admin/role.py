@@ -14,6 +14,8 @@ from ostiary.errors import Misconfigured
 def run(home_path: Path) -> None:
     """Be the admin process until told to stop."""
     home = CAHome.at(home_path)
+    # Only members of that group may connect; without one, root and the service's own user
+    # (ostiary/admin/server.py).
     group = _group(home.config().operator_group)
     run_admin(home.place(), lambda recorder, engine: make_verbs(home, recorder, engine), group)
 

@@ -1,9 +1,10 @@
 """The operators' verbs over tokens: `token.create token.list token.revoke bootstrap`.
 
 Rules:
-- A token's text leaves once, in the answer to the verb that made it; what is recorded is its digest.
-- A bootstrap document is two bootstrap tokens and what is public: it need not be confidential (DESIGN section
-  5).
+- A token's text leaves once, in the answer to the verb that made it; its digest is recorded.
+- A bootstrap document is two bootstrap tokens and public data. A thief of one who comes first gets a
+  certificate that carries nothing until its address is proven, so the document need not be confidential
+  (docs/issuance.md, steps 5 and 6).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Json = dict[str, Any]
 MAX_ROWS: Final = 500
 MANAGER_PROTOCOL: Final = "https+tcp"
 SUBMIT_S: Final = 5.0
-"""An operator waits longer than an agent."""
+"""Longer than an agent waits: an operator would rather see the outcome than ask again."""
 _Ttl = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -73,7 +74,7 @@ class _Bootstrap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bought:
-    """What a new token will buy, checked for form; whether policy grants it is the recorder's to say."""
+    """What a new token will buy. Its form is checked; the recorder decides whether policy grants it."""
 
     subsystem: SubSystem
     node: NodeName
@@ -116,6 +117,8 @@ class _TokenVerbs:
             endpoints=endpoints,
             capabilities=parse_capabilities(asked.capabilities),
             address=parse_node_address(asked.address) if asked.address else None,
+            # Bound to the key of a request that the operator was given: then a thief of the token has no use
+            # for it.
             spki_digest=bytes.fromhex(accept(CSRBytes(asked.csr)).spki_digest) if asked.csr else None,
             ttl_s=asked.ttl_s,
             bootstrap=False,
@@ -125,10 +128,12 @@ class _TokenVerbs:
 
     def _node(self, text: str) -> NodeName:
         node = parse_node(text)
+        # The same domains as in the issuing CA's name constraints; elsewhere the front could not plan a
+        # certificate.
         domains = (self._config.application, *self._config.node_domains)
         if not any(is_within(node, domain) for domain in domains):
             raise BadInput(
-                f"node: '{node}' is in none of the node domains {', '.join(domains)}", field="node"
+                f"node: '{node}' lies in none of the node domains {', '.join(domains)}", field="node"
             )
         return node
 
@@ -146,11 +151,13 @@ class _TokenVerbs:
             endpoints=bought.endpoints,
             lifetime_s=self._lifetime_s(bought.subsystem),
             expires_at=expires_at,
+            # Items have "" and b"" for what is not said (ca/recorder/decide_tokens.py).
             address=bought.address or "",
             spki_digest=bought.spki_digest or b"",
             bootstrap=bought.bootstrap,
             again=bought.again,
         )
+        # Recorded first: a token that nobody recorded buys nothing, so its text must not leave.
         self._recorder.submit(item, timeout_s=SUBMIT_S)
         return {"id": token.id, "token": token.reveal(), "expires_at": expires_at, "agent": bought.agent}
 
@@ -192,8 +199,8 @@ class _TokenVerbs:
     def _bootstrapped(
         self, subsystem: SubSystem, node: NodeName, address: str | None, asked: _Bootstrap
     ) -> Bought:
-        """All that policy grants the sub-system; the manager alone listens, for itself and for the node
-        controller.
+        """A token with all that policy grants the sub-system. The manager alone listens for the CA's
+        dial-back, for itself and for the node controller.
         """
         agent = AgentID(str(uuid.uuid4()))
         port = parse_address(address, field="address").port if address else self._config.manager_port
@@ -222,16 +229,20 @@ class _TokenVerbs:
 
 
 def place_endpoints(urls: list[str], node: NodeName, agent: str) -> tuple[AgentID, tuple[str, ...]]:
-    """An agent and its endpoints: the host of an endpoint is `<agent>.<node>`, so an operator may write the
+    """An agent and its endpoints. The host of an endpoint is `<agent>.<node>`, and an operator may write the
     node alone.
 
-    BadInput names `endpoints` or `agent`. Without `agent`, a UUID in an endpoint is taken, or a new one is
-    made.
+    1. The agent is the one that was given, else one that an endpoint names, else a new one.
+    2. The node alone becomes `<agent>.<node>`; each endpoint is parsed, and once there.
+    3. All endpoints are that agent's. BadInput names `endpoints` or `agent`.
     """
+    # 1.
     named = [url.split("://", 1)[-1].partition(f".{node}:")[0] for url in urls if f".{node}:" in url]
     chosen = parse_agent_id(agent or (named[0] if named else str(uuid.uuid4())))
+    # 2.
     placed = (url.replace(f"://{node}:", f"://{chosen}.{node}:", 1) for url in urls)
     endpoints = tuple(sorted({str(parse_endpoint(url)) for url in placed}))
+    # 3.
     for url in endpoints:
         if parse_endpoint(url).host != f"{chosen}.{node}":
             raise BadInput(f"endpoints: the host of '{url}' is not '{chosen}.{node}'", field="endpoints")
@@ -239,6 +250,7 @@ def place_endpoints(urls: list[str], node: NodeName, agent: str) -> tuple[AgentI
 
 
 def _token_view(row: TokenRow, now_s: int) -> Json:
+    # Expired is nowhere in the store: time makes a token so, not an act.
     status = "expired" if row.status == "open" and now_s >= row.expires_at else row.status
     return {
         "id": row.token_id,

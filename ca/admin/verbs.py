@@ -1,7 +1,7 @@
-"""The operators' verbs of a CA, all of them: tokens, certificates, the ledger, and how the CA stands.
+"""All verbs that operators have over a CA: tokens, certificates, the ledger, and the CA's status.
 
-What changes something is a work item on the recorder's admin channel, with the operator's name in it; what
-only reads comes from the store, by index, a page at a time.
+A verb that changes something submits a work item on the recorder's admin channel, with the operator's name in
+it. A verb that only reads asks the store, by index, a page at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`ostiary ca`: make and run a certificate authority, its tokens and certificates.
 
-`init` and `serve` work on the home; everything else asks the running CA's admin process, so that it is
-recorded.
+`init` and `serve` work on the home; every other command asks the running CA's admin process, so that it is
+recorded. Imports of the CA itself stand inside the two: `ostiary --help` must not wait for SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _call(verb: str, **arguments: Any) -> Any:
 @click.option("--node", help="This CA's own machine [ca.<application>].")
 @click.option("--listen", help="HOST:PORT of the front.")
 @click.option("--status-listen", help="HOST:PORT of OCSP and CRLs, plain HTTP.")
-@click.option("--status-url", help="Where the world finds them; stands in every certificate.")
+@click.option("--status-url", help="Their public URL, which every certificate carries.")
 @click.option("--credentials-url", default="", help="The credentials service, for bootstrap documents.")
 def init(
     application: str,
@@ -101,6 +101,7 @@ def init(
         {"home": str(made.places.path), "application": config.application, "url": config.url, "kek": kek},
         human=f"a CA for {config.application} is in {made.places.path}; start it: ostiary ca serve",
     )
+    # The default suits a trial. It says so each time, because nothing else would.
     if kek.startswith("file:"):
         output.note(
             "its key-encryption key is a file in the home: whoever copies the whole home has the keys"
@@ -116,6 +117,7 @@ def serve(listen: str | None, recovery: Path | None, recovery_passphrase: Secret
     from ca.serve import serve as run
     from ostiary.edge import log
 
+    # With the recovery copy the key-encryption key is put back first, where the keyholder will look for it.
     if recovery is not None:
         made, config = _places(), CAHome(_places()).config()
         place, copy = made.keyholder, recovery.absolute()
@@ -129,6 +131,7 @@ def serve(listen: str | None, recovery: Path | None, recovery_passphrase: Secret
 @ca.command()
 def cacerts() -> None:
     """The certificates of the CA, PEM: issuing, root."""
+    # From the home, not from the admin process: also for a CA that does not run.
     public = _places().public
     try:
         pems = [(public / name).read_text("ascii") for name in ("issuing.pem", "root.pem")]
@@ -152,9 +155,10 @@ def token() -> None:
 @click.option("--ttl", type=DURATION, default="10m", show_default=True, help="How long the token lives.")
 @click.option("--csr", type=click.File("rb"), help="Bind it to this request's key (DER, or base64 of it).")
 def create_token(ttl: int, csr: Any, **asked: Any) -> None:
-    """Make a token that buys one certificate, active at once; it is shown once."""
+    """Make a token that buys one certificate, active at once. The token is shown once."""
     import base64
 
+    # Base64 inside JSON, which has no bytes.
     bound = {"csr": base64.b64encode(csr.read()).decode()} if csr else {}
     lists = {name: list(asked.pop(name)) for name in ("endpoints", "capabilities")}
     made = _call("token.create", ttl_s=ttl, **asked, **lists, **bound)
@@ -196,6 +200,8 @@ def _credentials_ledger(application: str) -> list[dict[str, str]]:
     if not verifier.is_file():
         return []
     known = {"origin": f"{application}/credentials", "vkey": verifier.read_text("ascii").strip()}
+    # Its first checkpoint comes from the running service; without it a node trusts the ledger that it sees
+    # first.
     socket = ServiceHome(home() / "credsvc").operator_socket
     if not socket.exists():
         return [known | {"checkpoint": ""}]
@@ -206,7 +212,9 @@ def _credentials_ledger(application: str) -> list[dict[str, str]]:
 @click.argument("node")
 @click.argument("fingerprint")
 def confirm(node: str, fingerprint: str) -> None:
-    """Confirm a pending certificate of a node by its SHA-256 fingerprint, compared out of band."""
+    """Confirm a pending certificate of a node by its SHA-256 fingerprint, which you have compared out of
+    band.
+    """
     done = _call("confirm", node=node, fingerprint=fingerprint)
     output.emit(done, human=f"certificate {done['serial_number']} is active")
 
@@ -231,7 +239,7 @@ def list_certificates(status: str | None, **filters: Any) -> None:
 @certificate.command("show")
 @click.argument("serial")
 def show_certificate(serial: str) -> None:
-    """All that is known of a certificate, and the certificate."""
+    """Show a certificate, and all that the CA knows of it."""
     output.emit(_call("certificate.show", serial=serial))
 
 
@@ -253,6 +261,6 @@ def show_certificate(serial: str) -> None:
     show_default=True,
 )
 def revoke_certificate(serial: str, reason: str) -> None:
-    """Revoke a certificate; with keyCompromise all that was started with it."""
+    """Revoke a certificate; with keyCompromise also all that was started with it."""
     done = _call("certificate.revoke", serial=serial, reason=reason)
     output.emit(done, human=f"certificate {serial} is revoked ({reason})")

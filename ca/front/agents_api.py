@@ -42,18 +42,27 @@ class Agents:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """1. A manager asks.  2. What it asks is well formed.  3. The spawner is there.  4. Record, sign.
+        """Have a new agent's certificate made.
 
-        Whether manager and spawner may, and whether all three share a node, is decided by the recorder
-        against the rows under its lock; so the rows that are looked at here may be a moment old.
+        1. The caller is a manager.
+        2. Its request is well formed, and the new key's own request is sound.
+        3. The spawner has a certificate on the manager's node.
+        4. Plan the certificate, have it recorded and signed.
+
+        The recorder decides whether manager and spawner may do this, against the rows under its lock
+        (ca/recorder/decide_spawns.py); so the rows that are looked at here may be a moment old.
         """
+        # 1.
         parts = self._parts
         caller = parts.doorkeeper.identify_for_recorder(req, act=_ACT)
         parts.doorkeeper.require(caller, ENROLL_NODE, act=_ACT, target=caller.identity.node)
+        # 2.
         body = read_json(req, AgentRequest)
         ask = _parse(body)
         accepted = parts.enroller.accept(body.csr.encode())
+        # 3.
         spawner = self._spawner(caller, body.spawner)
+        # 4.
         wanted = wanted_by_spawn(
             parts.profile, spawner, ask, grant=parts.grant(ask.subsystem), lifetime=parts.profile.lifetime
         )
@@ -80,6 +89,8 @@ class Agents:
 
     def _spawner(self, caller: Caller, serial: str) -> CertificateRow:
         parse_serial_hex(serial)
+        # Looked up first: its ceiling says what the certificate may carry. One answer for "unknown" and "on
+        # another node", so that a manager learns nothing of other nodes' agents.
         row = self._parts.recent.certificate(serial)
         if row is None or row.node != caller.identity.node:
             raise self._parts.doorkeeper.record_refusal(
@@ -87,7 +98,7 @@ class Agents:
                 act=_ACT,
                 target=serial,
                 rule="spawn-spawner",
-                reason=f"no certificate {serial} on node '{caller.identity.node}'",
+                reason=f"there is no certificate {serial} on node '{caller.identity.node}'",
             )
         return row
 

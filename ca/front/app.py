@@ -1,4 +1,7 @@
-"""The front's application: every path that the CA answers over HTTPS, and who may ask for it."""
+"""The front's application: every path that the CA answers over HTTPS, and who may ask for it.
+
+docs/openapi.yaml describes the same paths; tests/test_openapi.py holds the two together.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,16 @@ LEDGER_READ = Capability("ledger:read")
 
 
 def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
-    """Build it.
+    """Build the application.
 
-    nobody in particular        cacerts, csrattrs, healthz, readyz
-    a token                     simpleenroll
-    a pending certificate       prove, confirm, whoami, revoke (itself)
-    an active certificate       the rest; agents: enroll:node; entries of the ledger: ledger:read
+    no credential             cacerts, csrattrs, healthz, readyz
+    a token                   simpleenroll
+    a pending certificate     prove, confirm, whoami, revoke (itself)
+    an active certificate     the rest; agents also needs enroll:node, entries of the ledger need ledger:read
     """
 
+    # A certificate that TLS did not verify ends the request before it is routed (docs/adr/0016); here it is
+    # counted.
     def count_unverified(source: str) -> None:
         parts.doorkeeper.count_stranger(source, "certificate-unverified")
 
@@ -48,6 +53,7 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     app.add_route("/metrics", _Metrics(parts))
 
     def admit(req: falcon.Request, entries: bool) -> None:  # noqa: FBT001 - the port
+        # Checkpoints and proofs are hashes: any agent may audit. Entries name agents and what they did.
         caller = parts.doorkeeper.identify(req, act="read-ledger")
         if entries:
             parts.doorkeeper.require(caller, LEDGER_READ, act="read-ledger", target="entries")
@@ -57,7 +63,7 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
 
 
 class _Metrics:
-    """This role's numbers, for any agent of the application."""
+    """This role's metrics, for any agent of the application: they are of no use outside."""
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts

@@ -1,5 +1,5 @@
-"""What becomes of a certificate: prove and confirm a pending one, revoke one, and the feed of those that were
-revoked.
+"""The later life of a certificate: prove and confirm a pending one, revoke one, and the feed of
+revocations.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from ostiary.certificate import parse_serial_hex
 from ostiary.errors import BadInput, Forbidden
 from ostiary.front.http import read_json, write_json
 
+# Below the minute after which proxies and load balancers usually cut a silent connection.
 MAX_WAIT_S: Final = 30
+# The feed's numbers are 64-bit in the store; this leaves room to add one.
 _MAX_NUMBER: Final = 1 << 62
 
 
@@ -28,28 +30,34 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Prove:
-    """The CA dials back to the address fixed in the token: the pending certificate's own agent asks
-    for it.
+    """Dial back to the address fixed in the token, at the request of the pending certificate's own agent.
+
+    1. The caller holds the pending certificate itself.
+    2. Whoever answers at the address holds its key (ca/front/dial_back.py).
+    3. Have it recorded: then it is active.
     """
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, serial: str) -> None:
+        # 1.
         caller = _own(self._parts, req, serial, act="prove")
+        # 2. On this request's thread: the agent waits for the outcome anyway.
         try:
             self._parts.prove(caller.row.address, caller.identity.host, caller.der)
         except (Forbidden, BadInput) as exc:
             raise self._parts.doorkeeper.record_refusal(
                 caller, act="prove", target=serial, rule="dial-back", reason=exc.message
             ) from exc
+        # 3.
         self._parts.recording.submit(Activate(serial=serial, means="dial-back"))
         write_json(resp, {"serial_number": serial, "status": "active"})
 
 
 class Confirm:
-    """The agent's own word, where neither dial-back nor operator is possible; the recorder says when it
-    counts.
+    """Take the agent's own word, where neither dial-back nor operator is possible; the recorder decides
+    whether it counts yet.
     """
 
     def __init__(self, parts: FrontParts) -> None:
@@ -62,7 +70,7 @@ class Confirm:
 
 
 def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Caller:
-    """Let in a pending certificate that speaks of itself."""
+    """Let in the holder of a pending certificate who asks about that same certificate."""
     parse_serial_hex(serial)
     caller = parts.doorkeeper.identify(req, act=act, standings=PROVERS)
     if caller.serial != serial:
@@ -71,14 +79,14 @@ def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Ca
             act=act,
             target=serial,
             rule="certificate-other",
-            reason="a certificate is proven by its own holder",
+            reason="only its own holder can have a certificate proven",
         )
     return caller
 
 
 class Revoke:
-    """The end of a certificate, asked for by its agent or its node's manager; who that is, the recorder
-    decides.
+    """End a certificate at the request of its agent or its node's manager; the recorder decides who is
+    that.
     """
 
     def __init__(self, parts: FrontParts) -> None:
@@ -86,6 +94,7 @@ class Revoke:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, serial: str) -> None:
         parse_serial_hex(serial)
+        # A pending certificate may end itself: an agent that failed to start should leave nothing behind.
         caller = self._parts.doorkeeper.identify(req, act="revoke", standings=SEEN)
         reason = read_json(req, Revocation).reason
         recorded = self._parts.recording.submit(Retire(by=caller.peer, serial=serial, reason=reason))
@@ -93,7 +102,7 @@ class Revoke:
 
 
 class WhoAmI:
-    """Who the CA takes the caller for."""
+    """Tell a caller how the CA sees it."""
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -118,8 +127,8 @@ class WhoAmI:
 
 
 class Revocations:
-    """The feed; `since` is the number of the last step that the caller knows, `wait` how long it may be kept
-    waiting.
+    """The feed. `since` is the number of the last step that the caller knows, `wait` the seconds that it is
+    ready to wait.
     """
 
     def __init__(self, parts: FrontParts) -> None:
@@ -130,7 +139,7 @@ class Revocations:
         since, wait_s = _number(req, "since", _MAX_NUMBER), _number(req, "wait", MAX_WAIT_S)
         following, steps = self._parts.feed.since(since, wait_s=wait_s)
         if not steps:
-            # Also for those who found every seat taken and were not kept waiting.
+            # Also for a caller that found every seat taken and so did not wait.
             resp.set_header("Retry-After", str(PAUSE_S))
         revoked = [
             {"serial_number": step.serial, "revoked_at": step.revoked_at, "reason": step.reason}
@@ -141,6 +150,8 @@ class Revocations:
 
 def _number(req: falcon.Request, name: str, maximum: int) -> int:
     text = req.get_param(name, default="0")
+    # 19 digits hold 2**62. int() of a longer text would take time that grows with its square
+    # (CVE-2020-10735).
     if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) <= maximum):
-        raise BadInput(f"{name}: {text[:32]!r} is not a number of 0 to {maximum}", field=name)
+        raise BadInput(f"{name}: {text[:32]!r} is not a number from 0 to {maximum}", field=name)
     return int(text)

@@ -1,13 +1,12 @@
-"""Who gets in: the peer of a request, how its certificate stands, how often it may ask, and the record of
-those refused.
+"""Who gets in: the peer of a request, its certificate's standing, its pace, and the record of refusals.
 
 Rules:
 - A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails,
   the answer is Busy.
-- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source a token of a
-  small bucket: when that is empty, nobody enrolls by token from there for a while. Those who show a
-  certificate are not slowed down by it.
-- What the recorder refuses, it has recorded itself.
+- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source address a drop
+  of a small bucket. When that is empty, nobody enrolls by token from there for a while. It does not slow down
+  those who show a certificate.
+- The recorder itself records what it refuses.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ RowOf: TypeAlias = Callable[[str], CertificateRow | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorLimits:
-    """How often; per worker."""
+    """How often; per worker, so a service of two workers lets twice as much pass."""
 
-    # Of one source address or one certificate, whatever it asks. Ten times what a busy manager needs.
+    # Of one source address or one certificate, whatever it asks for: ten times what a busy manager needs.
     source: Limit
     caller: Limit
     # Wrong secrets, unknown tokens, missing certificates; per source address.
@@ -63,7 +62,7 @@ LIMITS: Final = DoorLimits(
 
 
 class Doorkeeper:
-    """Lets requests in. Thread-safe; one per worker."""
+    """Identifies callers, paces requests and records refusals. Thread-safe; one per worker."""
 
     def __init__(
         self,
@@ -94,6 +93,8 @@ class Doorkeeper:
 
     def check_stranger_pace(self, req: falcon.Request) -> str:
         """Count a request of somebody without an identity; 429 when its source was refused too often."""
+        # `wait_s` looks without taking: only a refusal costs, so that a busy source of good tokens never
+        # waits.
         source = self.check_source_pace(req)
         for bucket in (self._strangers, self._refused_tokens):
             check_pace(bucket.wait_s(source, now_ns=self._clock.monotonic_ns()))
@@ -105,20 +106,23 @@ class Doorkeeper:
         self._refusals.add(source, reason)
 
     def count_refused_token(self, source: str) -> None:
-        """A token of this source was refused, and recorded so; the caller raises."""
+        """Count the refusal of a known token, which the recorder has recorded; the caller raises."""
         self._refused_tokens.take(source, now_ns=self._clock.monotonic_ns())
 
     def identify(self, req: falcon.Request, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
-        """Let in the holder of a client certificate that stands well enough; what is refused is recorded.
+        """Let in the holder of a client certificate whose standing is one of `standings`; record a refusal.
 
-        1. There is a certificate, and its names are an agent's.  2. It does not ask too often.
-        3. It stands in `standings`.  4. A renewed one becomes active by this use.
+        1. The source does not ask too often.
+        2. There is a certificate, and its names are an agent's.
+        3. The certificate is not used too often.
+        4. Its standing, by its row and the time, is one of `standings`.
+        5. A renewed one becomes active by this use.
         Raises Unauthenticated, Forbidden(rule=certificate-...), Busy.
         """
         return self._identify(req, act, standings, self._certificate)
 
     def identify_for_recorder(self, req: falcon.Request, *, act: str) -> Caller:
-        """`identify` by a row that may be a moment old (ca/front/recent.py): for an act that the recorder
+        """`identify` by a row that may be a moment old (ca/front/recent.py), for an act that the recorder
         decides by the row itself.
         """
         return self._identify(req, act, ASKERS, self._recent)
@@ -126,29 +130,36 @@ class Doorkeeper:
     def _identify(
         self, req: falcon.Request, act: str, standings: frozenset[Standing], row_of: RowOf
     ) -> Caller:
+        # 1.
         source = self.check_source_pace(req)
+        # 2. TLS has verified chain and key at the handshake; None where the peer showed no certificate.
         certificate = peer_value(req.env, read_peer)
         if certificate is None or certificate.identity is None:
             self.count_stranger(source, "certificate-missing" if certificate is None else "certificate-names")
-            wanted = "missing" if certificate is None else "its names are not an agent's"
+            wanted = "missing" if certificate is None else "its names are not those of an agent"
             raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
+        # 3.
         check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
+        # 4. On every request: a connection outlives its certificate's revocation and expiry.
         row = row_of(certificate.serial)
         standing = standing_of(row, certificate, self._clock.now())
         if row is None or standing not in standings:
             raise self._record_standing(certificate, act, error_for(standing), standing)
+        # 5.
         caller = Caller(
             serial=certificate.serial, der=certificate.der, identity=certificate.identity, row=row
         )
         return self._used(caller) if standing is Standing.RENEWED else caller
 
     def _used(self, caller: Caller) -> Caller:
-        """The first use of a renewed certificate makes it active."""
+        """Make a renewed certificate active by its first use."""
+        # Recorded before the caller may act, so that a clone can't act unseen. Of two first requests at once
+        # the recorder refuses the second ("certificate-not-pending").
         self._recording.submit(Activate(serial=caller.serial, means="used"))
         return replace(caller, row=self._certificate(caller.serial) or caller.row)
 
     def require(self, caller: Caller, capability: Capability, *, act: str, target: str) -> None:
-        """Check a capability; Forbidden, recorded."""
+        """Check that a caller's certificate carries a capability; Forbidden, recorded."""
         if not caller.may(capability):
             reason = f"the certificate of {caller.identity.subsystem} does not carry '{capability}'"
             raise self.record_refusal(
@@ -158,7 +169,7 @@ class Doorkeeper:
     def record_refusal(
         self, caller: Caller, *, act: str, target: str, rule: str, reason: str
     ) -> OstiaryError:
-        """Record that a caller was refused, and return the error to raise."""
+        """Record the refusal of a caller, and return the error to raise."""
         self._record(
             caller.serial,
             Refuse(by=caller.peer, act=act, target=target[:_MAX_TARGET], rule=rule, reason=reason),
@@ -169,7 +180,7 @@ class Doorkeeper:
         self, certificate: PeerCertificate, act: str, error: OstiaryError, standing: Standing
     ) -> OstiaryError:
         if certificate.identity is None:
-            raise AssertionError("nobody's certificate was refused as somebody's")
+            raise AssertionError("a certificate without an identity has no refusal to record")
         identity = certificate.identity
         peer = peer_item(certificate.serial, identity)
         rule = f"certificate-{standing.value}"
@@ -180,9 +191,12 @@ class Doorkeeper:
         return error
 
     def _record(self, serial: str, item: Refuse) -> None:
+        # Each is an entry for good: a caller that is always refused may not fill the ledger.
         check_pace(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
         try:
             self._recording.submit(item)
         except Forbidden as exc:
-            if exc.rule != item.rule:  # a refusal is recorded as the denial that it is, and answered as one
+            # A `Refuse` is recorded as the denial that it reports, and so is its answer: that is success
+            # here.
+            if exc.rule != item.rule:
                 raise

@@ -1,9 +1,9 @@
 """The end of every enrollment: prepare, have it recorded and signed, put the certificate together.
 
 Rules:
-- A shard may close between preparing and recording: then, and only then, the certificate is planned once
+- A shard may close between preparing and recording. Then, and only then, the certificate is prepared once
   more.
-- Nothing leaves before it is in the ledger: the signature only comes with the record.
+- Nothing leaves before it is in the ledger: the signature comes only with the record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLAN_AGAIN: Final = frozenset(("certificate-shard", "certificate-serial-taken")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enroller:
-    """What an enrollment needs besides what is asked for."""
+    """The adapters of an enrollment. Thread-safe; one per worker."""
 
     profile: Profile
     recording: RecorderPort
@@ -40,7 +40,7 @@ class Enroller:
     metrics: Metrics
 
     def accept(self, body: bytes) -> AcceptedCSR:
-        """Check a request's bytes; BadInput names what is wrong."""
+        """Check the bytes of a certification request; BadInput names what is wrong."""
         with self.metrics.stage("accept"):
             return accept(CSRBytes(body))
 
@@ -51,6 +51,7 @@ class Enroller:
         except Forbidden as exc:
             if exc.rule not in _PLAN_AGAIN:
                 raise
+            # Once: a second refusal for the same reason is no race but a fault, and its record says which.
             self.reader.forget_shard()
             prepared, recorded = self._attempt(wanted, accepted, item_of)
         return certificate_of(self.profile, prepared, recorded)

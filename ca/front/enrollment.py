@@ -2,19 +2,19 @@
 
     token + request        -> Wanted -> Prepared       (simpleenroll)
     certificate + request  -> Wanted -> Prepared       (simplereenroll)
-    spawner + ask          -> Wanted -> Prepared       (a manager's ask for a new agent)
+    spawner + ask          -> Wanted -> Prepared       (a manager's request for a new agent)
     Prepared + Recorded    -> certificate
 
 Rules:
-- What a certificate says comes from the store's rows alone; the request only proves its key and must not
+- The contents of a certificate come from the store's rows alone; the request only proves its key and must not
   contradict them.
 - A pending first certificate carries no capability. A renewal carries what its lineage was granted: it is
-  pending, too, but nothing new comes with it.
-- A prepared certificate was parsed back and compared (lint) before anybody else sees it. The recorder decides
-  whether it may be.
+  pending, too, but brings nothing new.
+- A prepared certificate was written twice and compared (lint) before anybody else sees it. The recorder
+  decides whether it may exist.
 
-Left to others: whether token and secret fit, whether the certificate that asks is live (ca/front), the
-decision (recorder).
+Left to others: whether token and secret belong together, whether the certificate that asks is live
+(ca/front), and the decision (ca/recorder).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ RANDOM_BYTES = SERIAL_RANDOM_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Whose certificate it will be, for how long; `pending` leaves its capabilities out."""
+    """Whose certificate it will be, and for how long; `pending` leaves its capabilities out."""
 
     identity: Identity
     lifetime: timedelta
@@ -59,7 +59,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a spawner asks for through its node's manager; checked for form, not for right."""
+    """What a spawner asks for through its node's manager; its form is checked, not whether it may."""
 
     subsystem: SubSystem
     agent: AgentID
@@ -84,9 +84,10 @@ def wanted_by_token(application: Application, token: TokenRow, *, grant: Capabil
 
 
 def wanted_by_renewal(application: Application, current: CertificateRow, *, grant: Capabilities) -> Wanted:
-    """What the next generation of a certificate says: what its lineage was granted, as far as policy still
-    grants it.
+    """The next generation of a certificate: with what its lineage was granted, as far as policy still grants
+    it.
     """
+    # `granted`, not the capabilities of the current certificate: the first one of a bootstrap carries none.
     return Wanted(
         identity=_identity(
             application,
@@ -105,6 +106,7 @@ def wanted_by_spawn(
     profile: Profile, spawner: CertificateRow, ask: Ask, *, grant: Capabilities, lifetime: timedelta
 ) -> Wanted:
     """What a new agent gets: requested & grant(its sub-system) & what the spawner's ancestors leave it."""
+    # As ca/recorder/decide_spawns.py does it; there it is decided, here it is planned.
     left = ask.capabilities
     if spawner.ceiling is not None:
         left = child_ceiling(
@@ -171,8 +173,13 @@ def prepare_for_key(
 ) -> Prepared:
     """Plan, write and lint a certificate; `random_bytes` are RANDOM_BYTES octets.
 
+    1. Plan it.
+    2. Write its to-be-signed bytes.
+    3. Write the plan a second time and compare.
+    4. Say in plain fields what the bytes say, for the recorder.
     Raises BadInput (the identity does not fit the profile), LintError (our fault).
     """
+    # 1.
     plan = plan_leaf(
         profile,
         wanted.identity,
@@ -183,8 +190,10 @@ def prepare_for_key(
         shard=shard,
         pending=wanted.pending,
     )
+    # 2. and 3.
     tbs = build_tbs(profile, plan)
     lint(tbs, profile, plan)
+    # 4.
     carried = NO_CAPABILITIES if wanted.pending else wanted.identity.capabilities
     return Prepared(
         serial=serial_hex(plan.serial_number),
@@ -205,6 +214,7 @@ def certificate_of(profile: Profile, prepared: Prepared, recorded: Recorded) -> 
     """The certificate (DER) that the keyholder signed: the prepared one, or an earlier one whose answer was
     lost.
     """
+    # `substitute` has the to-be-signed bytes of the earlier one; the signature is over those.
     if not recorded.output:
         raise InternalFault(f"entry {recorded.index} came back without a signature")
     return assemble(recorded.substitute or prepared.tbs, profile.signature_algorithm_der, recorded.output)

@@ -1,5 +1,6 @@
-"""EST over HTTPS (RFC 7030): cacerts, csrattrs, simpleenroll by token, simplereenroll by certificate. Formats
-are ca/certificates/est.py's.
+"""EST over HTTPS (RFC 7030): cacerts, csrattrs, simpleenroll by token, simplereenroll by certificate.
+
+ca/certificates/est.py has the formats, docs/adr/0012 what of EST is left out.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from ostiary.errors import Forbidden, Unauthenticated
 from ostiary.front.http import read_body
 from ostiary.token import Token
 
-# base64 in lines takes 1.37 times the DER.
+# base64 in lines of 64 or 76 characters takes up to 1.37 times the DER.
 _BODY_BYTES: Final = MAX_CSR_BYTES * 3 // 2
+# What they say is as old as the issuing CA.
 _A_DAY: Final = "public, max-age=86400"
 
 
 class CACerts:
-    """The certificates above a leaf; anybody may have them."""
+    """The certificates above a leaf, for anybody."""
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -49,7 +51,7 @@ class CACerts:
 
 
 class CSRAttributes:
-    """What a request should look like."""
+    """Advice on the form of requests, for anybody."""
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
@@ -69,13 +71,21 @@ class SimpleEnroll:
         self._parts = parts
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """1. The source may ask.  2. The token is one of ours.  3. The request is sound.  4. Spend, record,
-        sign.
+        """Enroll by token.
+
+        1. The source was not refused too often.
+        2. The token is known, and the secret is its own.
+        3. The request proves a sound key.
+        4. Plan the certificate, have the token spent and the certificate recorded and signed.
         """
         parts = self._parts
+        # 1.
         source = parts.doorkeeper.check_stranger_pace(req)
+        # 2. Before the body is read: a stranger gets no parser to play with.
         token, row = self._token(req, source)
+        # 3.
         accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
+        # 4.
         wanted = wanted_by_token(parts.profile.application, row, grant=parts.grant(row.subsystem))
         address = _spelled(source)
         try:
@@ -92,8 +102,8 @@ class SimpleEnroll:
         _answer(resp, der)
 
     def _token(self, req: falcon.Request, source: str) -> tuple[Token, TokenRow]:
-        """The token of the request and its row; an unknown id and a wrong secret look the same from
-        outside.
+        """The token of the request and its row. An unknown id and a wrong secret get the same answer, so that
+        ids can't be found by trying.
         """
         try:
             token = parse_authorization(req.auth)
@@ -103,7 +113,7 @@ class SimpleEnroll:
         row = self._parts.reader.token(token.id)
         if row is None or not hmac.compare_digest(row.digest, token.digest):
             self._parts.doorkeeper.count_stranger(source, "token-unknown")
-            raise Unauthenticated("authorization: the token is not known here", field="authorization")
+            raise Unauthenticated("authorization: this CA does not know the token", field="authorization")
         return token, row
 
 
@@ -115,6 +125,7 @@ class SimpleReenroll:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         parts = self._parts
+        # A superseded certificate gets as far as the recorder: there a clone is found (decide_renewals).
         caller = parts.doorkeeper.identify(req, act="renew", standings=RENEWERS)
         accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
         grant = parts.grant(caller.row.subsystem)
@@ -127,6 +138,7 @@ class SimpleReenroll:
 
 
 def _answer(resp: falcon.Response, certificate_der: bytes) -> None:
+    # RFC 7030 section 4.2.3: only the certificate that was asked for; cacerts has the chain.
     resp.content_type = CERTS_ONLY_TYPE
     resp.data = certs_only([x509.load_der_x509_certificate(certificate_der)])
 

@@ -1,11 +1,12 @@
-"""The feed of revocations as this worker knows it: one thread asks the store, everybody else waits for it.
+"""The feed of revocations as this worker knows it: one thread asks the store, all others wait for that
+thread.
 
 Rules:
-- The store is asked every POLL_S for the feed's newest number (by index), whoever waits: a thousand waiters
-  cost what one costs.
-- What was revoked is cut off: its open connections to this worker end, besides being refused on their next
-  request.
-- Waiting occupies a thread of the front, so only `max_waiters` may; who comes on top is answered at once and
+- That thread asks the store every POLL_S for the feed's newest number (by index): a thousand waiters cost
+  what one costs.
+- A revoked certificate is cut off: its open connections to this worker end at once, and its next request
+  would be refused anyway.
+- Waiting occupies a thread of the front, so only `max_waiters` may wait. Others are answered at once and
   should ask again after PAUSE_S (Retry-After).
 """
 
@@ -21,6 +22,7 @@ from ostiary.certificate import parse_serial_hex
 from ostiary.errors import Busy
 
 _log = logging.getLogger("ostiary.ca.front")
+# A tenth of the second within which receivers are to know of a revocation.
 POLL_S: Final = 0.1
 PAUSE_S: Final = 1
 
@@ -34,13 +36,13 @@ class RevocationFeed:
         self._reader = reader
         self._cut_off = cut_off
         self._newest = 0
-        # Owner: whoever reads or changes `_newest`.
+        # Guards `_newest` for those who wait; `look` alone changes it, on its own thread.
         self._changed = threading.Condition()
         self._seats = threading.BoundedSemaphore(max_waiters)
 
     def start_at_newest(self) -> None:
-        """Take the store's newest number as known: what was revoked before this worker began has no
-        connection to it.
+        """Take the store's newest number as known: a certificate that was revoked before this worker began
+        has no connection to it.
         """
         self._newest = self._reader.last_revocation()
 
@@ -57,6 +59,7 @@ class RevocationFeed:
         if self._reader.last_revocation() <= self._newest:
             return
         steps = self._reader.revocations_since(self._newest)
+        # Two read transactions: a store that was restored between them may no longer have what the first saw.
         if not steps:
             return
         self._cut_off(parse_serial_hex(step.serial) for step in steps)
@@ -65,8 +68,8 @@ class RevocationFeed:
             self._changed.notify_all()
 
     def since(self, since: int, *, wait_s: float) -> tuple[int, list[RevocationStep]]:
-        """What was revoked after `since`, waiting for something up to `wait_s`; the number to ask with next
-        time.
+        """The number to ask with next time, and the revocations after `since`; waits up to `wait_s` for the
+        first.
         """
         steps = self._reader.revocations_since(since)
         if not steps and wait_s > 0 and self._seats.acquire(blocking=False):
@@ -78,5 +81,6 @@ class RevocationFeed:
             steps = self._reader.revocations_since(since)
         if steps:
             return steps[-1].n, steps
-        # After a restore a client may be ahead; it goes on from where the feed is.
+        # After the CA was restored from a backup a client may be ahead of the feed; it goes on from the
+        # feed's end.
         return min(since, self._reader.last_revocation()), []

@@ -1,10 +1,10 @@
-"""The front's own TLS key and certificate: the key is made in the worker's memory and never leaves it.
+"""The front's own TLS key and certificate. The key is made in the worker's memory and never leaves it.
 
 Rules:
 - The certificate names the CA on its node (sub-system certificate-authority, the node's name in its SAN),
-  carries no capability, and is recorded and signed like everybody's. Each worker is an agent of its own.
-- It is replaced after two thirds of its lifetime; new connections get the new one, no restart. While that
-  fails the old one serves.
+  carries no capability, and is recorded and signed like any other. Each worker is an agent of its own.
+- It is replaced after two thirds of its lifetime; new connections get the new one, without a restart. As long
+  as that fails, the old one serves.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ostiary.recorder.client import RecorderPort
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 
 _log = logging.getLogger("ostiary.ca.front")
+# As long as the supervisor waits for a role (READY_TIMEOUT_S in ostiary/supervisor.py).
 START_S: Final = 20.0
 RETRY_S: Final = 0.2
 CHECK_S: Final = 1.0
@@ -45,7 +46,7 @@ CHECK_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """The chain above the front's leaf, and the node that it answers for."""
+    """The chain above the front's certificate, and the node that it names."""
 
     profile: Profile
     issuing: x509.Certificate
@@ -70,6 +71,7 @@ class OwnCertificate:
         self._reader = reader
         self._clock = clock
         self._random = random
+        # A version 4 UUID (RFC 9562 section 5.4) for as long as the worker lives.
         self._agent = parse_agent_id(str(uuid.UUID(bytes=random(16), version=4)))
         self._tls: FrontTLS | None = None
         self._renew_at = self._not_after = datetime.min.replace(tzinfo=UTC)
@@ -82,13 +84,13 @@ class OwnCertificate:
 
     @property
     def is_valid(self) -> bool:
-        """Whether there is a certificate that has not ended; it is replaced long before, unless that fails
-        all the time.
+        """Whether there is a certificate that has not expired. Without one the front is not ready, which only
+        happens after replacing it has failed for a third of its lifetime.
         """
         return self._clock.now() < self._not_after
 
     def obtain_first(self) -> None:
-        """Wait for the recorder and its keyholder up to START_S; raises what it last said."""
+        """Wait up to START_S for the recorder and its keyholder; raises their last error."""
         deadline = time.monotonic() + START_S
         while True:
             try:
@@ -101,11 +103,19 @@ class OwnCertificate:
                 return
 
     def obtain(self) -> None:
-        """Make a key and have it certified."""
+        """Make a key and have it certified.
+
+        1. Make a key.
+        2. Prepare a certificate for it, like an agent's.
+        3. Have it recorded and signed.
+        4. Serve with it from the next connection on.
+        """
         authority = self._authority
         now = self._clock.now()
+        # 1. P-256: a handshake costs one signature (34 us), and every client takes it.
         key = ec.generate_private_key(ec.SECP256R1())
         lifetime = authority.profile.lifetime
+        # 2.
         identity = Identity(
             application=authority.profile.application,
             subsystem=CERTIFICATE_AUTHORITY,
@@ -123,8 +133,10 @@ class OwnCertificate:
             now=now,
             random_bytes=self._random(RANDOM_BYTES),
         )
+        # 3.
         recorded = self._recording.submit(FrontCertificate(certificate=prepared))
         leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
+        # 4. Set whole; the loop reads it once per connection. Certificates are optional: tokens come without.
         self._tls = front_tls(
             build_identity_pem(key, [leaf, authority.issuing]),
             authority.root.public_bytes(Encoding.PEM),

@@ -1,5 +1,5 @@
-"""What the front's resources work with; built once per worker by ca/front/role.py, or by a test
-with fakes.
+"""The parts that the front's resources share; ca/front/role.py builds them once per worker, a test with
+fakes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from ostiary.names import SubSystem
 from ostiary.recorder.client import RecorderPort
 
 Prover = Callable[[str | None, str, bytes], None]
-"""`(address, host, expected certificate DER)`: dials and compares; raises Forbidden(rule=dial-back)."""
+"""Called with address, host and the expected certificate (DER); dials and compares, or raises
+Forbidden(rule=dial-back).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontParts:
-    """The parts, in the order of a request's way."""
+    """The parts, in the order in which a request meets them."""
 
     profile: Profile
     issuing: x509.Certificate
@@ -48,9 +50,10 @@ class FrontParts:
     chain_pem: str = field(init=False)
 
     def __post_init__(self) -> None:
-        # What a leaf's holder sends besides the leaf: the root is trusted, not sent.
+        # A leaf's holder sends this with its leaf. Not the root: a peer must have that already (RFC 8446
+        # section 4.4.2 lets a trust anchor be omitted).
         object.__setattr__(self, "chain_pem", self.issuing.public_bytes(Encoding.PEM).decode("ascii"))
 
     def grant(self, subsystem: str) -> Capabilities:
-        """The most that an agent of a sub-system may hold."""
+        """The most that policy grants an agent of a sub-system; nothing where it does not name it."""
         return self.grants.get(SubSystem(subsystem), NO_CAPABILITIES)

@@ -1,16 +1,20 @@
-"""How the certificate of a peer (`ostiary.peer`) stands now towards the CA that made it. Pure.
+"""The present standing of a peer's certificate (`ostiary.peer`) towards the CA that made it. Pure.
 
 Rules:
-- TLS verified chain and key at the handshake; a connection outlives both, so the standing is asked for again
-  on every request.
-- What a standing means to a request is one row in a table: there is no other way in.
+- TLS verified chain and key at the handshake. A connection outlives revocation and expiry, so the standing is
+  found again on every request.
+- What a standing allows is one row in this table: there is no other way in.
 
-    standing     may renew   may prove itself   may ask for anything else
-    active       yes         no                 yes
-    renewed      yes         no                 yes, and becomes active by it      (pending, its key not used before)
-    bootstrap    no          yes                whoami only                        (pending, address not proven)
-    superseded   asks        no                 no     the recorder must see it: an older generation that renews is a clone
-    revoked, expired, unknown                   no
+    standing     may renew   may be proven   may ask for anything else
+    active       yes         no              yes
+    renewed      yes         no              yes, and becomes active by it
+    bootstrap    no          yes             whoami, and its own end
+    superseded   may ask     no              no
+    revoked, expired, unknown: nothing
+
+    renewed      pending; its key was not used before
+    bootstrap    pending; its address was not proven
+    superseded   an older generation that renews is a clone, and the recorder must see it
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from ostiary.work.item import Peer
 
 
 class Standing(Enum):
-    """How a certificate stands towards the CA that made it."""
+    """The standing of a certificate; the values name rules (`certificate-revoked`) and stay."""
 
     ACTIVE = "active"
     RENEWED = "renewed"
@@ -48,7 +52,7 @@ SEEN: Final = ASKERS | PROVERS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A peer that was let in, with its row as it is now."""
+    """A peer that was let in, with its certificate's row as it is now."""
 
     serial: str
     der: bytes
@@ -66,7 +70,8 @@ class Caller:
 
 
 def standing_of(row: CertificateRow | None, certificate: PeerCertificate, now: datetime) -> Standing:
-    """How a certificate stands; `row` is what the store has under its serial number."""
+    """Find the standing of a certificate; `row` is the store's row of its serial number."""
+    # Revoked before expired: the reason for a refusal that tells most.
     if row is None:
         return Standing.UNKNOWN
     if row.status == "revoked":
@@ -90,8 +95,10 @@ _WHY: Final = {
 
 
 def error_for(standing: Standing) -> OstiaryError:
-    """The error for a certificate that stands so."""
+    """The error for a certificate of that standing."""
     message = f"client certificate: {_WHY[standing]}"
+    # 401: such a certificate proves nothing here. 403: the CA knows whom it refuses (RFC 9110 sections 15.5.2
+    # and 15.5.4).
     if standing in {Standing.EXPIRED, Standing.UNKNOWN}:
         return Unauthenticated(message, field="certificate")
     return Forbidden(message, rule=f"certificate-{standing.value}", field="certificate")

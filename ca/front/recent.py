@@ -1,10 +1,10 @@
-"""Certificates' rows that were read a moment ago: for acts that the recorder decides by the rows themselves.
+"""Rows of certificates that were read a moment ago, for acts that the recorder decides by the rows
+themselves.
 
 Rules:
-- A row is kept for RECENT_S, which is how often the feed of revocations looks: a revoked or superseded
-  certificate is refused by its row that late at most. Nothing tells it to forget, so that nothing can fail
-  to.
-- Only active certificates' rows are kept: what waits to become active is asked for every time.
+- A row is kept for RECENT_S, the period of the feed of revocations: a revoked or superseded certificate is
+  refused by its row that late at most. Nothing tells this cache to forget, so nothing can fail to.
+- Only rows of active certificates are kept: a pending one is read every time.
 - Whoever uses one must leave the decision to the recorder, which reads the row in its transaction.
 """
 
@@ -41,6 +41,7 @@ class RecentRows:
         if row is None or row.status != "active":
             self._kept.pop(serial, None)
             return row
+        # All at once: entries live for a tenth of a second, so there is little to lose and no order to keep.
         if len(self._kept) >= MAX_ROWS:
             self._kept.clear()
         self._kept[serial] = (now_ns, row)

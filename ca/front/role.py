@@ -1,4 +1,9 @@
-"""The front's process: gunicorn over TLS 1.3; here every adapter of a worker is built and passed in."""
+"""The front's process: gunicorn over TLS 1.3. This module builds every adapter of a worker and passes it in.
+
+The process that starts the workers (gunicorn's arbiter) opens no store, channel or key: after a fork, two
+processes would share one connection (SQLite forbids that, https://www.sqlite.org/howtocorrupt.html section
+2.6).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +66,7 @@ def run(home_path: Path) -> None:
 
 
 class _Worker:
-    """What one worker process has; empty in the arbiter, filled by `start` after the fork."""
+    """The composition root of one worker process; empty in the arbiter, filled by `start` after the fork."""
 
     def __init__(self, home: CAHome, place: Place, config: Config, metrics: Metrics) -> None:
         self._place = place
@@ -80,9 +85,16 @@ class _Worker:
         self._own: OwnCertificate | None = None
 
     def start(self, slot: int) -> None:
-        """Open store and channel, get a certificate, and start what goes on beside requests."""
+        """Get ready to serve.
+
+        1. Open store and channel.
+        2. Get a certificate, which takes a running recorder and keyholder.
+        3. Start the threads that work beside requests: renewal, the feed, counting.
+        """
+        # 1.
         self._metrics.attach(slot)
         parts = self._build()
+        # 2.
         own = OwnCertificate(
             self._authority,
             recording=parts.recording,
@@ -91,13 +103,14 @@ class _Worker:
             random=os.urandom,
         )
         own.obtain_first()
+        # 3.
         parts.feed.start_at_newest()
         self._parts, self._own = parts, own
         for work in (own.run, parts.feed.run, self._count_refusals):
             threading.Thread(target=work, args=(self._stopped,), daemon=True).start()
 
     def stop(self) -> None:
-        """End the threads and record what was counted."""
+        """End the threads and record the counts that were not recorded yet."""
         self._stopped.set()
         if self._parts is not None:
             self._refusals.flush(self._parts.recording.submit)
@@ -144,7 +157,7 @@ class _Worker:
                 random=os.urandom,
                 metrics=self._metrics,
             ),
-            # Half the threads may wait for revocations; the others serve.
+            # Half the threads may wait for revocations, so that the others can serve.
             feed=RevocationFeed(reader, cut_off=cut_off, max_waiters=max(1, self._config.threads // 2)),
             # A dial keeps a thread for up to 3 s; most of them must stay free.
             prove=Dialler(max_at_once=max(1, self._config.threads // 4)).prove,
@@ -157,6 +170,7 @@ class _Worker:
         channel = self._place.home.channel("front")
         recorder_uids = frozenset({self._place.users.uid(RoleName.RECORDER)})
 
+        # Each check asks the thing itself; none says more than ready or not, because anybody may read it.
         def check() -> Readiness:
             store = recorder = True
             try:
@@ -176,4 +190,5 @@ class _Worker:
         return check
 
     def _count_refusals(self, stopped: threading.Event) -> None:
+        # Workers record their counts once a minute, each at another second.
         self._refusals.run(self._started().recording.submit, stopped, offset_s=os.getpid() % 10)

@@ -1,12 +1,14 @@
-"""OCSP answers: what a request asks, what the store says, signed by the responder's own key.
+"""OCSP answers: the statuses that a request asks for, read from the store and signed by the responder's own
+key.
 
 Rules:
-- Status is read by serial number when it is asked for; what was never issued is unknown.
-- A request with a nonce is always signed afresh. Others are kept for KEEP_S at most, and all are forgotten as
-  soon as the feed of revocations has moved, which is looked at every LOOK_S: a revocation shows within that
-  time.
-- Answers with an unknown certificate are not kept: it may be issued the next moment.
-- A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as the standard has it.
+- The status is read by serial number when it is asked for; a certificate that was never issued is unknown.
+- The answer to a request with a nonce is always signed afresh. Others are kept for KEEP_S at most, and all
+  are forgotten as soon as the feed of revocations has moved. The loop looks at it every LOOK_S, so a
+  revocation shows within that time.
+- Answers about an unknown certificate are not kept: it may be issued the next moment.
+- A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as RFC 6960 section 2.3 has
+  it.
 
 Owner: the responder's one thread. Standard: RFC 6960, bytes in ca/certificates/ocsp.py.
 """
@@ -39,13 +41,16 @@ from ca.certificates.ocsp import (
     parse_request,
     responder_key_hash,
 )
-from ostiary.certificate import ECDSA_SHA256, serial_hex
+from ostiary.certificate import ECDSA_SHA256, SerialHex, serial_hex
 from ostiary.edge.clock import Clock
 from ostiary.errors import BadInput
 
 KEEP_S: Final = 60
 LOOK_S: Final = 0.2
+# With request and answer (1.1 kB with the responder's certificate) about 15 MB.
 MAX_KEPT: Final = 10_000
+# nextUpdate: how long a client may keep an answer. Longer than KEEP_S, so a kept answer is never given out
+# stale.
 VALIDITY: Final = timedelta(minutes=10)
 
 
@@ -79,7 +84,8 @@ class Answers:
         self._clock = clock
         # request bytes -> (answer, until, monotonic ns)
         self._kept: dict[bytes, tuple[bytes, int]] = {}
-        self._feed = -1
+        # The feed's newest step when `look` last looked; None before.
+        self._feed: int | None = None
         self.sign_with(key)
 
     def sign_with(self, key: ResponderKey) -> None:
@@ -90,33 +96,43 @@ class Answers:
         self._kept.clear()
 
     def look(self) -> None:
-        """Forget what was kept if something was revoked; call every LOOK_S, and only then keep anything."""
+        """Forget all kept answers if something was revoked; must be called every LOOK_S."""
         newest = self._reader.last_revocation()
         if newest != self._feed:
             self._kept.clear()
             self._feed = newest
 
     def answer(self, request_der: bytes) -> bytes:
-        """The OCSPResponse (DER) to an OCSPRequest (DER)."""
+        """The OCSPResponse (DER) to an OCSPRequest (DER).
+
+        1. A kept answer to the same bytes, if there is one.
+        2. The request parses, and asks about our certificates only.
+        3. Read the statuses, and sign.
+        4. Keep the answer where that is allowed.
+        """
+        # 1.
         kept = self._kept.get(request_der)
         if kept is not None and self._clock.monotonic_ns() < kept[1]:
             return kept[0]
+        # 2.
         try:
             request = parse_request(request_der)
         except BadInput:
             return error_response(ErrorStatus.malformedRequest)
         if not all(is_ours(cert_id, self._issuer) for cert_id in request.cert_ids):
             return error_response(ErrorStatus.unauthorized)
+        # 3. thisUpdate is now: the store was read now.
         found = self._statuses(request.cert_ids)
         answer = self._signed(request, found, self._clock.now().replace(microsecond=0))
+        # 4.
         if request.nonce is None and not any(isinstance(status, Unknown) for status in found):
             self._keep(request_der, answer)
         return answer
 
     def _statuses(self, cert_ids: Sequence[CertID]) -> list[CertStatus]:
         serials = [_serial(cert_id) for cert_id in cert_ids]
-        known = self._reader.statuses([serial for serial in serials if serial])
-        return [known.get(serial, Unknown()) for serial in serials]
+        known = self._reader.statuses([serial for serial in serials if serial is not None])
+        return [known.get(serial, Unknown()) if serial is not None else Unknown() for serial in serials]
 
     def _signed(self, request: OCSPRequest, found: Sequence[CertStatus], now: datetime) -> bytes:
         responses = [
@@ -139,6 +155,6 @@ class Answers:
         self._kept[request_der] = (answer, self._clock.monotonic_ns() + KEEP_S * 1_000_000_000)
 
 
-def _serial(cert_id: CertID) -> str:
-    """The serial number as rows have it; "" for one that no certificate of ours can have."""
-    return serial_hex(cert_id.serial_number) if cert_id.serial_number > 0 else ""
+def _serial(cert_id: CertID) -> SerialHex | None:
+    """The serial number as rows have it; None for one that no certificate of ours can have."""
+    return serial_hex(cert_id.serial_number) if cert_id.serial_number > 0 else None

@@ -1,10 +1,11 @@
-"""The responder's loop: requests from the status front's channel, its own key and certificate, one thread.
+"""The responder's loop: one thread takes requests from the status front's channel and renews its own
+certificate.
 
 Rules:
-- The key is made in memory at start and with each new certificate; it never leaves the process.
-- The certificate lives a day at most and is replaced after two thirds of that. While that fails the old one
-  serves, and the next attempt waits RETRY_S, because each may hold the loop for as long as the recorder may
-  take.
+- The key is made in memory, at the start and with each new certificate; it never leaves the process.
+- The certificate lives a day at most and is replaced after two thirds of that. As long as that fails the old
+  one serves, and the next attempt waits RETRY_S, because each may hold the loop for as long as the recorder
+  takes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ostiary.edge.hub import Hub, Request
 from ostiary.edge.role import StopSignal
 from ostiary.errors import Busy, OstiaryError
 from ostiary.recorder.client import RecorderPort
+from ostiary.timestamp import epoch_seconds
 
 _log = logging.getLogger("ostiary.ca.responder")
 RETRY_S: Final = 30.0
@@ -37,7 +39,7 @@ RETRY_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certifier:
-    """How the responder gets a key with a certificate."""
+    """Makes the responder's keys and has them certified."""
 
     profile: Profile
     recording: RecorderPort
@@ -51,16 +53,17 @@ class Certifier:
         spki = spki_der(key.public_key())
         tbs = build_responder_tbs(
             self.profile,
-            number=int(now.timestamp()),  # a name that grows, without a counter to keep
+            number=epoch_seconds(now),  # a name that grows, without a counter to keep
             spki_der=spki,
             serial_number=serial_number(self.random(SERIAL_RANDOM_BYTES)),
             now=now,
             lifetime=self.profile.node_service_lifetime,
         )
+        # The item's plain fields are read back from the bytes: the keyholder compares the two.
         parsed = parse_tbs(tbs)
         item = ResponderCertificate(
             serial=serial_hex(parsed.serial_number),
-            not_after=int(parsed.not_valid_after_utc.timestamp()),
+            not_after=epoch_seconds(parsed.not_valid_after_utc),
             spki_digest=hashlib.sha256(spki).digest(),
             tbs=tbs,
         )
@@ -75,7 +78,7 @@ class Certifier:
 
 
 class ResponderLoop:
-    """Answers until told to stop."""
+    """Answers until told to stop. Owner: the responder's one thread."""
 
     def __init__(
         self, *, hub: Hub, answers: Answers, certifier: Certifier, clock: Clock, first: ResponderKey
@@ -95,17 +98,27 @@ class ResponderLoop:
             self.turn()
 
     def turn(self) -> None:
-        """One round: look whether something was revoked, answer what waits, renew in time."""
+        """One round.
+
+        1. Wait for requests, at most until the feed must be looked at again.
+        2. Forget the kept answers if something was revoked meanwhile.
+        3. Answer the requests; tryLater while the store can't be read: an old "good" may be wrong by now.
+        4. Renew the certificate in time.
+        """
+        # 1.
         events = self._hub.poll(LOOK_S)
+        # 2. Before any answer, so that none is older than LOOK_S.
         readable = self._look()
+        # 3.
         for event in events:
             if isinstance(event, Request):
                 event.reply(Status.OK, self._answer(event.body) if readable else _TRY_LATER)
+        # 4.
         if self._clock.now().timestamp() >= self._renew_at:
             self._renew()
 
     def _look(self) -> bool:
-        """Look at the feed every LOOK_S; whether the store can be read."""
+        """Look at the feed every LOOK_S; returns whether the store can be read."""
         now_ns = self._clock.monotonic_ns()
         if now_ns - self._looked_ns < LOOK_S * 1e9:
             return True

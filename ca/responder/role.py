@@ -1,4 +1,8 @@
-"""The OCSP responder's process: a key of its own in memory, requests from the status front, no network."""
+"""The OCSP responder's process: a key of its own in memory, requests from the status front, no network.
+
+Plan of `run`: 1. protect the process before it makes a key; 2. get a certificate; 3. open store and channel;
+4. say ready, and serve.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,8 @@ def run(home_path: Path) -> None:
     """Be the responder until told to stop."""
     home = CAHome.at(home_path)
     place = home.place()
+    # 1. No core dump, no ptrace (ostiary/edge/hygiene.py). A host may not allow all of it, and then the log
+    #    says so.
     for shortfall in harden_process().shortfalls:
         _log.warning("responder-less-protected", extra={"shortfall": shortfall})
     config = home.config()
@@ -42,7 +48,9 @@ def run(home_path: Path) -> None:
         clock=clock,
         random=os.urandom,
     )
+    # 2.
     first = _first(certifier)
+    # 3.
     reader = StoreReader(open_for_reading(place.database_url, connections=1))
     hub = Hub()
     hub.listen(
@@ -54,12 +62,13 @@ def run(home_path: Path) -> None:
     loop = ResponderLoop(
         hub=hub, answers=Answers(issuing, reader, clock, first), certifier=certifier, clock=clock, first=first
     )
+    # 4.
     announce_ready()
     loop.run()
 
 
 def _first(certifier: Certifier) -> ResponderKey:
-    """Wait for the recorder and its keyholder; raises what they last said."""
+    """Wait up to START_S for the recorder and its keyholder; raises their last error."""
     deadline = time.monotonic() + START_S
     while True:
         try:

@@ -1,10 +1,10 @@
-"""What anybody may fetch over plain HTTP: OCSP, CRLs, the certificates above a leaf, numbers.
+"""What anybody may fetch over plain HTTP: OCSP, CRLs, the certificates above a leaf, metrics.
 
 Rules:
-- Everything here is signed by others or public; that is why it needs no TLS, and what clients expect of AIA
-  and CRLDP URLs.
-- OCSP requests go to the responder's channel and its answers come back as they are; this role holds no key.
-- A revocation shows within a second, so nothing may be cached longer than that but what never changes.
+- Everything here is public, and signed by others, so it needs no TLS; clients expect plain HTTP of AIA and
+  CRLDP URLs (RFC 5280 section 8).
+- OCSP requests go to the responder's channel, and its answers come back unchanged; this role holds no key.
+- A revocation shows within a second, so nothing may be cached longer, except what never changes.
 
 Standard: RFC 6960 appendix A (OCSP over HTTP), RFC 5280 section 4.2.1.13, RFC 2585 section 4 (media types).
 """
@@ -42,8 +42,11 @@ COUNTERS: Final = ("ocsp_requests", "crl_requests")
 
 _BUNDLE_NS: Final = 200_000_000
 """A fifth of the second within which a revocation shows."""
+# RFC 5019 section 6 lets caches keep an answer until its nextUpdate: for us that would be ten minutes too
+# long.
 _A_SECOND: Final = "public, max-age=1, no-transform"
 _A_DAY: Final = "public, max-age=86400"
+# One spelling per shard, as in the URLs of certificates; nine digits are 7e12 certificates.
 _SHARD: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.crl")
 _TRY_LATER: Final = error_response(ErrorStatus.tryLater)
 _MALFORMED: Final = error_response(ErrorStatus.malformedRequest)
@@ -51,7 +54,7 @@ _MALFORMED: Final = error_response(ErrorStatus.malformedRequest)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusParts:
-    """What the resources work with; `ask` is the responder's channel and raises Busy."""
+    """The parts that the resources share; `ask` is the responder's channel and raises Busy."""
 
     reader: StoreReader
     ask: Callable[[bytes], Answer]
@@ -64,7 +67,7 @@ class StatusParts:
 
 
 def build_app(parts: StatusParts) -> falcon.App[Any, Any]:
-    """Build it."""
+    """Build the application."""
     app = create_app(audience="network", middleware=[_Admission(parts)])
     ocsp = OCSP(parts)
     app.add_route("/ocsp", ocsp)
@@ -80,7 +83,7 @@ def build_app(parts: StatusParts) -> falcon.App[Any, Any]:
 
 
 class _Admission:
-    """A bucket per source address."""
+    """Paces requests: a bucket per source address."""
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
@@ -90,7 +93,9 @@ class _Admission:
 
 
 class OCSP:
-    """POST with the request as body, GET with it in the path."""
+    """OCSP by POST, with the request as body, and by GET, with the request in the path (RFC 6960 appendix
+    A.1).
+    """
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
@@ -103,13 +108,14 @@ class OCSP:
         try:
             request_der = decode_get(encoded)
         except BadInput:
+            # HTTP 200: the error is OCSP's own, and clients look for it in the body.
             resp.content_type, resp.data = OCSP_RESPONSE_TYPE, _MALFORMED
             return
         if self._answer(resp, request_der):
             resp.set_header("Cache-Control", _A_SECOND)
 
     def _answer(self, resp: falcon.Response, request_der: bytes) -> bool:
-        """Whether the responder answered; tryLater otherwise."""
+        """Answer with what the responder says, or with tryLater; returns whether it answered."""
         resp.content_type = OCSP_RESPONSE_TYPE
         self._parts.metrics.count("ocsp_requests")
         try:
@@ -129,7 +135,7 @@ class CRLs:
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
         self._root_pem = _pem(parts.root_crl_der)
-        # Threads replace it whole; two that come at once both make one.
+        # (when it was made, ns; the bundle). Threads replace it whole; two that come at once both make one.
         self._bundle: tuple[int, bytes] | None = None
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
@@ -148,9 +154,10 @@ class CRLs:
             _send(req, resp, crl.der, CRL_TYPE)
 
     def _bundled(self) -> bytes:
-        """Every list there is, made anew at most every `_BUNDLE_NS`: it is the one thing here that costs more
-        than its bytes.
+        """All lists in one file, PEM, made anew at most every `_BUNDLE_NS`: nothing else here costs more than
+        its bytes.
         """
+        # nginx and curl check the whole chain from one file, so the root's list must be in it.
         now_ns, bundle = self._parts.clock.monotonic_ns(), self._bundle
         if bundle is None or now_ns - bundle[0] >= _BUNDLE_NS:
             lists = self._parts.reader.shard_crls()
@@ -159,6 +166,7 @@ class CRLs:
 
 
 def _send(req: falcon.Request, resp: falcon.Response, content: bytes, content_type: str) -> None:
+    # A strong validator (RFC 9110 section 8.8.3): receivers that poll get 304 until there is another list.
     tag = hashlib.sha256(content).hexdigest()[:32]
     resp.etag = tag
     resp.set_header("Cache-Control", _A_SECOND)
@@ -174,7 +182,7 @@ def _pem(der: bytes) -> bytes:
 
 
 class _Fixed:
-    """What is the same as long as this process lives."""
+    """A file that stays the same as long as this process lives."""
 
     def __init__(self, content: bytes, content_type: str) -> None:
         self._content = content
@@ -187,7 +195,7 @@ class _Fixed:
 
 
 class _Metrics:
-    """This role's numbers, and how far the feed of revocations is."""
+    """This role's metrics, and the feed's newest number."""
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts

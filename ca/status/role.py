@@ -1,4 +1,4 @@
-"""The status front's process: gunicorn over plain HTTP for OCSP, CRLs and the certificates above a leaf; it
+"""The status front's process: gunicorn over plain HTTP for OCSP, CRLs and the certificates above a leaf. It
 holds no key.
 """
 
@@ -22,6 +22,7 @@ from ostiary.front.limits import Buckets, Limit
 from ostiary.front.serve import Front, listen_tcp, run_front
 from ostiary.store.database import open_for_reading
 
+# The responder signs in 0.1 ms; after a second a client is better told to try later.
 ASK_S: Final = 1.0
 _SOURCE: Final = Limit(rate_per_s=10_000, burst=20_000)
 _CRL_BYTES: Final = 64 * 1024
@@ -35,7 +36,7 @@ def run(home_path: Path) -> None:
     metrics = Metrics(stages=STAGES, counters=COUNTERS, processes=config.workers)
 
     def make_app() -> falcon.App[Any, Any]:
-        """In each worker, after the fork."""
+        """Called in each worker, after the fork."""
         return build_app(_parts(home, place, metrics, threads=config.threads))
 
     run_front(

@@ -132,7 +132,7 @@ REVOCATIONS: Final = Table(
 )
 Index("revocations_by_shard", REVOCATIONS.c.shard, REVOCATIONS.c.n)
 
-# Numbers grow from 1; the newest is the open one. A shard goes whole, with its list, when all in it has expired.
+# Numbers grow from 1; the newest is the open one. A shard is dropped whole when all in it has expired.
 SHARDS: Final = Table(
     "shards",
     METADATA,

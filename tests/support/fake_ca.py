@@ -244,7 +244,7 @@ class FakeCA:
         user, _, text = base64.b64decode(auth.removeprefix("Basic ")).decode().partition(":")
         row = self.tokens.get(user)
         if row is None or row.token.reveal() != text:
-            raise Problem(401, "unauthenticated", "authorization: the token is not known here")
+            raise Problem(401, "unauthenticated", "authorization: this CA does not know the token")
         spki = spki_der(accept_public_key(request.public_key()))
         if row.certificate is None:
             row.spki = spki
@@ -329,7 +329,7 @@ class FakeCA:
 
     def _dial_back(self, caller: Row) -> None:
         if self.dial is None:
-            raise Problem(403, "forbidden", "dial-back: no address was fixed in the token", "dial-back")
+            raise Problem(403, "forbidden", "dial-back: the token fixed no address", "dial-back")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -342,4 +342,6 @@ class FakeCA:
         except OSError as exc:
             raise Problem(403, "forbidden", f"dial-back: {exc}", "dial-back") from exc
         if shown != caller.certificate.public_bytes(Encoding.DER):
-            raise Problem(403, "forbidden", "dial-back: shows another certificate", "dial-back")
+            raise Problem(
+                403, "forbidden", "dial-back: showed a certificate other than the pending one", "dial-back"
+            )

@@ -46,7 +46,10 @@ def test_the_pending_certificate_itself_is_believed() -> None:
 
 
 def test_another_certificate_of_the_same_name_is_not() -> None:
-    with answering(ROOT.leaf(HOST)) as address, pytest.raises(Forbidden, match="another certificate"):
+    with (
+        answering(ROOT.leaf(HOST)) as address,
+        pytest.raises(Forbidden, match="a certificate other than the pending one"),
+    ):
         prove_by_dial(address, host=HOST, expected_der=ROOT.leaf(HOST).der)
 
 
