@@ -225,7 +225,7 @@ def test_a_bootstrap_certificate_is_proven_by_the_dial_back_and_then_renews_with
     assert unproven.value.rule == "dial-back"
     with _showing(ca.enroll("component-harness"), ca, port), pytest.raises(Forbidden) as foreign:
         client.call("POST", path, {}, type_=dict[str, Any])
-    assert "another certificate" in foreign.value.message
+    assert "other than the pending one" in foreign.value.message
     with _showing(pending, ca, port):
         assert client.call("POST", path, {}, type_=dict[str, Any])["status"] == "active"
     renewed = ca.renew(pending)

@@ -7,11 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from ca.certificates.authorities import AuthorityPlan, issuing_builder, root_builder
 from ca.certificates.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
@@ -25,9 +26,12 @@ from ca.certificates.profile import (
     plan_leaf,
 )
 from ca.certificates.shards import ShardNumber
+from ca.items import Prepared
 from ca.keyholder.certificate_guard import CertificateGuard, certificate_guard
-from ostiary.certificate import PublicKey, assemble, spki_der
+from ca.keyholder.keys import CAKeys
+from ostiary.certificate import PublicKey, assemble, serial_hex, spki_der
 from ostiary.identity import Identity
+from ostiary.timestamp import epoch_seconds
 from tests.support.certificates import IDENTITY, NOW
 
 STATUS: Final = "http://127.0.0.1:8081/"
@@ -110,6 +114,36 @@ class AuthorityForTests:
             pending=pending,
         )
 
+    def prepared(self, plan: LeafPlan | None = None) -> Prepared:
+        """The item's part of a plan: plain fields and bytes that say the same."""
+        made = plan or self.plan()
+        identity = made.identity
+        return Prepared(
+            serial=serial_hex(made.serial_number),
+            subsystem=identity.subsystem,
+            node=identity.node,
+            agent=identity.agent,
+            capabilities=() if made.pending else tuple(sorted(identity.capabilities)),
+            endpoints=tuple(str(endpoint) for endpoint in identity.endpoints),
+            not_before=epoch_seconds(made.not_before),
+            not_after=epoch_seconds(made.not_after),
+            shard=made.shard,
+            spki_digest=sha256(made.spki_der).digest(),
+            tbs=build_tbs(self.profile, made),
+        )
+
+    def keys(self) -> CAKeys:
+        """What this CA's keyholder would unseal."""
+        return CAKeys(
+            application=IDENTITY.application,
+            issuing_certificate=self.issuing.public_bytes(serialization.Encoding.DER),
+            ocsp_url=CONFIG.ocsp_url,
+            ca_issuers_url=CONFIG.ca_issuers_url,
+            crl_base_url=CONFIG.crl_base_url,
+            issuing_key=_pkcs8(self.key),
+            ledger_key=_pkcs8(ed25519.Ed25519PrivateKey.generate()),
+        )
+
     def sign(self, tbs: bytes) -> x509.Certificate:
         signature = self.key.sign(tbs, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
         return x509.load_der_x509_certificate(assemble(tbs, self.profile.signature_algorithm_der, signature))
@@ -152,3 +186,9 @@ class AuthorityForTests:
             .sign(self.root_key, hashes.SHA384())
             .public_bytes(serialization.Encoding.DER)
         )
+
+
+def _pkcs8(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -291,11 +291,16 @@ class FrontForTests:
         """One request, with a holder's certificate if there is one, which did not verify if it has
         a problem.
         """
-        extras = {}
-        if holder is not None:
-            peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)
-            extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
+        extras = self.extras_of(holder, problem=problem)
         return self.client.simulate_request(method, path, extras=extras, **kwargs)
+
+    @staticmethod
+    def extras_of(holder: Holder | None, *, problem: str | None = None) -> dict[str, Any]:
+        """What a request's environment has of the TLS connection, as gunicorn and `ostiary.front.tls` leave it."""
+        if holder is None:
+            return {}
+        peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)
+        return {"gunicorn.socket": SimpleNamespace(peer=peer)}
 
     def post(self, path: str, value: object, *, holder: Holder | None = None) -> falcon.testing.Result:
         headers = {"Content-Type": "application/json"}

@@ -13,10 +13,10 @@ from ca.front.recent import MAX_ROWS, RECENT_S, RecentRows
 from ca.recorder.issuing import first_certificate
 from ca.store.rows import CertificateRow
 from ostiary.timestamp import EpochSeconds
-from tests.ostiary.keyholder.test_engine import prepared
+from tests.support.ca_authority import AuthorityForTests
 from tests.support.ca_front import ClockForTests
 
-ROW = first_certificate(prepared(), now_s=EpochSeconds(1), lifetime_s=7200)
+ROW = first_certificate(AuthorityForTests().prepared(), now_s=EpochSeconds(1), lifetime_s=7200)
 
 
 @dataclass
