@@ -8,17 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ca.config import DEFAULT_GRANTS, ConfigFile, check_config, load_config, write_config
+from ca.config import check_config, load_config, write_config
 from ostiary.errors import BadInput, Misconfigured
-
-RIGHT = ConfigFile(
-    application="shop.example",
-    node="ca.shop.example",
-    node_domains=["nodes.shop.example"],
-    status_url="http://127.0.0.1:8080",
-    kek="file:kek",
-    grants={name: list(held) for name, held in DEFAULT_GRANTS.items()},
-)
+from tests.support.ca_settings import RIGHT
 
 
 def load(tmp_path: Path, content: bytes) -> Any:

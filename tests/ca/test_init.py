@@ -20,7 +20,7 @@ from ostiary.errors import Conflict, Misconfigured
 from ostiary.keyholder.keys import KEYS_PURPOSE, load_ledger_key, open_keys
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
-from tests.ca.test_config import RIGHT
+from tests.support.ca_settings import RIGHT
 
 PLAN = InitPlan(settings=RIGHT, ask=None, recovery=None)
 SHARED = RoleUsers(base=None)

@@ -1,4 +1,6 @@
-"""Items: what is written is read back, facts are JSON of the entry, and no channel may ask for the recorder's own."""
+"""Items: what is written is read back, facts are JSON of the entry, and no channel may ask for the recorder's
+own.
+"""
 
 from __future__ import annotations
 

@@ -296,7 +296,9 @@ class FrontForTests:
 
     @staticmethod
     def extras_of(holder: Holder | None, *, problem: str | None = None) -> dict[str, Any]:
-        """What a request's environment has of the TLS connection, as gunicorn and `ostiary.front.tls` leave it."""
+        """What a request's environment has of the TLS connection, as gunicorn and `ostiary.front.tls` leave
+        it.
+        """
         if holder is None:
             return {}
         peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)

@@ -1,10 +1,13 @@
-"""Redeems tokens at a CA's recorder as its front would, from many threads; prints each outcome (JSON lines).
+"""Speaks to a CA's recorder as its front would: redeems tokens, from many threads, and prints what came of
+each (JSON lines).
 
-    python -m tests.support.ca_load HOME/ca TOKEN ATTEMPTS    many keys for one token
-    python -m tests.support.ca_load HOME/ca < tokens          one key for each token, until it is answered
+    python -m tests.support.ca_load HOME/ca TOKEN ATTEMPTS
+        every attempt with a key of its own, all with one token
+    python -m tests.support.ca_load HOME/ca < tokens
+        one token per line, each with one key, again until it is answered
 
-`outcome` is "issued" or the rule of a refusal. An issued certificate was checked: it has the attempt's key,
-and the issuing CA signed it.
+`outcome` is "issued" or the rule of a refusal; an issued one was checked: the signature is the issuing CA's
+over the own key.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A CA's recorder on a store of its own, for tests: real decisions and statements; the test is the keyholder."""
+"""A CA's recorder on a store of its own, for tests: real decisions and statements; the test is the
+keyholder.
+"""
 
 from __future__ import annotations
 

@@ -342,6 +342,4 @@ class FakeCA:
         except OSError as exc:
             raise Problem(403, "forbidden", f"dial-back: {exc}", "dial-back") from exc
         if shown != caller.certificate.public_bytes(Encoding.DER):
-            raise Problem(
-                403, "forbidden", "dial-back: showed a certificate other than the pending one", "dial-back"
-            )
+            raise Problem(403, "forbidden", "dial-back: showed another certificate", "dial-back")

@@ -29,8 +29,8 @@ KEYS: Final[dict[str, PublicKey]] = {
 }
 
 
-def by_pyca(ca: AuthorityForTests, plan: LeafPlan, key: PublicKey) -> bytes:
-    """Build the same certificate with pyca's builder and a throwaway key of the issuer's type: the oracle."""
+def tbs_by_pyca(ca: AuthorityForTests, plan: LeafPlan, key: PublicKey) -> bytes:
+    """Build the same certificate with pyca's builder and a throwaway key of the issuer's type."""
     identity = plan.identity
     names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(str(url)) for url in identity.endpoints]
     names += [x509.DNSName(identity.host)] + [x509.DNSName(identity.node)] * identity.node_name_in_san

@@ -1,7 +1,7 @@
 """A PostgreSQL server of a test's own: a new cluster in a directory, reached through a UNIX socket only.
 
-It runs as another user where the test is root, because PostgreSQL refuses root. fsync is off: the cluster lives
-as long as one test.
+It runs as another user where the test is root, because PostgreSQL refuses root. fsync is off: the cluster
+lives as long as one test.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_est_bodies_are_taken() -> None:
 
 
 WEAK: dict[str, tuple[Any, Any, str]] = {
-    "RSA-1024": (rsa.generate_private_key(65537, 1024), hashes.SHA256(), "public_key"),  # noqa: S505 -- weak on purpose
+    "RSA-1024": (rsa.generate_private_key(65537, 1024), hashes.SHA256(), "public_key"),  # noqa: S505
     "exponent 3": (rsa.generate_private_key(3, 2048), hashes.SHA256(), "public_key"),
     "P-521": (ec.generate_private_key(ec.SECP521R1()), hashes.SHA256(), "public_key"),
     "secp256k1": (ec.generate_private_key(ec.SECP256K1()), hashes.SHA256(), "public_key"),

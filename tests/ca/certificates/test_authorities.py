@@ -1,4 +1,6 @@
-"""Root and issuing CA: what each may sign, which names are permitted below, and where their status is found."""
+"""Root and issuing CA: what each may sign, which names are permitted below, and where their status is
+found.
+"""
 
 from __future__ import annotations
 

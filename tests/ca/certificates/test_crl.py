@@ -34,7 +34,7 @@ revocations = st.lists(
 )
 
 
-def by_pyca(revoked: list[tuple[int, ReasonCode]], number: int, shard: int | None) -> bytes:
+def tbs_by_pyca(revoked: list[tuple[int, ReasonCode]], number: int, shard: int | None) -> bytes:
     builder = x509.CertificateRevocationListBuilder(
         CA.issuing.subject, CA.now, CA.now.replace(microsecond=0) + timedelta(days=1)
     )
@@ -63,7 +63,7 @@ def test_our_bytes_are_those_of_pycas_builder(
         build_entry(serial_number=serial, revoked_at=REVOKED_AT, reason=reason) for serial, reason in revoked
     ]
     crl = x509.load_der_x509_crl(CA.crl(entries, number=number, shard=shard))
-    assert crl.tbs_certlist_bytes == by_pyca(revoked, number, shard)
+    assert crl.tbs_certlist_bytes == tbs_by_pyca(revoked, number, shard)
     assert crl.is_signature_valid(CA.key.public_key())
 
 

@@ -17,12 +17,12 @@ from ostiary.certificate import ECDSA_SHA384, PublicKey
 from ostiary.identity import parse_agent_id, parse_node, parse_subsystem
 from tests.support.ca_authority import CONFIG, LEAF_KEY, AuthorityForTests
 from tests.support.certificates import IDENTITY
-from tests.support.independent_certificates import by_pyca, plans
+from tests.support.independent_certificates import plans, tbs_by_pyca
 
 CA = AuthorityForTests()
 TEMPLATE = CA.profile.template
 PLAN = CA.plan()
-TBS = by_pyca(CA, PLAN, LEAF_KEY.public_key())
+TBS = tbs_by_pyca(CA, PLAN, LEAF_KEY.public_key())
 
 
 def leaf_of(plan: LeafPlan) -> Leaf:
@@ -42,7 +42,7 @@ LEAF = leaf_of(PLAN)
 @given(plans(CA))
 def test_it_takes_what_pycas_builder_writes_and_finds_the_key(planned: tuple[LeafPlan, PublicKey]) -> None:
     plan, key = planned
-    assert TEMPLATE.public_key_in(by_pyca(CA, plan, key), leaf_of(plan)) == plan.spki_der
+    assert TEMPLATE.public_key_in(tbs_by_pyca(CA, plan, key), leaf_of(plan)) == plan.spki_der
 
 
 def other(**changes: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ostiary.certificate import ED25519, PublicKey, spki_der
 from ostiary.identity import parse_endpoint, parse_subsystem
 from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
 from tests.support.certificates import HOST, IDENTITY
-from tests.support.independent_certificates import by_pyca, plans
+from tests.support.independent_certificates import plans, tbs_by_pyca
 
 CA = AuthorityForTests()
 PLAN = CA.plan()
@@ -69,7 +69,7 @@ def test_what_was_planned_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> N
 @given(plans(CA))
 def test_comparing_and_reading_pass_the_same_plans(planned: tuple[LeafPlan, PublicKey]) -> None:
     plan, key = planned
-    for tbs in (build_tbs(CA.profile, plan), by_pyca(CA, plan, key)):
+    for tbs in (build_tbs(CA.profile, plan), tbs_by_pyca(CA, plan, key)):
         lint(tbs, CA.profile, plan)
         lint_by_reading(tbs, CA.profile, plan)
 

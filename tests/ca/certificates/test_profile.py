@@ -1,6 +1,4 @@
-"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads it as DESIGN
-says.
-"""
+"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads what we planned."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from ostiary.errors import BadInput, Misconfigured
 from ostiary.identity import Identity, identity_of, parse_application, parse_node
 from tests.support.ca_authority import CONFIG, LEAF_KEY, SERIAL, AuthorityForTests
 from tests.support.certificates import ALTERNATIVE_NAME, HOST, IDENTITY, NODE
-from tests.support.independent_certificates import KEYS, by_pyca
+from tests.support.independent_certificates import KEYS, tbs_by_pyca
 from tests.support.need import require_tool
 
 CA = AuthorityForTests()
@@ -37,7 +35,7 @@ PLAIN = dataclasses.replace(IDENTITY, endpoints=(), capabilities=frozenset())
 def test_our_bytes_are_those_of_pycas_builder(kind: str, pending: bool, identity: Identity) -> None:
     key = KEYS[kind]
     plan = CA.plan(identity, key=key, pending=pending)
-    assert build_tbs(CA.profile, plan) == by_pyca(CA, plan, key)
+    assert build_tbs(CA.profile, plan) == tbs_by_pyca(CA, plan, key)
 
 
 def test_a_validity_beyond_2049_changes_its_form_as_pycas_does() -> None:

@@ -1,4 +1,6 @@
-"""Callers are identified on each request, paced by source and certificate, and refusals of somebody are recorded."""
+"""Callers are identified on each request, paced by source and certificate, and refusals of somebody are
+recorded.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,10 @@ def enroll(front: FrontForTests, recording: Refusing, identity: Identity = IDENT
         metrics=Metrics(stages=STAGES, counters=(), processes=1),
     )
     wanted = Wanted(identity=identity, lifetime=front.authority.profile.lifetime, pending=False)
-    item_of: Callable[[Prepared], Item] = lambda prepared: Renew(serial="1f", certificate=prepared)  # noqa: E731
+
+    def item_of(prepared: Prepared) -> Item:
+        return Renew(serial="1f", certificate=prepared)
+
     return x509.load_der_x509_certificate(made.enroll(wanted, CSR, item_of))
 
 

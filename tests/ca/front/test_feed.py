@@ -1,4 +1,6 @@
-"""The feed of revocations in one worker: who waits is woken, who can't wait is answered, connections are cut."""
+"""The feed of revocations in one worker: who waits is woken, who can't wait is answered, connections are
+cut.
+"""
 
 from __future__ import annotations
 

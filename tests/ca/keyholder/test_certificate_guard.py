@@ -79,7 +79,13 @@ def without(kind: type[x509.ExtensionType]) -> Callable[[Any], Any]:
 
 
 def usage(**flags: bool) -> x509.KeyUsage:
-    names = "digital_signature content_commitment key_encipherment data_encipherment key_agreement".split()  # noqa: SIM905
+    names = [
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+    ]
     names += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
     return x509.KeyUsage(**{name: flags.get(name, name == "digital_signature") for name in names})
 

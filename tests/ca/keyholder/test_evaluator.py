@@ -1,4 +1,6 @@
-"""The keyholder signs what its record describes, and refuses by name where bytes and record differ in one respect."""
+"""The keyholder signs what its record describes, and refuses by name where bytes and record differ in one
+respect.
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from ostiary.errors import BadInput, Forbidden
 from ostiary.identity import Identity, identity_of, parse_endpoint
 from tests.ca.keyholder import test_certificate_guard as guard_cases
 from tests.support.certificates import AGENT, HOST, IDENTITY, NODE, URL
-from tests.support.independent_certificates import KEYS, by_pyca, plans
+from tests.support.independent_certificates import KEYS, plans, tbs_by_pyca
 
 CA = guard_cases.CA
 NOW = CA.now
@@ -97,7 +97,7 @@ def compare(tbs: bytes) -> bool:
 @given(plans(CA))
 def test_every_plan_is_taken_and_read_alike(planned: tuple[LeafPlan, PublicKey]) -> None:
     plan, key = planned
-    record = as_read(by_pyca(CA, plan, key))
+    record = as_read(tbs_by_pyca(CA, plan, key))
     carried = frozenset[Any]() if plan.pending else plan.identity.capabilities
     assert taken(record) == dataclasses.replace(plan.identity, capabilities=carried)
     assert check_prepared(record, CA.guard, NOW) == identity_by_reading(record, CA.guard, NOW)

@@ -49,7 +49,8 @@ def test_an_ordinary_end_takes_the_lineage_only(recorder: RecorderInMemory) -> N
 def test_a_compromised_key_takes_its_descendants(recorder: RecorderInMemory) -> None:
     manager, parent, child, grandchild = family(recorder)
     decision = recorder.decide(recorder.revoke(parent.serial, "keyCompromise"))
-    assert [item.serial for item in decision.also] == [child.serial, grandchild.serial]  # type: ignore[attr-defined]
+    ended = [getattr(item, "serial", None) for item in decision.also]
+    assert ended == [child.serial, grandchild.serial]
     assert {serial for serial, state in recorder.states().items() if state == "active"} == {manager.serial}
     assert {step.reason for step in recorder.rows.revocations} == {"keyCompromise"}
     assert len(recorder.rows.revocations) == 3

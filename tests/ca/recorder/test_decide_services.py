@@ -1,4 +1,6 @@
-"""The CA's own certificates: its front names this CA on its node and carries nothing, its responder lives a day."""
+"""The CA's own certificates: its front names this CA on its node and carries nothing, its responder lives a
+day.
+"""
 
 from __future__ import annotations
 

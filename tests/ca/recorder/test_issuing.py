@@ -1,4 +1,6 @@
-"""Rules for every certificate, whoever asked for it: a new serial number, now, in time, in a shard that is open."""
+"""Rules for every certificate, whoever asked for it: a new serial number, now, in time, in a shard that is
+open.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ def answers(store: StatusesForTests) -> Answers:
 def request(
     certificate: x509.Certificate, *, nonce: bytes | None = None, issuer: x509.Certificate = AUTHORITY.issuing
 ) -> bytes:
-    builder = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, hashes.SHA1())  # noqa: S303 - what clients send
+    sha1 = hashes.SHA1()  # noqa: S303 - clients send it
+    builder = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, sha1)
     if nonce is not None:
         builder = builder.add_extension(x509.OCSPNonce(nonce), critical=False)
     return builder.build().public_bytes(Encoding.DER)

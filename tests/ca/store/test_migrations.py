@@ -1,4 +1,6 @@
-"""From one release to the next: a store of an earlier revision, with what a CA of that release wrote into it."""
+"""From one release to the next: a store of an earlier revision, with what a CA of that release wrote into
+it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the network side reads: committed rows by key, the open shard for a moment, and nothing it could write."""
+"""What the network side reads: committed rows by key, the open shard for a moment, and nothing it could
+write.
+"""
 
 from __future__ import annotations
 
