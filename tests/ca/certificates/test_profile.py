@@ -1,4 +1,4 @@
-"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads what we planned."""
+"""The profile: our bytes are those of pyca's builder; what doesn't fit is refused; openssl reads the plan."""
 
 from __future__ import annotations
 
