@@ -98,10 +98,10 @@ class Config:
     status_listen: Address
     url: str
     status_url: str
-    credentials_url: str
+    credentials_url: str | None
     kek: str
     database_url: str
-    operator_group: str
+    operator_group: str | None
     role_uid_base: int
     manager_port: int
     workers: int
@@ -162,10 +162,10 @@ def check_config(raw: ConfigFile, *, database: Path) -> Config:
         status_listen=parse_address(raw.status_listen, field="status_listen"),
         url=raw.url or _url(listen, node),
         status_url=raw.status_url,
-        credentials_url=raw.credentials_url,
+        credentials_url=raw.credentials_url or None,
         kek=raw.kek,
         database_url=raw.database_url or sqlite_url(database),
-        operator_group=raw.operator_group,
+        operator_group=raw.operator_group or None,
         role_uid_base=raw.role_uid_base,
         manager_port=raw.manager_port,
         workers=raw.workers,

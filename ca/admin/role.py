@@ -20,8 +20,8 @@ def run(home_path: Path) -> None:
     run_admin(home.place(), lambda recorder, engine: make_verbs(home, recorder, engine), group)
 
 
-def _group(name: str) -> int | None:
+def _group(name: str | None) -> int | None:
     try:
-        return grp.getgrnam(name).gr_gid if name else None
+        return None if name is None else grp.getgrnam(name).gr_gid
     except KeyError as exc:
         raise Misconfigured(f"operator_group: there is no group '{name}'", field="operator_group") from exc

@@ -189,7 +189,7 @@ class _TokenVerbs:
             "version": 1,
             "application": config.application,
             "ca": {"url": config.url, "status_url": config.status_url},
-            "credentials": {"url": config.credentials_url} if config.credentials_url else None,
+            "credentials": None if config.credentials_url is None else {"url": config.credentials_url},
             "root": self._home.root().public_bytes(Encoding.PEM).decode(),
             "ledgers": [self._ledger()],
             "node": node,
