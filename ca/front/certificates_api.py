@@ -1,5 +1,5 @@
 """The later life of a certificate: prove and confirm a pending one, revoke one, and the feed of
-revocations.
+revocations. Every change is an item for the recorder.
 """
 
 from __future__ import annotations

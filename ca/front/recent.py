@@ -5,6 +5,7 @@ Rules:
 - A row is kept for RECENT_S, the period of the feed of revocations: a revoked or superseded certificate is
   refused by its row that late at most. Nothing tells this cache to forget, so nothing can fail to.
 - Only rows of active certificates are kept: a pending one is read every time.
+- It reads by the function that it is given, in the front's workers.
 - Whoever uses one must leave the decision to the recorder, which reads the row in its transaction.
 """
 

@@ -7,6 +7,7 @@ Rules:
 - The same key within ten minutes gets the same certificate. Another key is refused. While the certificate is
   pending both are void, since nobody can tell which of the two is the node's; later it is an alarm, once per
   token.
+- Pure, but for the rows that it is given and changes.
 - An unknown id and a wrong secret look the same from outside.
 """
 

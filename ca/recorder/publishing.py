@@ -16,8 +16,8 @@ Rules:
 - The complete list has a limit, the frame of a channel. Beyond it only the shards' lists are published, and
   the log says so.
 
-Owner: the recorder's thread. What is kept in memory follows committed rows only, so a turn that is undone
-leaves it right.
+Owner: the recorder's thread, which reads and writes the store here in its transaction. What is kept in memory
+follows committed rows only, so a turn that is undone leaves it right.
 """
 
 from __future__ import annotations

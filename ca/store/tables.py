@@ -13,8 +13,8 @@ Rules:
 - Times are whole seconds since the epoch (`EpochSeconds`), serial numbers lower-case hex. Lists of names are
   sorted and joined by spaces.
 - NULL says that there is no value; a column whose value comes later, or never, is nullable.
-- The recorder writes, everybody else reads. What lies here is public to the roles, and none of it is a
-  secret.
+- The recorder writes; front, status, responder and admin read; the keyholder never does. What lies here is
+  public to the roles, and none of it is a secret.
 """
 
 from __future__ import annotations
