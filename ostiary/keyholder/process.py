@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ostiary.edge.channel import Status
-from ostiary.edge.hub import Hub, Request
 from ostiary.errors import BadInput
 from ostiary.keyholder.engine import Evaluator, Keyholder
 from ostiary.keyholder.high_water import FileHighWater
 from ostiary.keyholder.keys import load_ledger_key
 from ostiary.keyholder.protocol import Refusal, encode_message
+from ostiary.keyholder.recorder_socket import RecorderSocket, Request
 from ostiary.keyholder.witness import Witness
 
 _log = logging.getLogger("ostiary.keyholder")
@@ -53,17 +53,14 @@ def serve_keyholder(
     evaluator, ledger_key = unsealed()
     drop_privileges()
     high_water = FileHighWater(place.high_water)
-    hub = Hub()
-    # 0666: the directory decides who may enter, SO_PEERCRED who is heard.
-    hub.listen(place.socket, channel="recorder", allowed_uids=place.recorder_uids, mode=0o666, max_peers=8)
+    recorders = RecorderSocket(place.socket, recorder_uids=place.recorder_uids)
     witness = Witness(origin=place.origin, key=load_ledger_key(ledger_key), high_water=high_water)
     keyholder = Keyholder(witness=witness, evaluator=evaluator, clock=lambda: datetime.now(UTC))
     ready()
     _log.info("keyholder-ready", extra={"origin": place.origin, "pid": os.getpid()})
     while True:
-        for event in hub.poll(None):
-            if isinstance(event, Request):
-                _answer(keyholder, event)
+        for request in recorders.requests(None):
+            _answer(keyholder, request)
 
 
 def _answer(keyholder: Keyholder, request: Request) -> None:

@@ -15,11 +15,12 @@ from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Strin
 
 from ca.items import Activate, VoidToken
 from ostiary.edge.channel import Status
-from ostiary.edge.hub import Hub, Request
+from ostiary.edge.hub import Hub
 from ostiary.errors import Forbidden
 from ostiary.keyholder.engine import Keyholder
 from ostiary.keyholder.high_water import FileHighWater
 from ostiary.keyholder.protocol import Document, encode_message
+from ostiary.keyholder.recorder_socket import RecorderSocket, Request
 from ostiary.keyholder.witness import Witness
 from ostiary.recorder.batch import Recorder
 from ostiary.recorder.client import RecorderClient
@@ -118,8 +119,7 @@ class KeyholderThread(Loop):
 
     def __init__(self, directory: Path, uid: int) -> None:
         super().__init__()
-        self.hub = Hub()
-        self.hub.listen(directory / "k", channel="recorder", allowed_uids=frozenset({uid}))
+        self.recorders = RecorderSocket(directory / "k", recorder_uids=frozenset({uid}))
         witness = Witness(origin=ORIGIN, key=KEY, high_water=FileHighWater(directory / "high-water"))
         self.evaluator = ToyEvaluator()
         self.keyholder = Keyholder(witness=witness, evaluator=self.evaluator, clock=lambda: datetime.now(UTC))
@@ -134,12 +134,12 @@ class KeyholderThread(Loop):
 
     def run(self) -> None:
         while self.running:
-            self._taken += [event for event in self.hub.poll(0.02) if isinstance(event, Request)]
+            self._taken += self.recorders.requests(0.02)
             if not self.paused:
                 for request in self._taken:
                     request.reply(Status.OK, encode_message(self.keyholder.answer(request.body)))
                 self._taken.clear()
-        self.hub.close()
+        self.recorders.close()
 
 
 class RecorderThread(Loop):

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ostiary.edge.channel import MAX_FRAME_BYTES, Client
-from ostiary.edge.hub import Hub, Request
 from ostiary.keyholder.engine import Keyholder
 from ostiary.keyholder.process import _answer
 from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, decode_answer, encode_message
+from ostiary.keyholder.recorder_socket import RecorderSocket
 
 UID = frozenset({os.getuid()})
 
@@ -30,15 +30,13 @@ class Verbose(Keyholder):
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
-    hub = Hub()
-    hub.listen(tmp_path / "k", channel="recorder", allowed_uids=UID)
+    recorders = RecorderSocket(tmp_path / "k", recorder_uids=UID)
     stopped = threading.Event()
 
     def serve() -> None:
         while not stopped.is_set():
-            for event in hub.poll(0.02):
-                if isinstance(event, Request):
-                    _answer(Verbose(), event)
+            for request in recorders.requests(0.02):
+                _answer(Verbose(), request)
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -47,7 +45,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
     made.close()
     stopped.set()
     thread.join()
-    hub.close()
+    recorders.close()
 
 
 def test_an_answer_that_is_too_large_is_a_refusal_and_the_keyholder_goes_on(client: Client) -> None:
