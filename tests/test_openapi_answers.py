@@ -23,8 +23,8 @@ from credsvc.front.parts import FrontParts
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
 from ostiary.address import Address
-from ostiary.edge.channel import PeerCredentials
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.packet_socket import PeerCredentials
 from ostiary.front.refusals import RefusalCounter
 from ostiary.names import parse_application
 from ostiary.peer import read_peer

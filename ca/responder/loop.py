@@ -25,8 +25,8 @@ from ca.certificates.profile import SERIAL_RANDOM_BYTES, Profile, build_responde
 from ca.items import ResponderCertificate
 from ca.responder.answers import LOOK_S, Answers, ResponderKey
 from ostiary.certificate import assemble, parse_tbs, serial_hex, spki_der
-from ostiary.edge.channel import Status
 from ostiary.edge.clock import Clock
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub, Request
 from ostiary.edge.role import StopSignal
 from ostiary.errors import Busy, OstiaryError

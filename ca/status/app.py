@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.certificates.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
 from ca.items import COMPLETE
 from ca.store.reader import StoreReader
-from ostiary.edge.channel import Answer, Status
+from ostiary.edge.channel import Answer
 from ostiary.edge.clock import Clock
+from ostiary.edge.frame import Status
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import BadInput, Busy, NotFound
 from ostiary.front.health import add_health

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from ostiary.admin.protocol import VerbProblem, VerbRequest, error_of
-from ostiary.edge.channel import Client, Status
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import Status
 from ostiary.errors import Busy, Misconfigured
 
 # A verb is one item at the recorder (1 s) or a read of the store; this is a guard against hanging.

@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ostiary.admin.protocol import decode_request, problem_of
-from ostiary.edge.channel import PeerCredentials, Status
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub, Request
+from ostiary.edge.packet_socket import PeerCredentials
 from ostiary.errors import BadInput, InternalFault, NotFound, OstiaryError
 from ostiary.work.item import Operator
 

@@ -1,17 +1,12 @@
 """Channels between the roles of one service: framed messages over UNIX SOCK_SEQPACKET sockets.
 
-One message is one packet, so there is no stream to fall out of step with; the kernel says who the peer is.
-
-    request  msgpack [request_id: bytes(16), deadline_ns: int, body: bytes]
-    answer   msgpack [request_id: bytes(16), status: int,      body: bytes]
+One message is one packet (`ostiary.edge.packet_socket`), so there is no stream to fall out of step with;
+`ostiary.edge.frame` says what is in a packet. This file is the client for threads.
 
 Rules:
-- `deadline_ns` is CLOCK_MONOTONIC, absolute: the same instant in every process of a host.
 - Nobody blocks on a send. A full socket is `Busy`, and so are a dead peer (EOF), a late one and none at all.
-- The id is random per message; an answer with another id (a late one) is dropped.
+- An answer with another id than the request's (a late one) is dropped.
 - Both ends check SO_PEERCRED: the server on accept, the client after connect (as they were at `listen`).
-- A packet is at most `MAX_FRAME_BYTES`, or what the kernel lets SO_SNDBUF be where a role may not raise it
-  (net.core.wmem_max; its default of 212,992 gives 425,952 bytes). A larger one is the sender's `BadInput`.
 
 The two ends:
 
@@ -33,49 +28,21 @@ from __future__ import annotations
 import os
 import select
 import socket
-import stat
-import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
-from typing import Final
 
-import msgspec
-
-from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured
-
-MAX_FRAME_BYTES: Final = 1 << 20
-REQUEST_ID_BYTES: Final = 16
-# sun_path is 108 bytes with its final NUL (unix(7)).
-MAX_PATH_BYTES: Final = 107
-_BACKLOG: Final = 128
-# The kernel keeps 32 bytes of SO_SNDBUF for itself (net/unix/af_unix.c, unix_dgram_sendmsg).
-_SNDBUF_RESERVE_BYTES: Final = 32
-# Not in Python's socket module: SO_SNDBUFFORCE (socket(7)) and SO_PEERGROUPS (Linux 4.13).
-_SO_SNDBUFFORCE: Final = 32
-_SO_PEERGROUPS: Final = 59
-_MAX_GROUPS: Final = 4096
-_RECV_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_TRUNC
-_SEND_FLAGS: Final = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-
-
-class Status(IntEnum):
-    """What an answer says before its body is read."""
-
-    OK = 0
-    REFUSED = 1
-    BUSY = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerCredentials:
-    """Who the kernel says is at the other end (SO_PEERCRED), as it was at connect or listen."""
-
-    pid: int
-    uid: int
-    gid: int
+from ostiary.edge.frame import (
+    MAX_FRAME_BYTES,
+    REQUEST_ID_BYTES,
+    MalformedFrame,
+    Status,
+    decode_frame,
+    encode_frame,
+)
+from ostiary.edge.packet_socket import Connection, PeerClosed, check_path, peer_of
+from ostiary.errors import Busy, Forbidden, InternalFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,36 +54,6 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-class MalformedFrame(Exception):
-    """The peer sent something that is no frame; the connection is closed."""
-
-
-class PeerClosed(Exception):
-    """End of file: the peer is gone."""
-
-
-# --- frames (pure) ---
-
-_encoder = msgspec.msgpack.Encoder()
-_frame_decoder = msgspec.msgpack.Decoder(tuple[bytes, int, bytes], strict=True)
-
-
-def encode_frame(request_id: bytes, number: int, body: bytes) -> bytes:
-    """One packet; `number` is a request's deadline in ns or an answer's status."""
-    return _encoder.encode((request_id, number, body))
-
-
-def decode_frame(packet: bytes | memoryview) -> tuple[bytes, int, bytes]:
-    """(request id, deadline or status, body); raises `MalformedFrame`."""
-    try:
-        frame = _frame_decoder.decode(packet)
-    except msgspec.MsgspecError as exc:
-        raise MalformedFrame("not a frame") from exc
-    if len(frame[0]) != REQUEST_ID_BYTES:
-        raise MalformedFrame(f"request id of {len(frame[0])} bytes")
-    return frame
-
-
 def decode_answer(packet: bytes | memoryview) -> Answer:
     """Decode an answer; raises `MalformedFrame`, also for a status outside `Status`."""
     request_id, status, body = decode_frame(packet)
@@ -124,60 +61,6 @@ def decode_answer(packet: bytes | memoryview) -> Answer:
         return Answer(request_id=request_id, status=Status(status), body=body)
     except ValueError as exc:
         raise MalformedFrame(f"status {status}") from exc
-
-
-# --- sockets ---
-
-
-def check_path(path: Path) -> None:
-    """Raise `Misconfigured` for a path that no UNIX socket address can hold."""
-    length = len(os.fsencode(path))
-    if length > MAX_PATH_BYTES:
-        message = f"socket path '{path}' has {length} bytes; at most {MAX_PATH_BYTES}: choose a shorter home"
-        raise Misconfigured(message)
-
-
-def peer_of(sock: socket.socket) -> PeerCredentials:
-    """SO_PEERCRED of a connected UNIX socket."""
-    pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return PeerCredentials(pid=pid, uid=uid, gid=gid)
-
-
-def peer_groups(sock: socket.socket) -> frozenset[int]:
-    """Supplementary groups of the peer at connect; SO_PEERCRED only has the first group."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
-    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
-
-
-def widen(sock: socket.socket) -> int:
-    """Raise SO_SNDBUF so that `MAX_FRAME_BYTES` fit, as far as allowed; the largest packet in bytes."""
-    # Twice: room for a largest frame while another is on its way (the kernel doubles it again).
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * MAX_FRAME_BYTES)
-    except OSError:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MAX_FRAME_BYTES)
-    granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    return min(MAX_FRAME_BYTES, granted - _SNDBUF_RESERVE_BYTES)
-
-
-def listen(path: Path, *, mode: int, gid: int | None) -> socket.socket:
-    """Open a listening SEQPACKET socket at `path`, replacing one that a dead role left there."""
-    check_path(path)
-    if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-        raise Misconfigured(f"'{path}' is in the way of a socket")
-    path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        sock.bind(os.fspath(path))
-        # Between bind and listen nobody can connect yet, so the mode is right before the first peer.
-        if gid is not None:
-            os.chown(path, -1, gid)
-        path.chmod(mode)
-        sock.listen(_BACKLOG)
-    except OSError as exc:
-        sock.close()
-        raise Misconfigured(f"can't listen on '{path}': {exc.strerror}") from exc
-    return sock
 
 
 def connect(path: Path, *, expected_uids: frozenset[int]) -> socket.socket:
@@ -194,51 +77,6 @@ def connect(path: Path, *, expected_uids: frozenset[int]) -> socket.socket:
         sock.close()
         raise Forbidden(f"'{path.name}' is served by uid {peer.uid}", rule="channel-peer")
     return sock
-
-
-class Connection:
-    """One connected socket with its receive buffer; owned by one thread at a time."""
-
-    __slots__ = ("_buffer", "_view", "limit_bytes", "sock")
-
-    def __init__(self, sock: socket.socket, buffer: bytearray) -> None:
-        """`buffer` has `MAX_FRAME_BYTES` and may be shared by connections of one thread."""
-        self.sock = sock
-        self.limit_bytes = widen(sock)
-        self._buffer = buffer
-        self._view = memoryview(buffer)
-
-    def send(self, packet: bytes) -> None:
-        """Hand one packet to the kernel; `Busy` when it is full, `BadInput` when too large, `PeerClosed`."""
-        if len(packet) > self.limit_bytes:
-            raise BadInput(f"message of {len(packet)} bytes; a channel takes {self.limit_bytes}")
-        try:
-            self.sock.send(packet, _SEND_FLAGS)
-        except BlockingIOError as exc:
-            raise Busy("channel is full") from exc
-        except OSError as exc:
-            raise PeerClosed from exc
-
-    def receive(self) -> memoryview | None:
-        """Take the next packet (valid until the next call) or None; `PeerClosed`, `MalformedFrame`."""
-        try:
-            length = self.sock.recv_into(self._buffer, 0, _RECV_FLAGS)
-        except BlockingIOError:
-            return None
-        except OSError as exc:
-            raise PeerClosed from exc
-        if length == 0:
-            raise PeerClosed
-        if length > MAX_FRAME_BYTES:
-            raise MalformedFrame(f"packet of {length} bytes")
-        return self._view[:length]
-
-    def close(self) -> None:
-        self._view.release()
-        self.sock.close()
-
-
-# --- the client for threads ---
 
 
 class Client:

@@ -26,7 +26,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import msgspec
 
-from ostiary.edge.channel import check_path
+from ostiary.edge.packet_socket import check_path
 from ostiary.edge.problems import PROBLEM_TYPE, PROBLEM_URN, Problem
 from ostiary.errors import (
     BadInput,

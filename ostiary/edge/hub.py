@@ -16,7 +16,7 @@ Rules:
 - A peer is admitted by uid, or by group where a listener names groups; anyone else is closed unread.
 - A peer that sends what is no frame is closed. A request whose deadline has passed is dropped: its sender
   has given up.
-- Nothing blocks but `poll`. Frames are defined in `ostiary.edge.channel`.
+- Nothing blocks but `poll`. Frames are defined in `ostiary.edge.frame`.
 """
 
 from __future__ import annotations
@@ -24,31 +24,29 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ostiary.edge.channel import (
+from ostiary.edge.channel import connect, decode_answer
+from ostiary.edge.frame import (
     MAX_FRAME_BYTES,
     REQUEST_ID_BYTES,
-    Connection,
     MalformedFrame,
-    PeerClosed,
-    PeerCredentials,
     Status,
-    connect,
-    decode_answer,
     decode_frame,
     encode_frame,
-    listen,
-    peer_groups,
-    peer_of,
 )
+from ostiary.edge.packet_socket import Connection, PeerClosed, PeerCredentials, listen, peer_of
 from ostiary.errors import Busy
 
 MAX_EVENTS: Final = 4096
 MAX_POLL_BYTES: Final = 32 << 20
+# Not in Python's socket module: SO_PEERGROUPS (Linux 4.13).
+_SO_PEERGROUPS: Final = 59
+_MAX_GROUPS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +293,12 @@ class Link:
         self.alive = False
         self._in_flight.clear()
         self.connection.close()
+
+
+def peer_groups(sock: socket.socket) -> frozenset[int]:
+    """Supplementary groups of the peer at connect; SO_PEERCRED only has the first group."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
 
 
 class _Listener:

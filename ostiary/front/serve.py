@@ -28,7 +28,7 @@ from typing import Any, Final
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from ostiary.edge.channel import PeerCredentials, check_path, peer_of
+from ostiary.edge.packet_socket import PeerCredentials, check_path, peer_of
 from ostiary.edge.role import die_with_parent
 from ostiary.errors import Misconfigured
 from ostiary.front.tls import FrontTLS

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ostiary.edge.channel import Status
+from ostiary.edge.frame import Status
 from ostiary.errors import BadInput
 from ostiary.keyholder.engine import Evaluator, Keyholder
 from ostiary.keyholder.high_water import FileHighWater

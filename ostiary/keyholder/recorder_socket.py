@@ -6,8 +6,8 @@
             request.reply(Status.OK, body)
 
 Rules:
-- Only the recorder's user is heard (SO_PEERCRED); anybody else is closed unread. A recorder has a connection for
-  bringing the keyholder up to date and one for its batches, and may come back before the old ones ended.
+- Only the recorder's user may ask (SO_PEERCRED); anybody else is closed unread. A recorder has a connection
+  to bring the keyholder up to date and one for its batches, and may come back before the old ones ended.
 - A peer that sends what is no frame is closed. A request whose deadline has passed is dropped: its sender has
   given up.
 - Nothing blocks but `requests`. One packet per peer and call, so that no peer can starve another.
@@ -24,18 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ostiary.edge.channel import (
-    MAX_FRAME_BYTES,
-    Connection,
-    MalformedFrame,
-    PeerClosed,
-    PeerCredentials,
-    Status,
-    decode_frame,
-    encode_frame,
-    listen,
-    peer_of,
-)
+from ostiary.edge.frame import MAX_FRAME_BYTES, MalformedFrame, Status, decode_frame, encode_frame
+from ostiary.edge.packet_socket import Connection, PeerClosed, PeerCredentials, listen, peer_of
 from ostiary.errors import Busy
 
 MAX_PEERS: Final = 8

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import msgspec
 
-from ostiary.edge.channel import Client, Status
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import Status
 from ostiary.edge.home import Place
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, InternalFault

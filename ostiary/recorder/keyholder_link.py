@@ -18,7 +18,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ostiary.edge.channel import Client, Status
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import AnswerArrived, Hub, Link
 from ostiary.errors import Busy, InternalFault, OstiaryError
 from ostiary.keyholder.protocol import (

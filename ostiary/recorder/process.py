@@ -18,7 +18,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from ostiary.edge.channel import Status
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
 from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done

@@ -19,7 +19,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ostiary.edge.channel import Client, Status
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import Status
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Busy, OstiaryError
 from ostiary.keyholder.protocol import FromKeyholder, ToKeyholder, decode_answer, encode_message

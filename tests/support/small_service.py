@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, String, Table, insert
 
 from ca.items import Activate, VoidToken
-from ostiary.edge.channel import Status
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub
 from ostiary.errors import Forbidden
 from ostiary.keyholder.engine import Keyholder

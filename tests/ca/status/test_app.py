@@ -16,7 +16,8 @@ from sqlalchemy import insert
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
 from ca.store.reader import StoreReader
 from ca.store.tables import CRLS, METADATA
-from ostiary.edge.channel import Answer, Status
+from ostiary.edge.channel import Answer
+from ostiary.edge.frame import Status
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.front.limits import Buckets, Limit

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge import channel
-from ostiary.edge.channel import Client, MalformedFrame, Status, decode_answer, decode_frame, encode_frame
+from ostiary.edge.channel import Client, connect, decode_answer
+from ostiary.edge.frame import MalformedFrame, Status, decode_frame, encode_frame
 from ostiary.edge.hub import Hub, Request
+from ostiary.edge.packet_socket import listen, widen
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured
 
 ME = frozenset({os.getuid()})
@@ -68,32 +69,9 @@ def client(path: Path) -> Iterator[Client]:
 @pytest.fixture
 def mute(path: Path) -> Iterator[socket.socket]:
     """A listening socket that nobody serves."""
-    sock = channel.listen(path, mode=0o600, gid=None)
+    sock = listen(path, mode=0o600, gid=None)
     yield sock
     sock.close()
-
-
-def test_a_frame_is_what_the_module_says() -> None:
-    packet = encode_frame(ID, 5, b"body")
-    assert packet == b"\x93\xc4\x10" + ID + b"\x05\xc4\x04body"
-    assert decode_frame(packet) == (ID, 5, b"body")
-
-
-@pytest.mark.parametrize(
-    "packet",
-    [
-        pytest.param(b"", id="empty"),
-        pytest.param(b"\xc1", id="not msgpack"),
-        pytest.param(encode_frame(ID[:15], 5, b""), id="short id"),
-        pytest.param(encode_frame(ID, 5, b"") + b"\x00", id="something after the frame"),
-        pytest.param(b"\x92\xc4\x10" + ID + b"\x05", id="two elements"),
-        pytest.param(b"\x93\xb0" + b"a" * 16 + b"\x05\xc4\x00", id="the id is text"),
-        pytest.param(b"\x93\xc4\x10" + ID + b"\xc3\xc4\x00", id="the deadline is a bool"),
-    ],
-)
-def test_what_is_no_frame_is_malformed(packet: bytes) -> None:
-    with pytest.raises(MalformedFrame):
-        decode_frame(packet)
 
 
 def test_an_answer_with_a_status_of_its_own_making_is_malformed() -> None:
@@ -128,7 +106,7 @@ def test_the_largest_message_passes_and_one_byte_more_is_refused_by_size(
 ) -> None:
     overhead = len(encode_frame(ID, time.monotonic_ns(), b"x" * 70_000)) - 70_000
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    limit = channel.widen(probe)
+    limit = widen(probe)
     probe.close()
     body = b"x" * (limit - overhead)
     assert client.call(body, timeout_s=5).body == body
@@ -218,21 +196,10 @@ def test_a_full_backlog_is_busy_and_never_blocks(mute: socket.socket, path: Path
     started = time.monotonic()
     with pytest.raises(Busy, match="no peer"):
         for _ in range(1000):
-            held.append(channel.connect(path, expected_uids=ME))
+            held.append(connect(path, expected_uids=ME))
     assert time.monotonic() - started < 1
     for sock in held:
         sock.close()
-
-
-def test_a_full_socket_is_busy_and_never_blocks(mute: socket.socket, path: Path) -> None:
-    connection = channel.Connection(
-        channel.connect(path, expected_uids=ME), bytearray(channel.MAX_FRAME_BYTES)
-    )
-    packet = encode_frame(ID, 0, bytes(100_000))
-    with pytest.raises(Busy, match="channel is full"):
-        for _ in range(1000):
-            connection.send(packet)
-    connection.close()
 
 
 def test_calls_in_flight_are_bounded(mute: socket.socket, path: Path) -> None:
@@ -275,17 +242,10 @@ def test_a_path_that_no_address_holds_is_named() -> None:
         Client(Path("/" + "a" * 107), expected_uids=ME)
 
 
-def test_a_file_in_the_way_is_not_deleted(path: Path) -> None:
-    path.write_text("precious")
-    with pytest.raises(Misconfigured, match="in the way"):
-        channel.listen(path, mode=0o600, gid=None)
-    assert path.read_text() == "precious"
-
-
 def _wait_for(path: Path) -> None:
     for _ in range(500):
         try:
-            channel.connect(path, expected_uids=ME).close()
+            connect(path, expected_uids=ME).close()
         except Busy:
             time.sleep(0.01)
         else:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge import channel
-from ostiary.edge.channel import Connection, Status, decode_frame, encode_frame
+from ostiary.edge.channel import connect
+from ostiary.edge.frame import MAX_FRAME_BYTES, Status, decode_frame, encode_frame
 from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerArrived, PeerGone, Readable, Request
+from ostiary.edge.packet_socket import Connection, listen, widen
 from ostiary.errors import BadInput, Busy, Forbidden
 
 ME = frozenset({os.getuid()})
@@ -29,7 +30,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 @pytest.fixture
 def peer(hub: Hub, tmp_path: Path) -> Iterator[socket.socket]:
-    sock = channel.connect(tmp_path / "s", expected_uids=ME)
+    sock = connect(tmp_path / "s", expected_uids=ME)
     (arrived,) = hub.poll(1)
     assert isinstance(arrived, PeerArrived)
     yield sock
@@ -45,7 +46,7 @@ def requests(events: list[Event]) -> list[Request]:
 
 
 def test_one_poll_takes_all_that_waits_fairly(hub: Hub, tmp_path: Path) -> None:
-    peers = [channel.connect(tmp_path / "s", expected_uids=ME) for _ in range(3)]
+    peers = [connect(tmp_path / "s", expected_uids=ME) for _ in range(3)]
     for n in range(5):
         for name, sock in enumerate(peers):
             sock.send(encode_frame(ID, soon_ns(), b"%d.%d" % (name, n)))
@@ -92,7 +93,7 @@ def test_an_answer_that_is_too_large_is_told_to_its_maker(hub: Hub, peer: socket
     peer.send(encode_frame(ID, soon_ns(), b"q"))
     (request,) = requests(hub.poll(1))
     with pytest.raises(BadInput, match="a channel takes"):
-        request.reply(Status.OK, bytes(channel.MAX_FRAME_BYTES))
+        request.reply(Status.OK, bytes(MAX_FRAME_BYTES))
 
 
 def test_an_expired_request_is_dropped(hub: Hub, peer: socket.socket) -> None:
@@ -101,11 +102,9 @@ def test_an_expired_request_is_dropped(hub: Hub, peer: socket.socket) -> None:
     assert hub.counters.expired == 1
 
 
-@pytest.mark.parametrize(
-    "packet", [b"\xc1", encode_frame(b"short", 1, b""), bytes(channel.MAX_FRAME_BYTES + 1)]
-)
+@pytest.mark.parametrize("packet", [b"\xc1", encode_frame(b"short", 1, b""), bytes(MAX_FRAME_BYTES + 1)])
 def test_a_peer_that_sends_no_frame_is_closed(hub: Hub, peer: socket.socket, packet: bytes) -> None:
-    channel.widen(peer)
+    widen(peer)
     peer.send(packet)
     (gone,) = hub.poll(1)
     assert isinstance(gone, PeerGone)
@@ -117,7 +116,7 @@ def test_a_peer_that_sends_no_frame_is_closed(hub: Hub, peer: socket.socket, pac
 def test_a_stranger_is_closed_before_a_byte_is_read(tmp_path: Path) -> None:
     hub = Hub()
     hub.listen(tmp_path / "s", channel="front", allowed_uids=frozenset({os.getuid() + 1}))
-    sock = channel.connect(tmp_path / "s", expected_uids=ME)
+    sock = connect(tmp_path / "s", expected_uids=ME)
     sock.send(encode_frame(ID, soon_ns(), b"let me in"))
     assert hub.poll(0.1) == []
     assert hub.counters.refused_peers == 1
@@ -138,7 +137,7 @@ def test_a_group_admits(tmp_path: Path) -> None:
         gid=os.getgid(),
     )
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o660
-    sock = channel.connect(tmp_path / "s", expected_uids=ME)
+    sock = connect(tmp_path / "s", expected_uids=ME)
     assert [type(event) for event in hub.poll(1)] == [PeerArrived]
     sock.close()
     hub.close()
@@ -147,12 +146,12 @@ def test_a_group_admits(tmp_path: Path) -> None:
 def test_peers_are_bounded_per_listener_and_places_come_back(tmp_path: Path) -> None:
     hub = Hub()
     hub.listen(tmp_path / "s", channel="front", allowed_uids=ME, max_peers=1)
-    first, second = (channel.connect(tmp_path / "s", expected_uids=ME) for _ in range(2))
+    first, second = (connect(tmp_path / "s", expected_uids=ME) for _ in range(2))
     assert [type(event) for event in hub.poll(1)] == [PeerArrived]
     assert hub.counters.refused_peers == 1
     first.close()
     hub.poll(1)
-    third = channel.connect(tmp_path / "s", expected_uids=ME)
+    third = connect(tmp_path / "s", expected_uids=ME)
     assert [type(event) for event in hub.poll(1)] == [PeerArrived]
     for sock in (second, third):
         sock.close()
@@ -160,7 +159,7 @@ def test_peers_are_bounded_per_listener_and_places_come_back(tmp_path: Path) -> 
 
 
 def test_a_link_sends_hears_its_own_answers_and_ends(hub: Hub, tmp_path: Path) -> None:
-    keyholder = channel.listen(tmp_path / "k", mode=0o600, gid=None)
+    keyholder = listen(tmp_path / "k", mode=0o600, gid=None)
     link = hub.connect(tmp_path / "k", expected_uids=ME, name="keyholder")
     far, _ = keyholder.accept()
     first = link.send(b"one", deadline_ns=soon_ns())
@@ -183,7 +182,7 @@ def test_a_link_sends_hears_its_own_answers_and_ends(hub: Hub, tmp_path: Path) -
 
 
 def test_a_link_whose_send_finds_it_dead_is_busy_then_gone(hub: Hub, tmp_path: Path) -> None:
-    keyholder = channel.listen(tmp_path / "k", mode=0o600, gid=None)
+    keyholder = listen(tmp_path / "k", mode=0o600, gid=None)
     link = hub.connect(tmp_path / "k", expected_uids=ME, name="keyholder")
     far, _ = keyholder.accept()
     far.close()
@@ -195,7 +194,7 @@ def test_a_link_whose_send_finds_it_dead_is_busy_then_gone(hub: Hub, tmp_path: P
 
 
 def test_a_link_that_is_full_is_busy_and_lives(hub: Hub, tmp_path: Path) -> None:
-    keyholder = channel.listen(tmp_path / "k", mode=0o600, gid=None)
+    keyholder = listen(tmp_path / "k", mode=0o600, gid=None)
     link = hub.connect(tmp_path / "k", expected_uids=ME, name="keyholder")
     with pytest.raises(Busy, match="full"):
         for _ in range(1000):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge.channel import MAX_FRAME_BYTES, Client
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import MAX_FRAME_BYTES
 from ostiary.keyholder.engine import Keyholder
 from ostiary.keyholder.process import _answer
 from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, decode_answer, encode_message

@@ -11,17 +11,11 @@ from typing import Protocol
 
 import pytest
 
-from ostiary.edge.channel import (
-    MAX_FRAME_BYTES,
-    PeerCredentials,
-    Status,
-    connect,
-    decode_frame,
-    encode_frame,
-    widen,
-)
+from ostiary.edge.channel import connect
+from ostiary.edge.frame import MAX_FRAME_BYTES, Status, decode_frame, encode_frame
 from ostiary.edge.hub import Hub
 from ostiary.edge.hub import Request as HubRequest
+from ostiary.edge.packet_socket import PeerCredentials, widen
 from ostiary.errors import BadInput
 from ostiary.keyholder.recorder_socket import MAX_PEERS, RecorderSocket
 

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from ca.items import Activate, VoidToken
-from ostiary.edge.channel import MAX_FRAME_BYTES, Client, Status
+from ostiary.edge.channel import Client
+from ostiary.edge.frame import MAX_FRAME_BYTES, Status
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault
 from ostiary.keyholder.protocol import Document
 from ostiary.ledger.checkpoint import open_note
