@@ -35,7 +35,8 @@ from ca.certificates.profile import SERIAL_RANDOM_BYTES, check_profile, serial_n
 from ca.config import Config, ConfigFile, check_config, write_config
 from ca.home import MIGRATIONS, CAHome
 from ca.keyholder.keys import CAKeys
-from ostiary.edge.files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
+from ostiary.edge.durable_files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
+from ostiary.edge.home_layout import lay_out
 from ostiary.edge.kek import RecoveryCopy, create_kek
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Conflict
@@ -79,7 +80,7 @@ def init_ca(home: CAHome, plan: InitPlan, *, users: RoleUsers) -> Config:
             raise Conflict(f"'{taken}' exists: a CA is made once; choose another --home")
     config = check_config(plan.settings, database=places.database)
     # 2.
-    places.lay_out(users)
+    lay_out(places, users)
     kek = create_kek(
         config.kek,
         config.application,

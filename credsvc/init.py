@@ -24,8 +24,9 @@ from credsvc.config import SERVICE, Config, print_config
 from credsvc.home import MIGRATIONS
 from credsvc.intake_document import publish_intake
 from credsvc.keyholder.keys import CredentialKeys
-from ostiary.edge.files import write_atomic
+from ostiary.edge.durable_files import write_atomic
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.home_layout import lay_out
 from ostiary.edge.kek import RecoveryCopy, create_kek
 from ostiary.edge.passphrase import RANDOM_BYTES, wrap
 from ostiary.edge.users import RoleUsers
@@ -56,7 +57,7 @@ def init_service(home: ServiceHome, new: NewService) -> None:
     if home.config.exists() or new.approver_file.exists():
         raise Conflict(f"'{home.path}' or '{new.approver_file}' exists already: nothing was changed")
     # Without users of their own for the roles: `serve` gives the files to them, as root.
-    home.lay_out(RoleUsers(base=None))
+    lay_out(home, RoleUsers(base=None))
     config = new.config
     kek = create_kek(
         config.kek,

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.home_layout import lay_out
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
 from ostiary.supervisor import READY_TIMEOUT_S, Role, Supervisor, User, can_run_as
@@ -48,7 +49,7 @@ def supervise(
     at its start and at each restart.
     """
     # At each start, so that a home restored from a backup gets its owners and modes back.
-    place.home.lay_out(place.users)
+    lay_out(place.home, place.users)
     argv = [sys.executable, "-m", program]
     started = [
         Role(

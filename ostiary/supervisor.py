@@ -32,8 +32,9 @@ from typing import Final
 
 import msgspec
 
-from ostiary.edge.files import PUBLIC_FILE, write_atomic
-from ostiary.edge.role import READY_FD_VARIABLE, SUPERVISOR_VARIABLE, StopSignal, die_with_parent
+from ostiary.edge.durable_files import PUBLIC_FILE, write_atomic
+from ostiary.edge.role import READY_FD_VARIABLE, SUPERVISOR_VARIABLE, die_with_parent
+from ostiary.edge.stop_signal import StopSignal
 from ostiary.errors import Misconfigured
 
 READY_TIMEOUT_S: Final = 20.0

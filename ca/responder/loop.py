@@ -28,7 +28,7 @@ from ostiary.certificate import assemble, parse_tbs, serial_hex, spki_der
 from ostiary.edge.clock import Clock
 from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub, Request
-from ostiary.edge.role import StopSignal
+from ostiary.edge.stop_signal import StopSignal
 from ostiary.errors import Busy, OstiaryError
 from ostiary.recorder.client import RecorderPort
 from ostiary.timestamp import epoch_seconds

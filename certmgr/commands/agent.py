@@ -130,7 +130,7 @@ def _text(token: Secret) -> str:
 
 
 def _write(claimed: Claimed, directory: Path) -> Path:
-    from ostiary.edge.files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
+    from ostiary.edge.durable_files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
 
     make_directory(directory)
     if _file_system(directory) not in _IN_MEMORY:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from ostiary.edge.files import PUBLIC_FILE, write_atomic
+from ostiary.edge.durable_files import PUBLIC_FILE, write_atomic
 from ostiary.errors import BadInput, Conflict
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")

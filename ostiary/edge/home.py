@@ -1,24 +1,19 @@
-"""A service's home on disk: one property for each path, and who may enter it.
+"""A service's home on disk: one property per place. Who may enter them: `ostiary.edge.home_layout`.
 
-Rules:
-- The role that listens on a channel owns its directory; the directory's group is the role that connects.
-  Nobody else may enter.
-- The recorder owns the store; its readers share a group and cannot write.
-- `public` holds what anybody may have. No secret lies anywhere unsealed.
+`public` holds what anybody may have; nothing secret lies anywhere unsealed.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ostiary.edge.users import RoleName, RoleUsers
+from ostiary.edge.users import RoleUsers
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceHome:
-    """The paths of one service below its home."""
+    """The places of one service below its home."""
 
     path: Path
 
@@ -44,7 +39,7 @@ class ServiceHome:
 
     @property
     def high_water(self) -> Path:
-        """The size and root of the newest tree that the keyholder signed."""
+        """The keyholder's high-water mark."""
         return self.keyholder / "high-water"
 
     @property
@@ -59,22 +54,21 @@ class ServiceHome:
 
     @property
     def recorder_metrics(self) -> Path:
-        """The recorder's metrics (Prometheus text), at most a second old."""
+        """The recorder's numbers (Prometheus text), a second old at most."""
         return self.store / "recorder.prom"
 
     @property
     def run(self) -> Path:
-        """Sockets and the supervisor's status; made anew at each start."""
+        """Sockets and the supervisor's status; remade at each start."""
         return self.path / "run"
 
     def channel(self, name: str) -> Path:
         """The socket of a channel, in a directory of its own."""
-        # One letter, because a UNIX socket's path has at most 107 bytes (unix(7)) and homes can be deep.
         return self.run / name / "s"
 
     @property
     def operator_socket(self) -> Path:
-        """The socket on which the admin process serves the command line."""
+        """Where the command line finds the admin process."""
         return self.run / "operator" / "s"
 
     @property
@@ -82,58 +76,11 @@ class ServiceHome:
         """The supervisor's status file."""
         return self.run / "roles.json"
 
-    def lay_out(self, users: RoleUsers) -> None:
-        """Create missing directories and set owners and modes; idempotent.
-
-        Call as root, or as the one user that all roles share.
-        """
-        recorder, keyholder = RoleName.RECORDER, RoleName.KEYHOLDER
-        for directory in (self.path, self.public, self.run):
-            _own(directory, os.getuid(), os.getgid(), 0o755)
-        _own(self.keyholder, users.uid(keyholder), users.gid(keyholder), 0o700)
-        # Set-group-ID: new files of the database (journal, shared memory) get the readers' group by
-        # themselves (inode(7)), so the readers can open them.
-        _own(self.store, users.uid(recorder), users.readers_gid(), 0o2750)
-        _own_files(self.keyholder, users.uid(keyholder), users.gid(keyholder))
-        _own_files(self.store, users.uid(recorder), users.readers_gid())
-        for name, listens, asks in _CHANNELS:
-            _own(self.run / name, users.uid(listens), users.gid(asks), 0o750)
-        # A directory's mode can't name the operators, who are root, the home's owner and a configured group:
-        # all may enter, and the admin process admits by SO_PEERCRED.
-        (self.run / "operator").chmod(0o755)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A service's home, the users of its roles, and the URL of its store."""
+    """Where a service lives, as whom its roles run, and where its store is."""
 
     home: ServiceHome
     users: RoleUsers
     database_url: str
-
-
-# Channel, the role that listens (owner), the role that connects (group). A CA has no sandbox and a
-# credentials service no responder; their directories stay empty, which costs less than a second table.
-_CHANNELS = (
-    ("keyholder", RoleName.KEYHOLDER, RoleName.RECORDER),
-    ("front", RoleName.RECORDER, RoleName.FRONT),
-    ("admin", RoleName.RECORDER, RoleName.ADMIN),
-    ("responder", RoleName.RECORDER, RoleName.RESPONDER),
-    ("ocsp", RoleName.RESPONDER, RoleName.STATUS),
-    ("sandbox", RoleName.SANDBOX, RoleName.FRONT),
-    ("operator", RoleName.ADMIN, RoleName.ADMIN),
-)
-
-
-def _own(directory: Path, uid: int, gid: int, mode: int) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    if os.getuid() == 0:
-        os.chown(directory, uid, gid)
-    directory.chmod(mode)
-
-
-def _own_files(directory: Path, uid: int, gid: int) -> None:
-    if os.getuid() == 0:
-        for file in directory.iterdir():
-            # A role owns this directory and root walks it: a link that the role left must not lend it a file.
-            os.chown(file, uid, gid, follow_symlinks=False)

@@ -1,10 +1,9 @@
-"""What a role of a service does first and last: say that it is ready, stop when told, die with its
+"""What a role of a service does first: be the one that was named, say that it is ready, die with its
 supervisor.
 
 Rules:
 - Ready is one byte "R" on the inherited pipe named in `OSTIARY_READY_FD`; said once, after the role can
   serve.
-- SIGTERM asks to stop; `StopSignal` makes it a readable descriptor for a hub, so that no work is cut in half.
 - A role never outlives the process that started it (PR_SET_PDEATHSIG, prctl(2)); a change of user clears that
   setting, so it is made after one.
 """
@@ -19,7 +18,6 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from ostiary.edge import log
@@ -50,28 +48,6 @@ def die_with_parent(parent_pid: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent_pid:
         os._exit(1)
-
-
-class StopSignal:
-    """SIGTERM and SIGINT as a descriptor: `hub.watch(stop.fd, name="stop")`; only for the main thread."""
-
-    def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    @property
-    def received(self) -> bool:
-        """Whether a signal came; stays true."""
-        try:
-            count = os.eventfd_read(self.fd)
-        except BlockingIOError:
-            return False
-        os.eventfd_write(self.fd, count)
-        return True
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        os.eventfd_write(self.fd, 1)
 
 
 def be_role(service: str, roles: Mapping[str, str]) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from ostiary.edge.home import Place
 from ostiary.edge.hub import Hub
 from ostiary.edge.metrics import MetricsFile
-from ostiary.edge.role import StopSignal, announce_ready
+from ostiary.edge.role import announce_ready
+from ostiary.edge.stop_signal import StopSignal
 from ostiary.edge.users import RoleName
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.batch import Recorder

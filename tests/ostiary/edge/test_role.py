@@ -1,14 +1,12 @@
-"""What a role says first, hears last, and with whom it dies."""
+"""What a role says first, and with whom it dies."""
 
 from __future__ import annotations
 
 import os
-import select
-import signal
 
 import pytest
 
-from ostiary.edge.role import READY_FD_VARIABLE, StopSignal, announce_ready, die_with_parent
+from ostiary.edge.role import READY_FD_VARIABLE, announce_ready, die_with_parent
 
 
 def test_ready_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,21 +26,6 @@ def test_nobody_to_tell_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(read_fd)
     monkeypatch.setenv(READY_FD_VARIABLE, str(write_fd))
     announce_ready()
-
-
-def test_a_stop_is_heard_by_a_loop_and_remembered() -> None:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        stop = StopSignal()
-        quiet = stop.received
-        assert not quiet
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert select.select([stop.fd], [], [], 1)[0]
-        assert [stop.received, stop.received] == [True, True]
-        os.close(stop.fd)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def test_a_child_whose_parent_is_another_ends_at_once() -> None:
