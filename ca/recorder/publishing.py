@@ -23,11 +23,11 @@ follows committed rows only, so a turn that is undone leaves it right.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from sqlalchemy import Connection, delete, or_, select, update
 
 from ca.certificates.crl import CRLIssuer, assemble_crl, build_tbs_cert_list
@@ -54,7 +54,7 @@ KEPT_S: Final = 24 * 3600
 LOST_AFTER_S: Final = 5
 RETIRE_EVERY_S: Final = 3600
 
-_log = structlog.get_logger()
+_log = logging.getLogger("ostiary.recorder")
 
 
 @dataclass(slots=True)
@@ -262,7 +262,8 @@ class Publisher:
 
     def _leave_out(self, tx: Connection, row: CRLRow, now_s: EpochSeconds, size_bytes: int) -> None:
         """Go on without a complete list that no frame can carry; `through` still says how far shards are."""
-        _log.warning("complete-list-too-large", size_bytes=size_bytes, limit_bytes=MAX_LIST_BYTES)
+        extra = {"size_bytes": size_bytes, "limit_bytes": MAX_LIST_BYTES}
+        _log.warning("complete-list-too-large", extra=extra)
         store_crl(tx, replace(row, through=self._seen, refresh_at=EpochSeconds(now_s + REFRESH_S)))
         self._dirty.discard(COMPLETE)
 

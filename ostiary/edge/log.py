@@ -12,35 +12,25 @@ Rules:
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import traceback
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
-
-import structlog
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_NAME: Final = re.compile(r"(?i)secret|token|password|passphrase|authorization|private|cookie")
 _HIDDEN: Final = "(hidden)"
 _MAX_TEXT: Final = 500
 
-Event = dict[str, Any]
-
 
 def configure(role: str, *, level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send all logging of this process to `stream` (stderr) as JSON lines that name `role`."""
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[],
-        processors=[
-            _event_of(role),
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=True),
-        ],
-    )
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_JSONLines(role))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -48,25 +38,29 @@ def configure(role: str, *, level: str = "INFO", stream: TextIO | None = None) -
     logging.getLogger("gunicorn.access").disabled = True
 
 
-def _event_of(role: str) -> structlog.types.Processor:
-    def build(_logger: Any, _method: str, event: structlog.types.EventDict) -> Event:
-        record: logging.LogRecord = event["_record"]
-        line: Event = {
+class _JSONLines(logging.Formatter):
+    """A record as one line. JSON in ASCII has no line end and no control character, whatever a message holds."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
             "level": record.levelname.lower(),
-            "role": role,
+            "role": self._role,
             "logger": record.name,
-            "event": _plain(event["event"]),
+            "event": _plain(record.getMessage()),
             "pid": record.process,
         }
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         line.update({name: hide(name, value) for name, value in extra.items() if not name.startswith("_")})
-        failed = event.get("exc_info")
-        if failed and failed[0] is not None:
-            line["error"] = failed[0].__name__
-            line["where"] = places(failed[2])
-        return line
-
-    return build
+        if record.exc_info and record.exc_info[0] is not None:
+            line["error"] = record.exc_info[0].__name__
+            line["where"] = places(record.exc_info[2])
+        at = datetime.fromtimestamp(record.created, UTC)
+        line["at"] = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return json.dumps(line)
 
 
 def places(trace: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,8 @@ def test_a_line_says_what_happened_where_and_when(stream: io.StringIO) -> None:
     assert line["event"] == "role ended"
     assert (line["level"], line["role"], line["logger"]) == ("warning", "front", "ostiary.front")
     assert (line["exit"], line["roles"]) == (-9, ["a", "b"])
-    assert line["at"].endswith("Z")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["at"])
+    assert list(line) == ["level", "role", "logger", "event", "pid", "exit", "roles", "at"]
 
 
 class Opaque:
