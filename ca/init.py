@@ -37,7 +37,7 @@ from ca.home import MIGRATIONS, CAHome
 from ca.keyholder.keys import CAKeys
 from ostiary.edge.durable_files import PRIVATE_FILE, PUBLIC_FILE, make_directory, write_atomic
 from ostiary.edge.home_layout import lay_out
-from ostiary.edge.kek import RecoveryCopy, create_kek
+from ostiary.edge.kek_creation import RecoveryCopy, create_kek
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Conflict
 from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys

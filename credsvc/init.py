@@ -27,8 +27,8 @@ from credsvc.keyholder.keys import CredentialKeys
 from ostiary.edge.durable_files import write_atomic
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.home_layout import lay_out
-from ostiary.edge.kek import RecoveryCopy, create_kek
-from ostiary.edge.passphrase import RANDOM_BYTES, wrap
+from ostiary.edge.kek_creation import RecoveryCopy, create_kek
+from ostiary.edge.passphrase_wrapping import RANDOM_BYTES, wrap
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict
 from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys

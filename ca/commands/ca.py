@@ -67,7 +67,7 @@ def init(
     )
     from ca.home import CAHome
     from ca.init import InitPlan, init_ca
-    from ostiary.edge.kek import RecoveryCopy
+    from ostiary.edge.kek_creation import RecoveryCopy
     from ostiary.roles import choose_users
 
     status_listen = given["status_listen"] or DEFAULT_STATUS_LISTEN

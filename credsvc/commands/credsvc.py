@@ -82,7 +82,7 @@ def init(
     from credsvc.config import Config
     from credsvc.init import NewService, init_service
     from ostiary.edge.home import ServiceHome
-    from ostiary.edge.kek import RecoveryCopy
+    from ostiary.edge.kek_creation import RecoveryCopy
     from ostiary.names import parse_application, parse_node
 
     facts = _read_bootstrap(ca_bootstrap, root, given)

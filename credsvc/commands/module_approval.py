@@ -17,7 +17,8 @@ from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.report import MachineReport, report_manifest
 from credsvc.init import APPROVER_SERVICE
 from credsvc.items import ApproveModule, approval_statement
-from ostiary.edge.passphrase import unwrap, wrapped_for
+from ostiary.edge.passphrase import unwrap
+from ostiary.edge.passphrase_wrapping import wrapped_for
 from ostiary.work.item import Operator
 
 

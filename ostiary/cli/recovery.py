@@ -36,8 +36,8 @@ def recovery_options(command: CommandT) -> CommandT:
 def recover(
     spec: str, application: str, service: str, *, directory: Path, copy: Path, passphrase: Secret | None
 ) -> None:
-    """Restore the key into the store that `spec` names; raises what `ostiary.edge.kek.restore_kek` raises."""
-    from ostiary.edge.kek import RecoveryCopy, restore_kek
+    """Restore the key into the store that `spec` names; raises as `restore_kek` of ostiary.edge.kek_creation."""
+    from ostiary.edge.kek_creation import RecoveryCopy, restore_kek
     from ostiary.edge.passphrase_file import passphrase_from_file
 
     # Also where the store has a key: without opening the copy nobody can tell whether it is the same one.

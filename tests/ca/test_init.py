@@ -14,7 +14,8 @@ from ca.init import OFFLINE_ROOT_PURPOSE, InitPlan, init_ca
 from ca.keyholder.evaluator import CAEvaluator
 from ca.keyholder.keys import CAKeys
 from ostiary.edge.home import ServiceHome
-from ostiary.edge.kek import RecoveryCopy, load_kek
+from ostiary.edge.kek import load_kek
+from ostiary.edge.kek_creation import RecoveryCopy
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict, Misconfigured
 from ostiary.keyholder.keys import KEYS_PURPOSE, load_ledger_key, open_keys
