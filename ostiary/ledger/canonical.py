@@ -12,14 +12,13 @@ What the entries mean is left to `ostiary.work.entries`.
 
 from __future__ import annotations
 
-import json
 from typing import TypeAlias, cast
 
 import msgspec
 
 from ostiary.errors import BadInput
 
-__all__ = ["JSON", "MAX_INTEGER", "canonical", "parse_canonical"]
+__all__ = ["JSON", "MAX_INTEGER", "canonical"]
 
 JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
 
@@ -41,20 +40,6 @@ def canonical(value: JSON) -> bytes:
         return _encode_in_order(_sorted_by_utf16(value))
     except UnicodeEncodeError as exc:
         raise BadInput("a string holds a lone surrogate, which has no UTF-8 form") from exc
-
-
-def parse_canonical(data: bytes) -> JSON:
-    """Read bytes that must be the canonical form of what they say; raises BadInput where they are not.
-
-    Duplicate names, white space, other orders and other escapes all come out as a difference in bytes.
-    """
-    try:
-        value = cast("JSON", json.loads(data.decode()))
-    except (ValueError, RecursionError) as exc:
-        raise BadInput("the text is not JSON in UTF-8") from exc
-    if canonical(value) != data:
-        raise BadInput("the JSON is not in canonical form (RFC 8785)")
-    return value
 
 
 def _has_only_ascii_names(value: JSON, depth: int) -> bool:

@@ -1,4 +1,4 @@
-"""Signed notes: a text, and the keys that sign it.
+"""Signed notes: a text, and the keys that sign it. Reading them, and adding a witness's cosignature.
 
 Rules (C2SP signed-note and tlog-cosignature; Ed25519 of RFC 8032):
 - note = text ending in a newline, an empty line, signature lines; the signature covers the text with its last
@@ -10,7 +10,8 @@ Rules (C2SP signed-note and tlog-cosignature; Ed25519 of RFC 8032):
 - a key as text = `<name>+<key id in hex>+base64(type || public key)`;
 - signatures of unknown keys are ignored, a known key's bad signature refuses the whole note.
 
-What the text says, and whose signature it needs, is left to `ostiary.ledger.checkpoint`.
+Keys and signing: `ostiary.ledger.note_signing`. What the text says, and whose signature it needs, is left to
+`ostiary.ledger.checkpoint`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,22 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntEnum
-from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from ostiary.errors import BadInput
 from ostiary.ledger.errors import NotProven
+from ostiary.ledger.note_signing import (
+    KEY_ID_BYTES,
+    SIGNATURE_PREFIX,
+    KeyType,
+    VerifierKey,
+    check_name,
+    sign_text,
+    signature_line,
+    verifier_key,
+)
 
 __all__ = [
     "KeyType",
@@ -43,42 +52,8 @@ __all__ = [
 
 MAX_NOTE_BYTES = 256 * 1024  # room for the sixteen post-quantum signatures that the specification asks for
 MAX_SIGNATURES = 64
-_KEY_ID_BYTES = 4
 _TIMESTAMP_BYTES = 8
 _MAX_TIME_S = 2**63 - 1
-_PUBLIC_KEY_BYTES = 32
-_SIGNATURE_PREFIX = "\u2014 "
-
-
-class KeyType(IntEnum):
-    """The signature types of C2SP signed-note that we speak."""
-
-    LOG = 0x01
-    WITNESS = 0x04
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifierKey:
-    """A public key with the name under which it signs; `str` gives the text form."""
-
-    name: str
-    key_type: KeyType
-    public_key: bytes
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        if len(self.public_key) != _PUBLIC_KEY_BYTES:
-            raise BadInput("an Ed25519 public key is 32 bytes long", field="public_key")
-
-    @property
-    def key_id(self) -> bytes:
-        """The four bytes that name this key in a signature line; no commitment to it."""
-        identified = self.name.encode() + b"\n" + bytes([self.key_type]) + self.public_key
-        return sha256(identified).digest()[:_KEY_ID_BYTES]
-
-    def __str__(self) -> str:
-        material = b64encode(bytes([self.key_type]) + self.public_key).decode()
-        return f"{self.name}+{self.key_id.hex()}+{material}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +61,6 @@ class _Signature:
     name: str
     key_id: bytes
     payload: bytes
-
-
-def verifier_key(name: str, private_key: Ed25519PrivateKey, key_type: KeyType) -> VerifierKey:
-    """Return the public half of a key under its name."""
-    return VerifierKey(name=name, key_type=key_type, public_key=private_key.public_key().public_bytes_raw())
 
 
 def parse_verifier_key(text: str) -> VerifierKey:
@@ -110,14 +80,6 @@ def parse_verifier_key(text: str) -> VerifierKey:
     return key
 
 
-def sign_text(text: str, name: str, private_key: Ed25519PrivateKey) -> bytes:
-    """Return the note of a text that ends in a newline, with one signature of type 0x01; deterministic."""
-    if not text.endswith("\n"):
-        raise BadInput("the text of a note ends in a newline", field="text")
-    key_id = verifier_key(name, private_key, KeyType.LOG).key_id
-    return f"{text}\n{_signature_line(name, key_id + private_key.sign(text.encode()))}".encode()
-
-
 def add_cosignature(note: bytes, name: str, private_key: Ed25519PrivateKey, *, at_s: int) -> bytes:
     """Return the note with a witness's cosignature (type 0x04) added.
 
@@ -129,7 +91,7 @@ def add_cosignature(note: bytes, name: str, private_key: Ed25519PrivateKey, *, a
         raise BadInput(f"{at_s} is not a time in seconds", field="at_s")
     key_id = verifier_key(name, private_key, KeyType.WITNESS).key_id
     payload = at_s.to_bytes(_TIMESTAMP_BYTES, "big") + private_key.sign(_cosigned(text, at_s))
-    return note + _signature_line(name, key_id + payload).encode()
+    return note + signature_line(name, key_id + payload).encode()
 
 
 def note_text(note: bytes) -> str:
@@ -152,13 +114,6 @@ def verified_signatures(note: bytes, keys: Iterable[VerifierKey]) -> dict[Verifi
     return found
 
 
-def check_name(name: str) -> None:
-    """Refuse what cannot name a key: empty text, spaces, control characters, plus."""
-    # Not printable covers control characters, line ends and every Unicode space but U+0020.
-    if not name or " " in name or "+" in name or not name.isprintable():
-        raise BadInput(f"{name!r} is not a name; wanted printable text without space and plus", field="name")
-
-
 def decode_base64(text: str, *, field: str) -> bytes:
     """Read base64 of RFC 4648 section 4 in its only canonical form, so that one value has one text."""
     try:
@@ -168,10 +123,6 @@ def decode_base64(text: str, *, field: str) -> bytes:
     if b64encode(data).decode() != text:
         raise BadInput("the base64 text has stray bits or padding", field=field)
     return data
-
-
-def _signature_line(name: str, signature: bytes) -> str:
-    return f"{_SIGNATURE_PREFIX}{name} {b64encode(signature).decode()}\n"
 
 
 def _cosigned(text: str, at_s: int) -> bytes:
@@ -199,14 +150,14 @@ def _split(note: bytes) -> tuple[str, list[_Signature]]:
 
 
 def _parse_signature(line: str) -> _Signature:
-    if not line.startswith(_SIGNATURE_PREFIX):
+    if not line.startswith(SIGNATURE_PREFIX):
         raise BadInput("a signature line does not start with a dash", field="note")
-    name, _, encoded = line.removeprefix(_SIGNATURE_PREFIX).partition(" ")
+    name, _, encoded = line.removeprefix(SIGNATURE_PREFIX).partition(" ")
     check_name(name)
     data = decode_base64(encoded, field="note")
-    if len(data) <= _KEY_ID_BYTES:
+    if len(data) <= KEY_ID_BYTES:
         raise BadInput("a signature line holds no signature", field="note")
-    return _Signature(name, data[:_KEY_ID_BYTES], data[_KEY_ID_BYTES:])
+    return _Signature(name, data[:KEY_ID_BYTES], data[KEY_ID_BYTES:])
 
 
 def _check_signature(text: str, signature: _Signature, key: VerifierKey) -> int | None:
