@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostiary.errors import Forbidden, OstiaryError
+from ostiary.errors import Forbidden
 from ostiary.keyholder.protocol import CatchUp, Resume
 from ostiary.keyholder.witness import Mark, Witness
 from ostiary.ledger.checkpoint import KeyType, open_note, verifier_key
@@ -143,8 +145,27 @@ def test_a_note_of_another_key_is_not_resumed() -> None:
     other.resume(Resume(note=b"", size=0, peaks=b""))
     note = other.append(0, leaves(0, 5))
     high_water.mark = Mark(size=5, root=frontier(5).root())
-    with pytest.raises(OstiaryError):
+    with pytest.raises(Forbidden) as caught:
         Witness(origin=ORIGIN, key=KEY, high_water=high_water).resume(resume_at(5, note))
+    assert caught.value.rule == "witness-resume-root"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda _: b"", id="no note"),
+        pytest.param(lambda note: note + note.rpartition(b"\n\n")[2], id="the signature twice"),
+        pytest.param(lambda note: note.replace(b"\n5\n", b"\n05\n"), id="another spelling of the size"),
+        pytest.param(lambda note: note.replace(b"shop.example/ca", b"shop.example/cb"), id="another log"),
+        pytest.param(lambda note: note[:-3] + b"x" + note[-2:], id="a changed signature"),
+    ],
+)
+def test_only_the_very_note_that_was_signed_is_resumed(change: Callable[[bytes], bytes]) -> None:
+    high_water = MemoryHighWater()
+    note = started(high_water).append(0, leaves(0, 5))
+    with pytest.raises(Forbidden) as caught:
+        Witness(origin=ORIGIN, key=KEY, high_water=high_water).resume(resume_at(5, change(note)))
+    assert caught.value.rule == "witness-resume-root"
 
 
 def test_peaks_of_another_tree_are_not_resumed() -> None:
