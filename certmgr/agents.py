@@ -40,7 +40,8 @@ from certmgr.lifecycle import (
 from certmgr.record import Generation, Record, Spawn, performed
 from certmgr.scopes import ProcessKey, ProcessView, Scope, without
 from certmgr.table import Table, VaultPort
-from ostiary.capabilities import Capabilities, spawnable
+from ostiary.capabilities import Capabilities
+from ostiary.capability_ceilings import spawnable
 from ostiary.certificate import SerialHex
 from ostiary.edge.clock import Clock
 from ostiary.errors import BadInput, Busy, Conflict, Forbidden, OstiaryError, Unauthenticated

@@ -1,27 +1,25 @@
-"""Capabilities: what an agent may request. Its certificate lists them, and they only ever shrink.
+"""Capabilities: what an agent may request, listed in its certificate.
 
 Rules:
 - A capability is `<verb>:<object>`, lower-case words. There are no wildcards. An unknown capability is
   carried along and grants nothing.
-- An agent gets requested & grant(its sub-system) & its ceiling; ceiling(child) = ceiling(parent) & what the
-  spawner requested.
 - In the certificate: `Capabilities ::= SEQUENCE OF UTF8String`, DER, sorted, without duplicates,
   non-critical.
 
-Policy decides who may do what with a capability; this module does not.
+`ostiary.capability_ceilings` says how they shrink. Policy decides who may do what with a capability.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, NewType, TypeAlias
 
 from cryptography import x509
 
 from ostiary import der
 from ostiary.errors import BadInput
-from ostiary.names import SubSystem, parse_subsystem
+from ostiary.names import parse_subsystem
 
 Capability = NewType("Capability", str)
 Capabilities: TypeAlias = frozenset[Capability]
@@ -33,10 +31,9 @@ CAPABILITIES_OID: Final = x509.ObjectIdentifier(
     "1.2.840.113556.1.8000.2554.22024.65458.11139.17229.34446.6435669.4062987"
 )
 NO_CAPABILITIES: Final[Capabilities] = frozenset()
-MAX_DEPTH: Final = 8
 MAX_CAPABILITIES: Final = 64
 
-_SPAWN: Final = "spawn:"
+SPAWN: Final = "spawn:"
 _GRAMMAR: Final = re.compile(r"(?=.{3,97}\Z)[a-z][a-z0-9]*(?:-[a-z0-9]+)*:[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 
 
@@ -48,8 +45,8 @@ def parse_capability(text: str) -> Capability:
             " hyphens",
             field="capabilities",
         )
-    if text.startswith(_SPAWN):
-        parse_subsystem(text.removeprefix(_SPAWN))
+    if text.startswith(SPAWN):
+        parse_subsystem(text.removeprefix(SPAWN))
     return Capability(text)
 
 
@@ -89,48 +86,3 @@ def _text(item: bytes) -> str:
         return item[start:end].decode("ascii")
     except UnicodeDecodeError as exc:
         raise BadInput("capabilities: extension is not ASCII", field="capabilities") from exc
-
-
-def spawnable(capabilities: Capabilities) -> frozenset[SubSystem]:
-    """Return the sub-systems whose agents a holder of these capabilities may spawn."""
-    return frozenset(
-        SubSystem(capability.removeprefix(_SPAWN))
-        for capability in capabilities
-        if capability.startswith(_SPAWN)
-    )
-
-
-def issue(*, requested: Capabilities, grant: Capabilities, ceiling: Capabilities) -> Capabilities:
-    """Return what goes into a certificate: never more than any of the three."""
-    return requested & grant & ceiling
-
-
-def child_ceiling(*, parent_ceiling: Capabilities, asked: Capabilities) -> Capabilities:
-    """Return the most that a new agent's ancestors allow it."""
-    return parent_ceiling & asked
-
-
-def reach_within(
-    grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem, ceiling: Capabilities
-) -> dict[SubSystem, Capabilities]:
-    """Return each sub-system that a chain of spawns can reach, with the most that its agents may hold.
-
-    The chain starts at `subsystem`, itself a member, under `ceiling`. A sub-system without a grant can be
-    spawned and holds nothing.
-    """
-    reached: dict[SubSystem, Capabilities] = {}
-    # A breadth-first walk. A ceiling only shrinks along a chain, so the first visit of a sub-system, under
-    # the whole `ceiling`, already gives its most: none has to be visited twice.
-    frontier = frozenset((subsystem,))
-    for _ in range(MAX_DEPTH + 1):
-        found = {name: grants.get(name, NO_CAPABILITIES) & ceiling for name in frontier}
-        reached |= found
-        frontier = frozenset[SubSystem]().union(*map(spawnable, found.values())) - reached.keys()
-        if not frontier:
-            break
-    return reached
-
-
-def reach(grants: Mapping[SubSystem, Capabilities], subsystem: SubSystem) -> dict[SubSystem, Capabilities]:
-    """Return `reach_within` for an agent without ancestors: its ceiling is the union of all grants."""
-    return reach_within(grants, subsystem, NO_CAPABILITIES.union(*grants.values()))

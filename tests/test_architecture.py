@@ -45,8 +45,9 @@ NOT_FOR_KEYHOLDERS = {"store", "recorder", "front", "status", "admin", "commands
 # Bytes and values in, values out: `now` and random bytes are arguments.
 PURE = tuple(
     """
-    ostiary.address ostiary.capabilities ostiary.certificate ostiary.der ostiary.errors ostiary.identity
-    ostiary.ledger ostiary.names ostiary.peer ostiary.secret ostiary.subsystems ostiary.token ostiary.work
+    ostiary.address ostiary.capabilities ostiary.capability_ceilings ostiary.certificate ostiary.der
+    ostiary.edge.frame ostiary.errors ostiary.identity ostiary.ledger ostiary.names ostiary.peer ostiary.secret
+    ostiary.subsystems ostiary.token ostiary.work
     ca.certificates ca.front.enrollment ca.front.peer ca.items ca.recorder.decide ca.recorder.decide_renewals
     ca.recorder.decide_revocations ca.recorder.decide_services ca.recorder.decide_spawns ca.recorder.decide_tokens
     ca.recorder.decision ca.recorder.issuing ca.recorder.rules ca.store.rows certmgr.lifecycle certmgr.scopes

@@ -30,13 +30,8 @@ from ca.certificates.shards import ShardNumber
 from ca.items import Prepared
 from ca.store.rows import CertificateRow, TokenRow
 from ca.store.rows import names as names_in
-from ostiary.capabilities import (
-    NO_CAPABILITIES,
-    Capabilities,
-    child_ceiling,
-    issue,
-    parse_capabilities,
-)
+from ostiary.capabilities import NO_CAPABILITIES, Capabilities, parse_capabilities
+from ostiary.capability_ceilings import child_ceiling, issue
 from ostiary.certificate import assemble, serial_hex
 from ostiary.errors import InternalFault
 from ostiary.identity import Identity, parse_endpoint

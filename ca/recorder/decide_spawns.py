@@ -19,7 +19,7 @@ from ca.recorder.decision import SIGN, Decision, Terms
 from ca.recorder.issuing import again, check_issuable, first_certificate, is_retry, issue
 from ca.recorder.rules import forbidden
 from ca.store.rows import CertificateRow, Rows, joined, names
-from ostiary.capabilities import MAX_DEPTH
+from ostiary.capability_ceilings import MAX_DEPTH
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, CERTIFICATE_MANAGER, NODE_CONTROLLER
 from ostiary.timestamp import EpochSeconds
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ca.items import Resign
 from ca.store.rows import names
-from ostiary.capabilities import MAX_DEPTH
+from ostiary.capability_ceilings import MAX_DEPTH
 from tests.support.ca_decisions import GRANTS, RecorderInMemory, key, peer, replaced
 
 OTHER = "n2.nodes.shop.example"
