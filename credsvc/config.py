@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import msgspec
 
+from credsvc.service_name import SERVICE
 from ostiary.names import Application, NodeName
-
-SERVICE = "credentials"
-"""The service's word in key-encryption keys and in its ledger's origin."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from credsvc.config import SERVICE, Config, print_config
+from credsvc.config import Config, print_config
 from credsvc.home import MIGRATIONS
 from credsvc.intake_document import publish_intake
 from credsvc.keyholder.keys import CredentialKeys
+from credsvc.service_name import SERVICE
 from ostiary.edge.durable_files import write_atomic
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.home_layout import lay_out

@@ -17,8 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
-from ca.items import (
+from ca.evaluated_items import (
     COMPLETE,
+    SIGNED_KINDS,
     FrontCertificate,
     PublishCRL,
     Redeem,
@@ -40,16 +41,6 @@ from ostiary.errors import Forbidden
 from ostiary.keyholder.protocol import Document
 from ostiary.subsystems import CERTIFICATE_AUTHORITY, SERVICES
 from ostiary.work.item import Item, ItemDecoder
-
-SIGNED_KINDS: tuple[type[Item], ...] = (
-    Redeem,
-    Renew,
-    Spawn,
-    Resign,
-    FrontCertificate,
-    ResponderCertificate,
-    PublishCRL,
-)
 
 
 class CAEvaluator:

@@ -22,7 +22,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca.certificates.leaf_template import Leaf
-from ca.items import Prepared
+from ca.evaluated_items import Prepared
 from ca.keyholder.certificate_guard import (
     CLOCK_TOLERANCE,
     MAX_SERIAL_BITS,

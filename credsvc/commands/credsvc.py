@@ -154,8 +154,9 @@ def _asker(given: Secret | None, label: str) -> Callable[[], str]:
 @recovery_options
 def serve(listen: str, claim: Secret, recovery: Path | None, recovery_passphrase: Secret | None) -> None:
     """Run the service until SIGTERM."""
-    from credsvc.config import SERVICE, Config
+    from credsvc.config import Config
     from credsvc.serve import serve as run
+    from credsvc.service_name import SERVICE
     from ostiary.edge import config as config_file
     from ostiary.edge import log
     from ostiary.edge.home import ServiceHome

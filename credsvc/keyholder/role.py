@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from credsvc.config import SERVICE
 from credsvc.keyholder.evaluator import CredentialEvaluator
 from credsvc.keyholder.keys import CredentialKeys
 from credsvc.keyholder.sealed_credential import CREDENTIAL_PURPOSE
+from credsvc.service_name import SERVICE
 from ostiary.keyholder.role import run_keyholder
 from ostiary.keyholder.seal import Sealer
 
