@@ -1,12 +1,17 @@
-"""The keyholder's role: harden, unseal, give up privileges, answer the recorder.
+"""The keyholder's process: one socket, one peer, one thread.
 
-Rules:
-- Of the settings a keyholder reads what it needs and no more: the application and the name of its
-  key-encryption key. Everything that widens what a key may do is sealed with the keys.
-- It starts as the supervisor's user, because the key-encryption key may belong to that one, and becomes its
-  own user before it listens.
-- What this module imports is part of the trusted base (tests/test_keyholder_closure.py counts it): no store,
-  no recorder, no HTTP, no command line.
+Order of its life (docs/architecture.md, "Roles of processes": nothing is unsealed before the process is closed
+to others):
+1. Harden: no core, not dumpable, locked memory.
+2. Read the settings; of those a keyholder takes the application and the name of its key-encryption key. All
+   that widens what a key may do is sealed with the keys.
+3. Open the sealed keys, as the supervisor's user, to whom the key-encryption key may belong.
+4. Become the keyholder's own user.
+5. Open the high-water mark and the socket; say that it is ready.
+6. Answer the recorder until the end.
+
+What this module imports is the trusted base (tests/test_keyholder_closure.py counts it): no store, no recorder,
+no HTTP, no command line.
 """
 
 from __future__ import annotations
@@ -14,24 +19,30 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ostiary.edge import config as config_file
 from ostiary.edge.files import read_private
+from ostiary.edge.frame import Status
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.hygiene import harden_process
 from ostiary.edge.kek import load_kek
 from ostiary.edge.passphrase_file import passphrase_from_file
 from ostiary.edge.role import SUPERVISOR_VARIABLE, announce_ready, die_with_parent
 from ostiary.edge.users import RoleName, RoleUsers, role_users_from_environment
-from ostiary.errors import Misconfigured
-from ostiary.keyholder.engine import Evaluator
-from ostiary.keyholder.keys import KEYS_PURPOSE, KeysT, open_keys
-from ostiary.keyholder.process import KeyholderPlace, serve_keyholder
+from ostiary.errors import BadInput, Misconfigured
+from ostiary.keyholder.engine import Evaluator, Keyholder
+from ostiary.keyholder.high_water import FileHighWater
+from ostiary.keyholder.keys import KEYS_PURPOSE, KeysT, load_ledger_key, open_keys
+from ostiary.keyholder.protocol import Refusal, encode_message
+from ostiary.keyholder.recorder_socket import RecorderSocket, Request
 from ostiary.keyholder.seal import Sealer
+from ostiary.keyholder.witness import Witness
 
 _log = logging.getLogger("ostiary.keyholder")
 _MAX_SEALED_BYTES: Final = 64 * 1024
@@ -53,32 +64,62 @@ def run_keyholder(
     `service` is its word in the ledger's origin and in the name of the key-encryption key. Misconfigured
     where the sealed keys are another application's, or not there.
     """
+    # 1.
     for shortfall in harden_process().shortfalls:
         _log.warning("keyholder-less-protected", extra={"shortfall": shortfall})
+    # 2.
     home, users = ServiceHome(home_path), role_users_from_environment()
     settings = config_file.load(home.config, _Settings)
-
-    def unsealed() -> tuple[Evaluator, bytes]:
-        kek = load_kek(
-            settings.kek, settings.application, service, directory=home.keyholder, ask=passphrase_from_file
-        )
-        blob = read_private(home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
-        keys = open_keys(blob, kind, Sealer(kek, purpose=KEYS_PURPOSE))
-        if keys.application != settings.application:
-            raise Misconfigured(f"the sealed keys are of '{keys.application}', not '{settings.application}'")
-        return evaluator(keys, kek), keys.ledger_key
-
-    serve_keyholder(
-        KeyholderPlace(
-            socket=home.channel("keyholder"),
-            high_water=home.high_water,
-            recorder_uids=frozenset({users.uid(RoleName.RECORDER)}),
-            origin=f"{settings.application}/{service}",
-        ),
-        unsealed=unsealed,
-        drop_privileges=lambda: _become(users),
-        ready=announce_ready,
+    origin = f"{settings.application}/{service}"
+    # 3.
+    # In a frame of its own: the key-encryption key and the keys in clear are freed when it returns (and with
+    # that overwritten, ostiary/roles.py says how), not kept for the life of the process.
+    evaluates, ledger_key = _unseal(home, settings, service, kind, evaluator)
+    # 4.
+    _become(users)
+    # 5.
+    witness = Witness(origin=origin, key=ledger_key, high_water=FileHighWater(home.high_water))
+    recorders = RecorderSocket(
+        home.channel("keyholder"), recorder_uids=frozenset({users.uid(RoleName.RECORDER)})
     )
+    keyholder = Keyholder(witness=witness, evaluator=evaluates, clock=lambda: datetime.now(UTC))
+    announce_ready()
+    _log.info("keyholder-ready", extra={"origin": origin, "pid": os.getpid()})
+    # 6.
+    while True:
+        for request in recorders.requests(None):
+            answer_request(keyholder, request)
+
+
+def answer_request(keyholder: Keyholder, request: Request) -> None:
+    """Answer one message of a recorder, whatever it holds."""
+    answer = keyholder.answer(request.body)
+    if isinstance(answer, Refusal):
+        _log.error("refused", extra={"reason": answer.reason, "pid": request.peer.pid})
+    try:
+        request.reply(Status.OK, encode_message(answer))
+    except BadInput as exc:
+        # The outputs of a batch may exceed a frame together; that must not end the keyholder.
+        _log.error("refused", extra={"reason": exc.message, "pid": request.peer.pid})
+        request.reply(Status.OK, encode_message(Refusal(reason=f"answer-too-large: {exc.message}")))
+
+
+def _unseal(
+    home: ServiceHome,
+    settings: _Settings,
+    service: str,
+    kind: type[KeysT],
+    evaluator: Callable[[KeysT, bytes], Evaluator],
+) -> tuple[Evaluator, Ed25519PrivateKey]:
+    """What evaluates, and the ledger's key."""
+    kek = load_kek(
+        settings.kek, settings.application, service, directory=home.keyholder, ask=passphrase_from_file
+    )
+    blob = read_private(home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
+    keys = open_keys(blob, kind, Sealer(kek, purpose=KEYS_PURPOSE))
+    if keys.application != settings.application:
+        raise Misconfigured(f"the sealed keys are of '{keys.application}', not '{settings.application}'")
+    return evaluator(keys, kek), load_ledger_key(keys.ledger_key)
 
 
 def _become(users: RoleUsers) -> None:

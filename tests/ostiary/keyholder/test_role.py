@@ -12,9 +12,9 @@ import pytest
 from ostiary.edge.channel import Client
 from ostiary.edge.frame import MAX_FRAME_BYTES
 from ostiary.keyholder.engine import Keyholder
-from ostiary.keyholder.process import _answer
 from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, decode_answer, encode_message
 from ostiary.keyholder.recorder_socket import RecorderSocket
+from ostiary.keyholder.role import answer_request
 
 UID = frozenset({os.getuid()})
 
@@ -37,7 +37,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
     def serve() -> None:
         while not stopped.is_set():
             for request in recorders.requests(0.02):
-                _answer(Verbose(), request)
+                answer_request(Verbose(), request)
 
     thread = threading.Thread(target=serve)
     thread.start()
