@@ -37,7 +37,7 @@ def run(home_path: Path) -> None:
     place = home.place()
     # 1. No core dump, no ptrace (ostiary/edge/hygiene.py). A host may not allow all of it, and then the log
     #    says so.
-    for shortfall in harden_process().shortfalls:
+    for shortfall in harden_process():
         _log.warning("responder-less-protected", extra={"shortfall": shortfall})
     config = home.config()
     clock = SystemClock()

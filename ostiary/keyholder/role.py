@@ -65,7 +65,7 @@ def run_keyholder(
     where the sealed keys are another application's, or not there.
     """
     # 1.
-    for shortfall in harden_process().shortfalls:
+    for shortfall in harden_process():
         _log.warning("keyholder-less-protected", extra={"shortfall": shortfall})
     # 2.
     home, users = ServiceHome(home_path), role_users_from_environment()

@@ -81,17 +81,3 @@ class Frontier:
         for peak in reversed(self.peaks[:-1]):
             root = sha256(b"\x01" + peak + root).digest()
         return root
-
-    def to_bytes(self) -> bytes:
-        """Encode as the size (8 bytes, big-endian) and the peaks (32 bytes each)."""
-        return self.size.to_bytes(8, "big") + b"".join(self.peaks)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Frontier:
-        """Decode what `to_bytes` made; raises BadInput. The peaks are not proven until a root is compared."""
-        size, peaks = int.from_bytes(data[:8], "big"), data[8:]
-        if len(data) < 8 or len(peaks) % HASH_BYTES:
-            raise BadInput(f"{len(data)} bytes are not a frontier; wanted 8 and 32 for each peak")
-        return cls(
-            size=size, peaks=tuple(peaks[at : at + HASH_BYTES] for at in range(0, len(peaks), HASH_BYTES))
-        )

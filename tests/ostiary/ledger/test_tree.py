@@ -52,28 +52,6 @@ def test_extending_in_two_steps_gives_the_root_of_the_definition(first: int, sec
     assert frontier == Frontier().extend(hashes)
 
 
-@given(st.integers(0, 700))
-def test_bytes_round_trip(size: int) -> None:
-    frontier = Frontier().extend(some_hashes(size))
-    assert Frontier.from_bytes(frontier.to_bytes()) == frontier
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        bytes(7),
-        bytes(8) + bytes(32),
-        (1).to_bytes(8, "big"),
-        (1).to_bytes(8, "big") + bytes(31),
-        b"\xff" * 8,
-    ],
-)
-def test_bytes_that_are_no_frontier(data: bytes) -> None:
-    with pytest.raises(BadInput):
-        Frontier.from_bytes(data)
-
-
 @pytest.mark.parametrize(
     ("size", "peaks"), [(-1, ()), (3, (bytes(32),)), (1, (bytes(31),)), (0, (bytes(32),))]
 )
