@@ -44,7 +44,7 @@ class CredentialRecording:
         verdict, attachment = decide(rows, item)
         if verdict.decision == "authorized":
             store(tx, item, now_ms=now_ms)
-        salt = item.salt if isinstance(item, Use) else b""
+        salt = item.salt if isinstance(item, Use) else None
         # What the recorder asks of itself (an alarm) has nobody who waits for it.
         answers = None if isinstance(item, INTERNAL) else position
         return Ruling(

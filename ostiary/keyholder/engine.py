@@ -31,8 +31,8 @@ from ostiary.keyholder.protocol import (
     Refusal,
     Result,
     Resume,
-    State,
     ToKeyholder,
+    TreeState,
     Work,
     decode_request,
 )
@@ -82,7 +82,7 @@ class Keyholder:
         except OstiaryError as exc:
             return Refusal(reason=getattr(exc, "rule", exc.kind) + ": " + exc.message)
 
-    def _dispatch(self, request: ToKeyholder) -> State | Primed | Done:
+    def _dispatch(self, request: ToKeyholder) -> TreeState | Primed | Done:
         match request:
             case Hello():
                 return self._witness.state()

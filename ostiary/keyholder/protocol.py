@@ -3,9 +3,9 @@ a time per frame.
 
 Order of a connection:
     recorder                                   keyholder
-    Hello                                 ->   State: who it is, how far its frontier goes, what it must still be shown
-    Resume (only to a fresh keyholder)    ->   State: the signed checkpoint that it once made, and that tree's peaks
-    CatchUp ...                           ->   State: leaf hashes that were recorded while it was away
+    Hello                                 ->   TreeState: who it is, how far its frontier goes, what it must still be shown
+    Resume (only to a fresh keyholder)    ->   TreeState: the signed checkpoint that it once made, and that tree's peaks
+    CatchUp ...                           ->   TreeState: leaf hashes that were recorded while it was away
     Prime ...                             ->   Primed: documents that stay valid (approved modules), each checked by itself
     Batch ...                             ->   Done: leaves are in the tree; work whose entry is among them was evaluated
 
@@ -84,7 +84,7 @@ class Batch(Message, frozen=True, kw_only=True):
     work: tuple[Work, ...]
 
 
-class State(Message, frozen=True, kw_only=True):
+class TreeState(Message, frozen=True, kw_only=True):
     """How far the keyholder's tree goes; `must_pass` is the size of the newest tree it ever signed, at which
     it compares roots.
     """
@@ -105,7 +105,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     output: bytes = b""
-    refused: str = ""
+    refused: str | None = None
     reason: str = ""
 
 
@@ -123,7 +123,7 @@ class Refusal(Message, frozen=True, kw_only=True):
 
 
 ToKeyholder = Hello | Resume | CatchUp | Prime | Batch
-FromKeyholder = State | Primed | Done | Refusal
+FromKeyholder = TreeState | Primed | Done | Refusal
 
 _encoder = msgspec.msgpack.Encoder()
 _to_keyholder: msgspec.msgpack.Decoder[ToKeyholder] = msgspec.msgpack.Decoder(ToKeyholder)

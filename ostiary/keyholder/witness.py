@@ -22,7 +22,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ostiary.errors import Forbidden
-from ostiary.keyholder.protocol import CatchUp, Resume, State
+from ostiary.keyholder.protocol import CatchUp, Resume, TreeState
 from ostiary.ledger.checkpoint_signing import Checkpoint, sign
 from ostiary.ledger.tree import HASH_BYTES, Frontier
 
@@ -64,9 +64,9 @@ class Witness:
         """Leaves in the frontier; 0 while there is none."""
         return self._frontier.size if self._frontier else 0
 
-    def state(self) -> State:
+    def state(self) -> TreeState:
         """What a recorder must know to bring this keyholder up to date."""
-        return State(
+        return TreeState(
             origin=self._origin,
             fresh=self._frontier is None,
             size=self.size,

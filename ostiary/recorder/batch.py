@@ -65,10 +65,10 @@ class Unsettled:
     """The keyholder's answers that are not stored yet."""
 
     results: list[Settled] = field(default_factory=list)
-    note: bytes = b""
+    note: bytes | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.results or self.note)
+        return bool(self.results) or self.note is not None
 
 
 class Recorder:
@@ -141,7 +141,7 @@ class Recorder:
     def _settle(self, tx: Connection, unsettled: Unsettled) -> None:
         if unsettled.results:
             self._service.settle(tx, unsettled.results)
-        if unsettled.note:
+        if unsettled.note is not None:
             self._ledger.store_note(tx, unsettled.note)
 
 

@@ -32,8 +32,8 @@ from ostiary.keyholder.protocol import (
     Prime,
     Primed,
     Resume,
-    State,
     ToKeyholder,
+    TreeState,
     decode_answer,
     encode_message,
 )
@@ -145,9 +145,9 @@ class KeyholderLink:
     def _bring_up_to_date(self) -> None:
         client = Client(self._path, expected_uids=self._expected_uids)
         try:
-            state = _expect(State, _call(client, Hello()))
+            state = _expect(TreeState, _call(client, Hello()))
             if state.fresh:
-                state = _expect(State, _call(client, self._resumption()))
+                state = _expect(TreeState, _call(client, self._resumption()))
             self._show_missed(client, state)
             # One by one: together they would end at a channel's frame.
             for document in self._documents():
@@ -159,7 +159,7 @@ class KeyholderLink:
         note, frontier = self._ledger.last_signed()
         return Resume(note=note, size=frontier.size, peaks=b"".join(frontier.peaks))
 
-    def _show_missed(self, client: Client, state: State) -> None:
+    def _show_missed(self, client: Client, state: TreeState) -> None:
         if state.size > self._ledger.size:
             raise InternalFault(
                 f"the keyholder signed {state.size} entries, this store has {self._ledger.size}: it was rewound"
@@ -169,7 +169,9 @@ class KeyholderLink:
             end = min(at + CATCH_UP_LEAVES, self._ledger.size)
             if at < state.must_pass < end:
                 end = state.must_pass
-            _expect(State, _call(client, CatchUp(first=at, leaf_hashes=self._ledger.leaf_hashes(at, end))))
+            _expect(
+                TreeState, _call(client, CatchUp(first=at, leaf_hashes=self._ledger.leaf_hashes(at, end)))
+            )
             at = end
 
 

@@ -65,8 +65,8 @@ class LedgerStore:
         if head["size"] != self._edge.size:
             self._edge = self._read_edge(tx)
 
-    def append(self, tx: Connection, entries: Sequence[bytes], salts: Sequence[bytes]) -> Appended:
-        """Write entries (canonical JSON) with their salts (b"" for none) behind the last one."""
+    def append(self, tx: Connection, entries: Sequence[bytes], salts: Sequence[bytes | None]) -> Appended:
+        """Write entries (canonical JSON) with their salts behind the last one."""
         first = self._edge.size
         hashes = leaf_hashes(entries)
         edge, rows = self._edge.append(hashes)
@@ -165,9 +165,9 @@ def terms_of(entry: Mapping[str, Any]) -> set[str]:
 
 
 def _entry_rows(
-    first: int, entries: Sequence[bytes], hashes: Sequence[bytes], salts: Sequence[bytes]
+    first: int, entries: Sequence[bytes], hashes: Sequence[bytes], salts: Sequence[bytes | None]
 ) -> list[dict[str, object]]:
     return [
-        {"seq": seq, "leaf_hash": leaf, "entry": entry, "salt": salt or None}
+        {"seq": seq, "leaf_hash": leaf, "entry": entry, "salt": salt}
         for seq, (entry, leaf, salt) in enumerate(zip(entries, hashes, salts, strict=True), first)
     ]

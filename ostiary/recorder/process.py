@@ -198,7 +198,7 @@ class RecorderLoop:
         if placed.work is None:
             return Status.OK, Recorded(index=index, output=ruling.known_output, substitute=ruling.substitute)
         result = done.results[placed.work]
-        if result.refused:
+        if result.refused is not None:
             _log.error(
                 "keyholder-refused",
                 extra={"rule": result.refused, "index": index, "item": type(ruling.item).__name__},

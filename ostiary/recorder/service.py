@@ -46,7 +46,7 @@ class Ruling:
     verdict: Verdict
     answers: int | None
     attachment: bytes | None = None
-    salt: bytes = b""
+    salt: bytes | None = None
     known_output: bytes = b""
     substitute: bytes = b""
 

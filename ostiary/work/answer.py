@@ -1,8 +1,8 @@
 """What a recorder answers to whoever sent it an item (msgpack).
 
 Status OK carries `Recorded`, status REFUSED carries `Refused`, status BUSY an empty body. A refusal that was
-recorded carries the index of its entry; one that was not (an item that is none, a kind that the channel may
-not carry) carries -1.
+recorded carries the index of its entry; one that was not (bytes that are no item, a kind that this channel
+does not carry) carries none.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ostiary.errors import BadInput, Forbidden, InternalFault, OstiaryError
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where
-    it had no part.
+    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it
+    took no part.
 
-    `substitute` are the to-be-signed bytes that were signed instead of those asked: a lost answer, given
-    again.
+    `substitute` holds the to-be-signed bytes that were signed in place of those that the request carried:
+    an earlier answer was lost, and this is that answer.
     """
 
     index: int
@@ -28,12 +28,14 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Why not: a bad item, a denial by the recorder's decision, or a refusal by the keyholder (an alarm)."""
+    """Why the item was refused: the parser rejected it, the recorder denied it, or the keyholder would not do
+    what was recorded (an alarm).
+    """
 
     by: Literal["parser", "recorder", "keyholder"]
     rule: str
     reason: str
-    index: int = -1
+    index: int | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -65,8 +67,8 @@ def refusal_error(refused: Refused) -> OstiaryError:
             return Forbidden(refused.reason, rule=refused.rule)
         case "keyholder":
             if refused.rule == BadInput.kind:
-                # What only the keyholder can see: the shape of a secret. Its message never says what the
-                # secret was.
+                # Only the keyholder sees the shape of a secret, so this one refusal is the caller's to mend. The
+                # message never quotes the secret.
                 return BadInput(refused.reason)
             return InternalFault(
                 f"the keyholder refused what was recorded as entry {refused.index}: {refused.rule}"

@@ -57,7 +57,7 @@ class Scene:
     def ask(self, item: Item) -> Recorded | Refused:
         """Say something as the front; what came of it is in the ledger if anything did."""
         answer = self.thief.submit(self.home.places.channel("front"), item)
-        if answer.index >= 0:
+        if answer.index is not None:
             self.follower.read_through(answer.index)
             entry = self.follower.entries[answer.index]
             assert entry["act"] == item_digest(encode_item(item)).hex()

@@ -56,7 +56,7 @@ class Scene:
     def ask(self, item: Item) -> Recorded | Refused:
         """Say something as the front; what came of it is in the ledger if anything did."""
         answer = self.thief.submit(self.home.channel("front"), item)
-        if answer.index >= 0:
+        if answer.index is not None:
             self.follower.read_through(answer.index)
             entry = self.follower.entries[answer.index]
             assert entry["act"] == item_digest(encode_item(item)).hex()
@@ -156,7 +156,7 @@ def test_there_is_no_use_beyond_approval_ceiling_types_and_clock(scene: Scene, n
     answer = scene.ask(scene.use(**says))
     assert isinstance(answer, Refused), "the thief got it"
     assert answer.rule in rules, answer
-    assert answer.index >= 0, "an attempt that reached a decision is in the ledger"
+    assert answer.index is not None, "an attempt that reached a decision is in the ledger"
 
 
 def test_a_module_that_was_proposed_is_not_one_that_was_approved(scene: Scene, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy
 from ostiary.identity import Identity
-from ostiary.keyholder.protocol import Batch, CatchUp, Done, Hello, Refusal, Resume, State, Work
+from ostiary.keyholder.protocol import Batch, CatchUp, Done, Hello, Refusal, Resume, TreeState, Work
 from ostiary.ledger.tree import leaf_hash
 from ostiary.names import parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.roles import choose_users
@@ -51,14 +51,14 @@ class Scene:
     home: CAHome
     thief: ThiefInRole
 
-    def say(self, message: Hello | Resume | CatchUp | Batch) -> State | Done | Refusal:
+    def say(self, message: Hello | Resume | CatchUp | Batch) -> TreeState | Done | Refusal:
         answer = self.thief.say(self.home.places.channel("keyholder"), message)
-        assert isinstance(answer, State | Done | Refusal)
+        assert isinstance(answer, TreeState | Done | Refusal)
         return answer
 
     def size(self) -> int:
         state = self.say(Hello())
-        assert isinstance(state, State)
+        assert isinstance(state, TreeState)
         return state.size
 
     def item(self) -> Redeem:
@@ -70,7 +70,7 @@ class Scene:
             certificate=self._prepared(),
         )
 
-    def outcome(self, entry: bytes, item: Redeem, *, at_ms: int, offset: int = 0) -> tuple[bytes, str]:
+    def outcome(self, entry: bytes, item: Redeem, *, at_ms: int, offset: int = 0) -> tuple[bytes, str | None]:
         """Send one leaf and one work item; what came of it."""
         work = Work(offset=offset, at_ms=at_ms, item=encode_item(item))
         done = self.say(Batch(first=self.size(), leaf_hashes=leaf_hash(entry), work=(work,)))
@@ -157,7 +157,7 @@ def test_what_stands_in_the_batch_is_done_and_can_never_be_taken_out_of_the_ledg
     """
     item, at_ms = scene.item(), now_ms()
     output, refused = scene.outcome(honest(item, at_ms), item, at_ms=at_ms)
-    assert refused == ""
+    assert refused is None
     der = assemble(item.certificate.tbs, scene.home.profile().signature_algorithm_der, output)
     x509.load_der_x509_certificate(der).verify_directly_issued_by(scene.home.issuing())
     size = scene.size()

@@ -34,7 +34,7 @@ from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item, ItemDecoder
 from ostiary.work.reports import Alarm
 
-ORIGIN = "toy.example/ca"
+ORIGIN = "notes.example/ca"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
 METADATA = MetaData()
 LEDGER = define_ledger_tables(METADATA)
@@ -47,7 +47,7 @@ NOTES = Table(
 )
 
 
-class ToyService:
+class NotesService:
     """`activate` is echoed by the keyholder; a serial that begins with "no" is denied, "boom" breaks the
     store.
     """
@@ -67,7 +67,7 @@ class ToyService:
             return Ruling(item=item, raw=asked.raw, verdict=AUTHORIZED, answers=None)
         serial = item.serial if isinstance(item, Activate) else ""
         if serial.startswith("no"):
-            verdict = Verdict("denied", rule="toy-no", reason="the toy said no")
+            verdict = Verdict("denied", rule="notes-denied", reason="the service said no")
             return Ruling(item=item, raw=asked.raw, verdict=verdict, answers=position)
         if serial == "boom":
             tx.execute(insert(NOTES).values(serial=None, count=1))
@@ -85,7 +85,7 @@ class ToyService:
         return []
 
 
-class ToyEvaluator:
+class EchoEvaluator:
     """Echoes, and keeps documents."""
 
     decoder = ItemDecoder((Activate,))
@@ -98,7 +98,7 @@ class ToyEvaluator:
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
         if not isinstance(item, Activate) or item.serial.startswith("kh"):
-            raise Forbidden("no", rule="toy-keyholder-no")
+            raise Forbidden("no", rule="echo-refused")
         return f"{item.serial} {attachment.decode()}".encode()
 
 
@@ -121,7 +121,7 @@ class KeyholderThread(Loop):
         super().__init__()
         self.recorders = RecorderSocket(directory / "k", recorder_uids=frozenset({uid}))
         witness = Witness(origin=ORIGIN, key=KEY, high_water=FileHighWater(directory / "high-water"))
-        self.evaluator = ToyEvaluator()
+        self.evaluator = EchoEvaluator()
         self.keyholder = Keyholder(witness=witness, evaluator=self.evaluator, clock=lambda: datetime.now(UTC))
         # While paused it takes everything and answers nothing.
         self.paused = False
@@ -150,7 +150,7 @@ class RecorderThread(Loop):
         self.engine = open_for_writing(sqlite_url(directory / "store.sqlite"))
         with self.engine.begin() as tx:
             METADATA.create_all(tx)
-        self.service = service = ToyService()
+        self.service = service = NotesService()
         self.documents: list[Document] = []
         ledger = LedgerStore(self.engine, LEDGER)
         self.hub = Hub()

@@ -94,7 +94,7 @@ def batch(item: Item, *, entry: bytes | None = None, offset: int = 0, at_ms: int
     return Batch(first=0, leaf_hashes=leaf, work=(Work(offset=offset, at_ms=at_ms, item=raw),))
 
 
-def outcome(sent: Batch, holder: Keyholder | None = None) -> tuple[bytes, str]:
+def outcome(sent: Batch, holder: Keyholder | None = None) -> tuple[bytes, str | None]:
     answer = (holder or keyholder()).answer(encode_message(sent))
     assert isinstance(answer, Done)
     return answer.results[0].output, answer.results[0].refused
@@ -103,7 +103,7 @@ def outcome(sent: Batch, holder: Keyholder | None = None) -> tuple[bytes, str]:
 def test_recorded_work_is_signed_and_the_signature_verifies() -> None:
     item = redeem()
     signature, refused = outcome(batch(item))
-    assert refused == ""
+    assert refused is None
     AUTHORITY.key.public_key().verify(signature, item.certificate.tbs, ec.ECDSA(hashes.SHA256()))
 
 
@@ -190,7 +190,7 @@ def test_only_the_front_gets_the_cas_own_name() -> None:
     )
     made = prepared(identity)
     assert outcome(batch(redeem(made))) == (b"", "authority-name")
-    assert outcome(batch(FrontCertificate(certificate=made)))[1] == ""
+    assert outcome(batch(FrontCertificate(certificate=made)))[1] is None
     assert outcome(batch(FrontCertificate(certificate=prepared()))) == (b"", "authority-name")
 
 
@@ -216,7 +216,7 @@ def test_a_bad_item_fails_alone() -> None:
     sent = Batch(first=0, leaf_hashes=b"".join(leaf_hash(e) for e in entries), work=work)
     answer = keyholder().answer(encode_message(sent))
     assert isinstance(answer, Done)
-    assert [r.refused for r in answer.results] == ["", "record-differs", "bad-input"]
+    assert [r.refused for r in answer.results] == [None, "record-differs", "bad-input"]
 
 
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x80", encode_message(batch(redeem()))[:-2]])

@@ -17,14 +17,14 @@ from ostiary.recorder.service import Asked, Ruling
 from ostiary.store.database import open_for_writing, sqlite_url
 from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
-from tests.support.small_service import LEDGER, METADATA, ToyService
+from tests.support.small_service import LEDGER, METADATA, NotesService
 
 NOW_MS = 1_800_000_000_000
 FRAME_BYTES = 425_952
 """Of a channel where SO_SNDBUF can't be raised."""
 
 
-class DueService(ToyService):
+class DueService(NotesService):
     """`waiting` is what time asks for."""
 
     def __init__(self, *serials: str) -> None:
@@ -34,7 +34,7 @@ class DueService(ToyService):
         return [Activate(serial=serial, means="used") for serial in self.waiting]
 
 
-def recorder_of(path: Path, service: ToyService) -> Recorder:
+def recorder_of(path: Path, service: NotesService) -> Recorder:
     engine = open_for_writing(sqlite_url(path / "store"))
     with engine.begin() as tx:
         METADATA.create_all(tx)
@@ -58,7 +58,7 @@ def test_where_the_store_refuses_one_of_them_every_other_goes_to_the_keyholder(t
     assert all(len(turn.batch.work) == 1 for turn in turns)
 
 
-class LargeService(ToyService):
+class LargeService(NotesService):
     """A large attachment beside each item."""
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:

@@ -94,7 +94,7 @@ def _noted(recorder: RecorderThread, size: int) -> bool:
 def test_a_denial_is_recorded_with_its_rule(tmp_path: Path, recorder: RecorderThread) -> None:
     with client(tmp_path, UID) as front, pytest.raises(Forbidden) as caught:
         front.submit(act("no-way"))
-    assert caught.value.rule == "toy-no"
+    assert caught.value.rule == "notes-denied"
     eventually(lambda: _noted(recorder, 1))
     assert b'"decision":"denied"' in signed_entries(recorder)[1][0]
 
@@ -102,13 +102,13 @@ def test_a_denial_is_recorded_with_its_rule(tmp_path: Path, recorder: RecorderTh
 def test_what_the_keyholder_refuses_is_an_alarm_in_the_ledger(
     tmp_path: Path, recorder: RecorderThread
 ) -> None:
-    with client(tmp_path, UID) as front, pytest.raises(InternalFault, match="toy-keyholder-no"):
+    with client(tmp_path, UID) as front, pytest.raises(InternalFault, match="echo-refused"):
         front.submit(act("kh"))
     eventually(lambda: _noted(recorder, 2))
     refused, alarm = signed_entries(recorder)[1]
     assert b'"serial":"kh"' in refused
     assert b'"alarm":"keyholder-refused","at":' in alarm
-    assert b'"detail":"entry 0: toy-keyholder-no"' in alarm
+    assert b'"detail":"entry 0: echo-refused"' in alarm
 
 
 def test_a_channel_carries_only_its_list(tmp_path: Path, recorder: RecorderThread) -> None:
