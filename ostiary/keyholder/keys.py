@@ -23,7 +23,7 @@ KEYS_PURPOSE = "keyholder keys"
 
 
 class Keys(Protocol):
-    """What every keyholder has: the application that it serves and its ledger's key (PKCS#8 DER)."""
+    """What every keyholder has: the application that it serves, and its ledger's key (PKCS#8 DER)."""
 
     @property
     def application(self) -> str: ...
@@ -42,18 +42,19 @@ def seal_keys(keys: Keys, sealer: Sealer, *, nonce: bytes) -> bytes:
 
 
 def open_keys(blob: bytes, kind: type[KeysT], sealer: Sealer) -> KeysT:
-    """Open a sealed file; raises Misconfigured where it isn't this service's, or the key-encryption key is
-    another one.
+    """Open a sealed file; Misconfigured where it is another service's, or was sealed under another
+    key-encryption key.
     """
     return msgspec.msgpack.decode(sealer.open(blob, associated_data=_associated_data(kind)), type=kind)
 
 
+# The name of the class is the service's (CAKeys, CredentialKeys): to rename one is to lose its files.
 def _associated_data(kind: type[Keys]) -> bytes:
     return b"ostiary keyholder keys v1 " + kind.__name__.encode()
 
 
 def load_ledger_key(pkcs8: bytes) -> ed25519.Ed25519PrivateKey:
-    """Ed25519."""
+    """Read the key (PKCS#8 DER); Misconfigured where it is no Ed25519 key."""
     key = load_der_private_key(pkcs8, password=None)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key

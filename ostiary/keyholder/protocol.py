@@ -1,13 +1,16 @@
 """What a recorder and a keyholder say to each other (msgpack, tagged by `say`), one request and one answer at
 a time per frame.
 
-Order of a connection:
-    recorder                                   keyholder
-    Hello                                 ->   TreeState: who it is, how far its frontier goes, what it must still be shown
-    Resume (only to a fresh keyholder)    ->   TreeState: the signed checkpoint that it once made, and that tree's peaks
-    CatchUp ...                           ->   TreeState: leaf hashes that were recorded while it was away
-    Prime ...                             ->   Primed: documents that stay valid (approved modules), each checked by itself
-    Batch ...                             ->   Done: leaves are in the tree; work whose entry is among them was evaluated
+Order of a connection, the recorder's message and what the keyholder answers:
+1. Hello -> TreeState. Which ledger, how far its frontier goes, which tree it must still be shown.
+2. Resume -> TreeState. Only for a keyholder that has just started: the last checkpoint that was stored, and
+   that tree's peaks.
+3. CatchUp -> TreeState. Leaf hashes that were recorded while it was away, until none is missing.
+4. Prime -> Primed. Approved modules, one by one; the keyholder checks each by itself.
+5. Batch -> Done. From then on: the leaves are in the tree, and the work whose entry is among them was
+   evaluated.
+
+A Refusal may answer any of them.
 
 Hashes are SHA-256, 32 bytes; several of them are one concatenated byte string. A `note` is a C2SP signed note
 (UTF-8 bytes).
@@ -29,8 +32,8 @@ class Hello(Message, frozen=True, kw_only=True):
 
 
 class Resume(Message, frozen=True, kw_only=True):
-    """Show a keyholder that has no frontier the last checkpoint that was stored; empty for a ledger without
-    entries.
+    """Show a keyholder that has no frontier the last checkpoint that was stored; all empty for a ledger
+    without entries.
     """
 
     note: bytes
@@ -39,17 +42,15 @@ class Resume(Message, frozen=True, kw_only=True):
 
 
 class CatchUp(Message, frozen=True, kw_only=True):
-    """Leaves that were recorded and that the keyholder has not seen; `first` is the index of the
-    first one.
-    """
+    """Leaves that were recorded and that the keyholder has not seen; `first` is the first one's index."""
 
     first: int
     leaf_hashes: bytes
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An approved module's manifest with the approval that makes it valid (an `ApproveModule` item as it was
-    recorded).
+    """An approved module's manifest, and the approval that makes it valid: an `ApproveModule` item as it was
+    recorded.
     """
 
     approval: RawItem
@@ -63,11 +64,11 @@ class Prime(Message, frozen=True, kw_only=True):
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item to evaluate: the entry at `offset` in the batch is the one that build_entry makes of it at
-    `at_ms`.
+    """An item to evaluate. The leaf at `offset` in the batch must be that of the entry which `build_entry`
+    makes of the item at `at_ms` (Unix time).
 
-    `attachment` is what rides beside the item: a sealed credential for `use`, a manifest for
-    `approve-module`; else empty.
+    `attachment` rides beside the item: a sealed credential for `use`, a manifest for `approve-module`, the
+    to-be-signed list for `publish-crl`; else empty.
     """
 
     offset: int
@@ -85,8 +86,8 @@ class Batch(Message, frozen=True, kw_only=True):
 
 
 class TreeState(Message, frozen=True, kw_only=True):
-    """How far the keyholder's tree goes; `must_pass` is the size of the newest tree it ever signed, at which
-    it compares roots.
+    """How far the keyholder's tree goes; `fresh` before `Resume`. `must_pass` is the size of the newest tree
+    that it ever signed, where it compares roots; 0 before the first.
     """
 
     origin: str
@@ -100,8 +101,8 @@ class Primed(Message, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An item's outcome: `output` (bytes whose form the item's kind defines), or the rule by which it was
-    refused, and why.
+    """An item's outcome: `output`, whose form the item's kind defines, or the rule by which it was refused,
+    and why.
     """
 
     output: bytes = b""
@@ -117,7 +118,7 @@ class Done(Message, frozen=True, kw_only=True):
 
 
 class Refusal(Message, frozen=True, kw_only=True):
-    """The keyholder will not go on: a lie, a bug or a rewound ledger. Always an alarm."""
+    """The keyholder will not go on: the recorder lies, has a bug, or its ledger was rewound. An alarm."""
 
     reason: str
 
@@ -125,6 +126,7 @@ class Refusal(Message, frozen=True, kw_only=True):
 ToKeyholder = Hello | Resume | CatchUp | Prime | Batch
 FromKeyholder = TreeState | Primed | Done | Refusal
 
+# Built once: making a decoder of a union costs more than decoding with it.
 _encoder = msgspec.msgpack.Encoder()
 _to_keyholder: msgspec.msgpack.Decoder[ToKeyholder] = msgspec.msgpack.Decoder(ToKeyholder)
 _from_keyholder: msgspec.msgpack.Decoder[FromKeyholder] = msgspec.msgpack.Decoder(FromKeyholder)

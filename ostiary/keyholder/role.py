@@ -1,7 +1,7 @@
 """The keyholder's process: one socket, one peer, one thread.
 
-Order of its life (docs/architecture.md, "Roles of processes": nothing is unsealed before the process is closed
-to others):
+Order of its life (docs/architecture.md, "Roles of processes": nothing is unsealed before the process is
+closed to others):
 1. Harden: no core, not dumpable, locked memory.
 2. Read the settings; of those a keyholder takes the application and the name of its key-encryption key. All
    that widens what a key may do is sealed with the keys.
@@ -10,8 +10,8 @@ to others):
 5. Open the high-water mark and the socket; say that it is ready.
 6. Answer the recorder until the end.
 
-What this module imports is the trusted base (tests/test_keyholder_closure.py counts it): no store, no recorder,
-no HTTP, no command line.
+What this module imports is the trusted base (tests/test_keyholder_closure.py counts it): no store, no
+recorder, no HTTP, no command line.
 """
 
 from __future__ import annotations

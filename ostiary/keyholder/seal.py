@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ostiary.errors import Misconfigured
 
+# The version is in the magic, so that a later layout can be told from this one before anything is decrypted.
 _MAGIC = b"ost1"
 _NONCE_BYTES = 12
 KEK_BYTES = 32
@@ -35,6 +36,8 @@ class Sealer:
             raise Misconfigured(
                 f"the key-encryption key has {len(key_encryption_key)} bytes, wanted {KEK_BYTES}"
             )
+        # No salt: the input is uniform already, and one of this length may be left out (RFC 5869 section
+        # 3.1).
         info = f"ostiary seal v1 {purpose}".encode()
         self._aead = AESGCM(
             HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key_encryption_key)
@@ -42,7 +45,11 @@ class Sealer:
         self._purpose = purpose
 
     def seal(self, plaintext: bytes, *, associated_data: bytes, nonce: bytes) -> bytes:
-        """Encrypt; `nonce` is 12 random bytes that are never used again."""
+        """Encrypt; `nonce` is 12 random bytes that are never used again.
+
+        Random nonces allow 2^32 seals under one key (NIST SP 800-38D section 8.3), which puts of credentials
+        will not reach.
+        """
         if len(nonce) != _NONCE_BYTES:
             raise AssertionError("a sealing nonce has 12 bytes")
         return _MAGIC + nonce + self._aead.encrypt(nonce, plaintext, associated_data)
@@ -54,12 +61,13 @@ class Sealer:
         head = len(_MAGIC)
         if blob[:head] != _MAGIC:
             raise Misconfigured(
-                f"a sealed {self._purpose} does not begin with the magic of this version, wanted ost1"
+                f"a sealed {self._purpose} does not begin with the magic of this version, wanted 'ost1'"
             )
         nonce, ciphertext = blob[head : head + _NONCE_BYTES], blob[head + _NONCE_BYTES :]
         try:
             return self._aead.decrypt(nonce, ciphertext, associated_data)
         except InvalidTag as exc:
             raise Misconfigured(
-                f"a sealed {self._purpose} does not open: it was changed or moved, or the key-encryption key is another one"
+                f"a sealed {self._purpose} does not open: it was changed or moved, "
+                "or sealed under another key-encryption key"
             ) from exc

@@ -9,6 +9,12 @@ Rules:
 - The mark is stored before a note leaves (`HighWater.store`). Only a power cut can set it back behind a
   checkpoint that was stored: then that one is the newest tree signed.
 
+Plan of a recovery (docs/adr/0009):
+1. `resume` with the last checkpoint that the store has, and that tree's peaks.
+2. `catch_up` with the leaves recorded since. They must stop exactly at the mark, once, so that:
+3. the root is compared at the mark; another root there is a fork, and the end of this frontier.
+4. From then on `append` signs.
+
 Left to others: which entries may be there at all, and who reads the notes. RFC 6962 section 2; C2SP
 tlog-checkpoint.
 """
@@ -36,8 +42,9 @@ class Mark:
 
 
 class HighWater(Protocol):
-    """Keeps the mark. `store` returns when the mark survives the death of this process (not of the machine:
-    the recorder's store is durable before the keyholder sees a leaf, so the mark is never ahead of it).
+    """Keeps the mark. `store` returns once the mark survives the death of this process. It need not survive a
+    power cut: the recorder's store is durable before the keyholder sees a leaf, so the mark is never ahead of
+    the store. Called by one thread.
     """
 
     def load(self) -> Mark | None:
@@ -48,9 +55,7 @@ class HighWater(Protocol):
 
 
 class Witness:
-    """The frontier of one ledger and the key that signs its checkpoints. Owner: the keyholder's
-    only thread.
-    """
+    """The frontier of one ledger and the key of its checkpoints. Owner: the keyholder's only thread."""
 
     def __init__(self, *, origin: str, key: Ed25519PrivateKey, high_water: HighWater) -> None:
         self._origin = origin
@@ -74,15 +79,16 @@ class Witness:
         )
 
     def resume(self, request: Resume) -> None:
-        """Take up a tree of which this key signed the checkpoint; Forbidden where it did not, or where the
-        mark is missing.
+        """Go on from a tree whose checkpoint this key signed; Forbidden where it did not, or where the mark
+        is missing.
 
-        A checkpoint beyond the mark is newer than it: a power cut has set the mark back, and the signature
-        says what it said.
+        A checkpoint beyond the mark is newer than the mark: a power cut set the mark back, and the signature
+        proves what the mark would have said.
         """
         if self._frontier is not None:
-            raise Forbidden("the frontier is here already", rule="witness-resume-once")
+            raise Forbidden("the tree was resumed before", rule="witness-resume-once")
         if request.size == 0:
+            # Nothing to prove: where a mark exists, the empty tree does not pass it, and nothing is signed.
             self._frontier = Frontier()
             return
         frontier = Frontier(size=request.size, peaks=_split(request.peaks))
@@ -93,8 +99,10 @@ class Witness:
                 "the note is not this key's checkpoint of the tree with these peaks",
                 rule="witness-resume-root",
             )
+        # This key signed, so there was a mark. Without it an older checkpoint could not be told from the
+        # newest.
         if self._must_pass is None:
-            raise Forbidden("a checkpoint, and no high-water mark beside it", rule="witness-high-water")
+            raise Forbidden("there is a checkpoint but no high-water mark", rule="witness-high-water")
         self._frontier = frontier
         self._pass_mark()
 
@@ -103,16 +111,19 @@ class Witness:
         self._append(request.first, request.leaf_hashes)
 
     def append(self, first: int, leaf_hashes: bytes) -> bytes:
-        """Append a batch's leaves and sign the new tree; returns the note. Forbidden where the mark was not
-        passed yet.
+        """Append a batch's leaves and sign the new tree; return the note. Forbidden before the mark was
+        passed.
         """
         self._append(first, leaf_hashes)
         if self._must_pass is not None and self._must_pass.size > self.size:
-            raise Forbidden("the tree was not shown up to the newest one signed", rule="witness-high-water")
+            raise Forbidden("the newest tree that was signed was not shown yet", rule="witness-high-water")
         return self._sign()
 
     def _sign(self) -> bytes:
         mark = _mark_of(self._require())
+        # Before the note exists: a death between the two leaves a mark whose note nobody has, and the
+        # recorder shows the same leaves again. The other order could leave a note that the next start knows
+        # nothing of.
         self._high_water.store(mark)
         self._must_pass = mark
         return self._note_of(mark)
@@ -123,20 +134,26 @@ class Witness:
     def _append(self, first: int, leaf_hashes: bytes) -> None:
         frontier = self._require()
         if first != frontier.size:
-            raise Forbidden(f"leaves from index {first}, the tree has {frontier.size}", rule="witness-order")
+            raise Forbidden(
+                f"the leaves begin at {first}, the tree has {frontier.size}", rule="witness-order"
+            )
         extended = frontier.extend(_split(leaf_hashes))
         mark = self._must_pass
+        # A frontier knows its root at its own size only: leaves that jump over the mark could not be
+        # compared.
         if mark is not None and frontier.size < mark.size < extended.size:
-            raise Forbidden("leaves that jump over the newest tree signed", rule="witness-high-water")
+            raise Forbidden("the leaves jump over the newest tree that was signed", rule="witness-high-water")
         self._frontier = extended
         self._pass_mark()
 
     def _pass_mark(self) -> None:
         frontier, mark = self._require(), self._must_pass
         if mark is not None and frontier.size == mark.size and frontier.root() != mark.root:
+            # For good: what was shown is not the history that was signed, and nothing may be built on it.
             self._frontier = None
             raise Forbidden(
-                "the ledger was rewound or forked: its root is not the one signed", rule="witness-fork"
+                "the ledger was rewound or forked: its root is not the one that was signed",
+                rule="witness-fork",
             )
 
     def _require(self) -> Frontier:
@@ -151,5 +168,5 @@ def _mark_of(frontier: Frontier) -> Mark:
 
 def _split(hashes: bytes) -> tuple[bytes, ...]:
     if len(hashes) % HASH_BYTES:
-        raise Forbidden("hashes are not a multiple of 32 bytes", rule="witness-hashes")
+        raise Forbidden("the hashes are not a multiple of 32 bytes", rule="witness-hashes")
     return tuple(hashes[i : i + HASH_BYTES] for i in range(0, len(hashes), HASH_BYTES))
