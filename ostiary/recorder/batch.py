@@ -2,15 +2,15 @@
 keyholder.
 
 Plan of a turn:
-1. Let the service rule on all that was asked and on what time asks for.
-2. Build the entries, append them to the ledger, store salts; commit (durable: SQLite synchronous=FULL,
-   PostgreSQL synchronous_commit=on).
-3. Hand back the batch for the keyholder and who waits for which of its leaves.
+1. Take the store's one order of writers.
+2. Settle: store what the keyholder answered to earlier turns.
+3. Decide: let the service rule on all that was asked, or that is due.
+4. Build the entries and append them to the ledger with their salts.
+5. Commit. Durable from here on: SQLite synchronous=FULL, PostgreSQL synchronous_commit=on.
+6. Hand back the batch for the keyholder, and who waits for which of its leaves.
 
-A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone; so is
-one whose attachments, which are known only when it was decided on, are more than one message takes. What the
-keyholder answered to earlier turns is stored with the next one (`settle`); signatures are deterministic, so
-losing them costs nothing.
+A turn that the store refuses as a whole is made again item by item, so that one bad item fails alone. So is a
+turn whose attachments are more than one message takes: they are known only once the items were decided.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from ostiary.work.item import Item, encode_item
 
 _log = logging.getLogger("ostiary.recorder")
 STAGES = ("turn", "settle", "decide", "append", "flush", "keyholder")
-"""Of a turn: storing earlier answers, deciding, entries and tree; the rest of it is the commit. A flush is a
-turn of answers alone; `keyholder` is a batch's round trip.
+"""Of a turn: storing earlier answers, deciding, entries and tree; the rest of a turn is its commit. A flush
+is a turn of answers alone; `keyholder` is the round trip of a batch.
 """
 
+# 425,952 bytes is the least that a channel takes (ostiary/edge/packet_socket.py); 32,736 of them are left for
+# 256 leaf hashes, the framing of 256 items and the message's own.
 MAX_WORK_BYTES = 384 * 1024
-"""Items of one batch with what rides beside them; with hashes and framing below a channel's frame where
-SO_SNDBUF can't be raised.
-"""
+"""Items of one batch, with what rides beside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A ruling at its place in the ledger; `work` is its position in the batch's work, None without a part
-    for the keyholder.
+    """A ruling at its place in the ledger; `work` is its position in the batch's work, None where the
+    keyholder takes no part.
     """
 
     ruling: Ruling
@@ -62,7 +62,9 @@ class Turn:
 
 @dataclass(slots=True)
 class Unsettled:
-    """The keyholder's answers that are not stored yet."""
+    """The keyholder's answers that are not stored yet. To lose them costs nothing: signatures are
+    deterministic, so a recorded certificate is signed again with the same bytes.
+    """
 
     results: list[Settled] = field(default_factory=list)
     note: bytes | None = None
@@ -82,8 +84,8 @@ class Recorder:
         self.metrics = Metrics(stages=STAGES, counters=("items",), processes=1)
 
     def record(self, asked: Sequence[Asked], *, now_ms: int) -> list[Turn | None]:
-        """Record what was asked: one turn, or one per item where the store refused them together (None for
-        those it refused alone), or where together they are more than one message to the keyholder takes.
+        """Record what was asked: one turn; or one for each item where the store refused them together (None
+        for an item that it refused alone), or where together they are more than one message takes.
         """
         self.metrics.count("items", len(asked))
         try:
@@ -98,9 +100,9 @@ class Recorder:
         return [turn for one in asked for turn in self.record([one], now_ms=now_ms)]
 
     def record_due(self, alarms: Sequence[Item], *, now_ms: int) -> list[Turn]:
-        """Record what time asks for, and alarms of the recorder itself: no turn where nothing is due, as
-        `record` else.
-        """
+        """Record what is due, and the recorder's own alarms; no turn where there is nothing."""
+        # A transaction of its own: what is due then comes back through `decide` like any other item, under
+        # the lock of its own turn.
         with self._engine.begin() as tx:
             items = [*alarms, *self._service.due(tx, now_ms=now_ms)]
         if not items:
@@ -119,23 +121,26 @@ class Recorder:
             raise
 
     def _turn(self, asked: Sequence[Asked], now_ms: int) -> Turn:
-        # The ledger's edge in memory and what is unsettled change only after the commit; a turn that fails
-        # leaves both.
+        # The edge of the tree in memory, and what is unsettled, change only after the commit: a turn that
+        # fails leaves both as they were.
         taken = self.unsettled
         stage = self.metrics.stage
         with self._engine.begin() as tx:
             with stage("settle"):
-                self._ledger.lock(tx)
-                self._settle(tx, taken)
-            with stage("decide"):
+                self._ledger.lock(tx)  # 1.
+                self._settle(
+                    tx, taken
+                )  # 2. first: what follows may ask for a certificate signed a moment ago
+            with stage("decide"):  # 3.
                 rulings = self._service.decide(tx, asked, now_ms=now_ms)
                 if len(asked) > 1 and _work_bytes(rulings) > MAX_WORK_BYTES:
                     raise _TooMuchWork
-            with stage("append"):
+            with stage("append"):  # 4. `begin` commits after it: 5.
                 entries = [build_entry(r.item, r.raw, r.verdict, at_ms=now_ms) for r in rulings]
                 appended = self._ledger.append(tx, entries, [r.salt for r in rulings])
         self._ledger.advance(appended)
         self.unsettled = Unsettled()
+        # 6.
         return _turn_of(rulings, appended.first, b"".join(appended.leaf_hashes), now_ms)
 
     def _settle(self, tx: Connection, unsettled: Unsettled) -> None:
@@ -146,7 +151,7 @@ class Recorder:
 
 
 class _TooMuchWork(Exception):
-    """Rolls a turn back that is to be divided."""
+    """Rolls back a turn that must be divided."""
 
 
 def _work_bytes(rulings: Sequence[Ruling]) -> int:
@@ -156,7 +161,7 @@ def _work_bytes(rulings: Sequence[Ruling]) -> int:
 
 
 def ask(item: Item) -> Asked:
-    """An item that the recorder asks of itself."""
+    """An item that the recorder itself asks for."""
     return Asked(item=item, raw=encode_item(item))
 
 

@@ -1,9 +1,9 @@
 """How an edge (front, admin, responder) asks the recorder for an act.
 
 Rules:
-- One item, one answer, within the deadline that the edge was given; a late answer is dropped and the caller
-  hears `Busy`. What was recorded by then is in the ledger as an authorization; nothing of it was released.
-- Made after fork; thread-safe.
+- One item, one answer, before the edge's own deadline; a late answer is dropped, and the caller gets `Busy`.
+  What was recorded by then stays in the ledger as an authorization; nothing of it was released.
+- Make a client after the fork; any number of threads may use it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from ostiary.errors import Busy, InternalFault
 from ostiary.work.answer import Recorded, decode_recorded, decode_refused, refusal_error
 from ostiary.work.item import Item, encode_item
 
+# Deadlines shrink along the way, so that nobody works for an asker who has given up (docs/architecture.md,
+# "Channels"): a client waits for 10 s, a front for 2 s, an evaluation may take 0.1 s.
 RECORDER_TIMEOUT_S = 1.0
-"""A front's own deadline is 2 s, an evaluation's 0.1 s (DESIGN section 3)."""
 
 
 class RecorderPort(Protocol):
     """The way to the recorder, as an edge's parts see it: `RecorderClient`, or a stand-in in tests."""
 
     def submit(self, item: Item) -> Recorded:
-        """Have an item recorded and done; returns once it is durable. Raises as
-        `RecorderClient.submit` does.
-        """
+        """Have an item recorded and done; returns once both are. Raises as `RecorderClient.submit` does."""
 
 
 class RecorderClient:
@@ -54,7 +53,7 @@ class RecorderClient:
                 return decode_recorded(answer.body)
             refused = decode_refused(answer.body)
         except msgspec.MsgspecError as exc:
-            raise InternalFault("the recorder's answer is not one") from exc
+            raise InternalFault("malformed recorder response") from exc
         raise refusal_error(refused)
 
     def close(self) -> None:

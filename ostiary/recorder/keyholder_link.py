@@ -1,11 +1,15 @@
-"""The recorder's line to its keyholder: bring it up to date, then one batch after the other.
+"""The recorder's link to its keyholder: bring it up to date, then send one batch after the other.
 
-Rules:
-- After every loss, in this order: ask its state; resume a fresh one with the last stored checkpoint; show it
-  the leaves that it missed, stopping exactly at the newest tree it signed; prime it with the approved
-  documents. Only then is it `ready`.
-- A refusal at any of these steps is an alarm and leaves the service refusing work: either this store was
-  rewound, or a part lies.
+Plan after every loss of the connection (the messages are in ostiary/keyholder/protocol.py):
+1. Ask how far its tree goes.
+2. Resume a keyholder that has just started with the last checkpoint that was stored.
+3. Show it the leaves that it missed, stopping exactly at the newest tree that it signed: there it compares
+   roots.
+4. Prime it with the approved documents.
+5. Open the link for batches; only now is it `ready`.
+
+A refusal at any of these steps is logged as an error, and the service refuses work: either this store was
+rewound, or one of the two lies.
 """
 
 from __future__ import annotations
@@ -42,9 +46,10 @@ from ostiary.recorder.ledger_store import LedgerStore
 RETRY_S = 0.05
 HANDSHAKE_TIMEOUT_S = 5.0
 BATCH_TIMEOUT_S = 60.0
-"""Long: a slow keyholder's answer is still wanted, it carries the checkpoint. The askers' own deadlines end
-earlier.
+"""Long, because the answer of a slow keyholder is still wanted: it carries the checkpoint. The deadlines of
+those who asked end earlier.
 """
+# 128 KiB of hashes: below the least frame, and a million leaves take 245 messages.
 CATCH_UP_LEAVES = 4096
 
 _log = logging.getLogger("ostiary.recorder")
@@ -69,7 +74,8 @@ class KeyholderLink:
         self._ledger = ledger
         self._documents = documents
         self._link: Link | None = None
-        # Each connection has a name of its own: news of the end of an old one must not end the new one.
+        # Each connection has a name of its own: the end of an old one, reported late, must not end the new
+        # one.
         self._connections = 0
         self._next_try_s = 0.0
 
@@ -79,13 +85,14 @@ class KeyholderLink:
         return self._link is not None
 
     def try_connect(self) -> bool:
-        """Connect and bring the keyholder up to date; False where that is not possible now."""
+        """Bring the keyholder up to date and connect; False where that is not possible now."""
         now_s = time.monotonic()
         if now_s < self._next_try_s:
             return False
         self._next_try_s = now_s + RETRY_S
         try:
-            self._bring_up_to_date()
+            self._bring_up_to_date()  # 1. to 4.
+            # 5.
             self._connections += 1
             name = f"keyholder-{self._connections}"
             self._link = self._hub.connect(self._path, expected_uids=self._expected_uids, name=name)
@@ -93,20 +100,21 @@ class KeyholderLink:
             return False
         except OstiaryError as exc:
             _log.error("keyholder-refuses-the-ledger", extra={"reason": exc.message})
+            # Nothing will change until an operator acts; more tries would only fill the log.
             self._next_try_s = now_s + 1.0
             return False
         return True
 
     def lost(self, name: str) -> bool:
-        """A connection of this name ended; whether it was the one in use."""
+        """Note that the connection of this name ended; True where it was the one in use."""
         if self._link is None or self._link.channel != name:
             return False
         self._link = None
         return True
 
     def send_batch(self, batch: Batch) -> bytes | None:
-        """Send; the request's id, None where the keyholder is gone or full (it will be shown the leaves when
-        it is back).
+        """Send a batch; its request id, or None where the keyholder is gone or does not read. It is shown the
+        leaves when it is back.
         """
         if self._link is None:
             return None
@@ -119,8 +127,8 @@ class KeyholderLink:
             return None
 
     def read_done(self, event: AnswerArrived) -> Done | None:
-        """The answer to a batch; None for anything but `Done`, after which the keyholder must be brought up
-        to date again.
+        """The answer to a batch. None for anything but `Done`; the keyholder must then be brought up to date
+        again.
         """
         try:
             answer = decode_answer(event.body)
@@ -133,7 +141,7 @@ class KeyholderLink:
         return None
 
     def give_up(self) -> None:
-        """A batch was not answered within BATCH_TIMEOUT_S: the keyholder must be brought up to date again."""
+        """Drop a keyholder that did not answer a batch within BATCH_TIMEOUT_S."""
         _log.error("keyholder-silent", extra={"after_s": BATCH_TIMEOUT_S})
         self._drop()
 
@@ -143,13 +151,18 @@ class KeyholderLink:
         self._link = None
 
     def _bring_up_to_date(self) -> None:
+        # Each of these steps waits for its answer, so a client that blocks is simpler than the hub; nothing
+        # else can be done before they are through.
         client = Client(self._path, expected_uids=self._expected_uids)
         try:
+            # 1.
             state = _expect(TreeState, _call(client, Hello()))
+            # 2.
             if state.fresh:
                 state = _expect(TreeState, _call(client, self._resumption()))
+            # 3.
             self._show_missed(client, state)
-            # One by one: together they would end at a channel's frame.
+            # 4. One by one: together they could be more than a frame.
             for document in self._documents():
                 _expect(Primed, _call(client, Prime(documents=(document,))))
         finally:
@@ -160,9 +173,11 @@ class KeyholderLink:
         return Resume(note=note, size=frontier.size, peaks=b"".join(frontier.peaks))
 
     def _show_missed(self, client: Client, state: TreeState) -> None:
+        # The keyholder holds leaves that are not in the store: an old copy of the store was put in its place.
         if state.size > self._ledger.size:
             raise InternalFault(
-                f"the keyholder signed {state.size} entries, this store has {self._ledger.size}: it was rewound"
+                f"the keyholder signed {state.size} entries, but this store has {self._ledger.size}: "
+                "the store was rewound"
             )
         at = state.size
         while at < self._ledger.size:

@@ -29,8 +29,10 @@ from ostiary.store.ledger_tables import LedgerTables
 from ostiary.store.statement import Statement
 
 _HEAD_ID = 1
+# As long as the column (ostiary/store/ledger_tables.py); no name of ours comes near it.
+_MAX_TERM_CHARACTERS = 200
 _INDEXED = frozenset({"serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor"})
-"""Members of an entry (or of its certificate) that `audit` finds entries by."""
+"""The members of an entry, or of the certificate in it, by which `audit` finds entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +62,9 @@ class LedgerStore:
         return self._edge.size
 
     def lock(self, tx: Connection) -> None:
-        """Take the store's one order for this transaction."""
+        """Make this transaction the only writer of the store until it ends."""
         (head,) = self._sql.lock_head.fetch(tx, {})
+        # Another recorder of the same store (PostgreSQL) wrote since: what is in memory is old.
         if head["size"] != self._edge.size:
             self._edge = self._read_edge(tx)
 
@@ -78,7 +81,7 @@ class LedgerStore:
         return Appended(first=first, leaf_hashes=tuple(hashes), edge=edge)
 
     def advance(self, appended: Appended) -> None:
-        """The transaction of `append` is durable."""
+        """Go on from what `append` wrote: its transaction is durable now."""
         self._edge = appended.edge
 
     def store_note(self, tx: Connection, note: bytes) -> None:
@@ -91,6 +94,7 @@ class LedgerStore:
             note = tx.execute(
                 select(self._tables.head.c.note).where(self._tables.head.c.id == _HEAD_ID)
             ).scalar_one()
+            # NOT NULL, so that the head's one row is there from the start: the empty note is "none yet".
             if not note:
                 return b"", Frontier()
             return note, read_frontier(SqlHashReader(tx, self._tables), read_checkpoint(note).size)
@@ -106,7 +110,7 @@ class LedgerStore:
         with self._engine.begin() as tx:
             found = list(tx.execute(query).scalars())
         if len(found) != end - first:
-            raise InternalFault(f"entries {first} to {end - 1} are not all in the store: it is damaged")
+            raise InternalFault(f"the store lacks some of the entries {first} to {end - 1}: it is damaged")
         return b"".join(found)
 
     def _read_edge(self, tx: Connection) -> RightEdge:
@@ -134,7 +138,7 @@ class LedgerStore:
 
 
 class _Statements:
-    """What every turn executes."""
+    """The statements that every turn executes, compiled once (ostiary/store/statement.py says why)."""
 
     def __init__(self, engine: Engine, tables: LedgerTables) -> None:
         the_head = tables.head.c.id == _HEAD_ID
@@ -160,7 +164,7 @@ def terms_of(entry: Mapping[str, Any]) -> set[str]:
         if isinstance(member, dict):
             terms |= terms_of(member)
         elif name in _INDEXED and isinstance(member, str) and member:
-            terms.add(f"{name}:{member}"[:200])
+            terms.add(f"{name}:{member}"[:_MAX_TERM_CHARACTERS])
     return terms
 
 

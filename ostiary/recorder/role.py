@@ -37,6 +37,7 @@ def run_recorder(
     """
     # The readers' group may read what is written here.
     os.umask(0o027)
+    # The engine that migrated is closed: what serves has opened the store as it is now.
     older = open_for_writing(place.database_url)
     upgrade(older, migrations=migrations)
     older.dispose()
@@ -45,6 +46,7 @@ def run_recorder(
     hub = Hub()
     for channel, role in channels.items():
         uids = frozenset({place.users.uid(role)})
+        # 0666: the directory decides who may enter, SO_PEERCRED who is heard (ostiary/edge/home_layout.py).
         hub.listen(place.home.channel(channel), channel=channel, allowed_uids=uids, mode=0o666)
     link = KeyholderLink(
         hub=hub,
@@ -59,6 +61,7 @@ def run_recorder(
     hub.watch(stop.fd, name="stop")
     shown = MetricsFile(place.home.recorder_metrics, recorder.metrics, prefix="ostiary_recorder")
     announce_ready()
+    # The signal wakes the loop but does not interrupt it: a turn that has begun is committed and handed on.
     while not stop.received:
         loop.step()
         shown.show()

@@ -1,5 +1,5 @@
-"""What a service must say for its acts to be recorded: the port between the recorder's engine and a service's
-decisions.
+"""What a service must provide so that its acts are recorded: the port between the recorder's engine and a
+service's decisions.
 
 Rules:
 - `decide` sees all items of a batch at once, reads the rows they concern under the writer's lock, and folds
@@ -35,10 +35,10 @@ class Asked:
 class Ruling:
     """One entry to be: the item, what was decided, and whether the keyholder has something to do.
 
-    `answers` is the position of the asked item that waits for this ruling, None where nobody does.
-    `attachment` rides beside the item (None: the keyholder has no part in it; its earlier output, if any, is
-    `known_output`). `substitute` goes to the asker as it is. `salt` is kept beside the entry; deleting it
-    redacts the entry's digests.
+    `answers` is the position of the asked item that waits for this ruling, None where nobody waits.
+    `attachment` rides beside the item; None where the keyholder takes no part (its earlier output, if there
+    is one, is `known_output`). `substitute` goes to the asker as it is. `salt` is kept beside the entry;
+    deleting it redacts the entry's digests.
     """
 
     item: Item
@@ -61,28 +61,28 @@ class Settled:
 
 
 class Service(Protocol):
-    """One service's part in the recorder."""
+    """One service's part in the recorder. Called by the recorder's only thread, always within its
+    transaction: what a method writes is durable with the entries of the turn, or not at all.
+    """
 
     origin: str
     decoder: ItemDecoder
     lists: Mapping[str, tuple[type[Item], ...]]
     settled_first: tuple[type[Item], ...]
-    """Kinds whose output must be stored before it is answered, because the keyholder would not make the same
-    bytes again.
+    """Kinds whose output must be stored before it is answered: the keyholder would not make the same bytes
+    again.
     """
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
-        """Rule on every asked item, exactly once each, and write what changes; raises only for a broken
-        store.
+        """Rule on every asked item exactly once, and write what changes; raises only where the store is
+        broken.
         """
 
     def settle(self, tx: Connection, settled: Sequence[Settled]) -> None:
         """Store what the keyholder made (signatures, sealed blobs)."""
 
     def due(self, tx: Connection, *, now_ms: int) -> list[Item]:
-        """The items that time asks for (CRLs, pending certificates that ran out); they come back through
-        `decide`.
-        """
+        """Items that are due (CRLs, pending certificates that ran out); they come back through `decide`."""
 
     def documents(self, tx: Connection) -> list[Document]:
-        """What a keyholder must be primed with."""
+        """The approved documents with which a keyholder is primed."""

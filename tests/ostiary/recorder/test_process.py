@@ -113,7 +113,7 @@ def test_what_the_keyholder_refuses_is_an_alarm_in_the_ledger(
 
 def test_a_channel_carries_only_its_list(tmp_path: Path, recorder: RecorderThread) -> None:
     item = VoidToken(operator=Operator(uid=0, name="root"), token_id="t")
-    with client(tmp_path, UID) as front, pytest.raises(BadInput, match="may not ask"):
+    with client(tmp_path, UID) as front, pytest.raises(BadInput, match="does not carry"):
         front.submit(item)
 
 
