@@ -4,10 +4,10 @@ Rules (RFC 8785, JSON Canonicalization Scheme):
 - no white space; members sorted by the UTF-16 code units of their names (section 3.2.3);
 - strings escape only what must be escaped, and are not normalized (section 3.2.2.2);
 - numbers are integers of at most 53 bits (RFC 7493, I-JSON, section 2.2). Floats are refused: an entry has no
-  use for one, and their printing is the one hard part of the scheme;
+  use for one, and printing them is the one part of the scheme that implementations get wrong;
 - lone surrogates, names that are not strings and values of any other type are refused.
 
-What the entries mean is left to `ostiary.work.entries`.
+What an entry means is left to `ostiary.work.entry`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = ["JSON", "MAX_INTEGER", "canonical"]
 JSON: TypeAlias = "bool | int | str | list[JSON] | dict[str, JSON] | None"
 
 MAX_INTEGER = 2**53 - 1
+# Far more than an entry needs; it keeps a hostile value from exhausting the stack, here or in msgspec.
 _MAX_DEPTH = 32
 
 # msgspec prints exactly what RFC 8785 asks of strings and integers (a test compares every character with the
@@ -35,6 +36,7 @@ _encode_in_order = msgspec.json.Encoder().encode
 def canonical(value: JSON) -> bytes:
     """Encode a value as UTF-8 canonical JSON; raises BadInput for what JSON of this kind cannot say."""
     try:
+        # ASCII names, that is every entry of ours, sort alike by code points and by UTF-16 units.
         if _has_only_ascii_names(value, 0):
             return _encode_sorting(value)
         return _encode_in_order(_sorted_by_utf16(value))
@@ -45,6 +47,7 @@ def canonical(value: JSON) -> bytes:
 def _has_only_ascii_names(value: JSON, depth: int) -> bool:
     """Check types and ranges on the way; exact types, so that no subclass brings its own printing."""
     kind = type(value)
+    # `is`, not isinstance: bool is a subclass of int, and a str of somebody else's may print as it likes.
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
@@ -89,5 +92,7 @@ def _sorted_by_utf16(value: JSON) -> JSON:
     return value
 
 
+# Big-endian, so that comparing bytes is comparing units. A lone surrogate passes here, and is refused by the
+# encoder.
 def _utf16(name: str) -> bytes:
     return name.encode("utf-16-be", "surrogatepass")

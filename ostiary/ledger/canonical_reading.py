@@ -16,6 +16,7 @@ def parse_canonical(data: bytes) -> JSON:
 
     Duplicate names, white space, other orders and other escapes all come out as a difference in bytes.
     """
+    # json.loads forgives doubled names, floats and stray white space; the comparison below forgives nothing.
     try:
         value = cast("JSON", json.loads(data.decode()))
     except (ValueError, RecursionError) as exc:

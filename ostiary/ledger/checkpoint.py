@@ -1,4 +1,4 @@
-"""Checkpoints: the head of a ledger's tree as a signed note.
+"""Checkpoints: the head of a ledger's tree as a signed note. Reading them, and whose signature they need.
 
 Rules (C2SP tlog-checkpoint):
 - the text is origin, tree size in decimal and root hash in base64, one to a line; extension lines may follow;
@@ -44,19 +44,24 @@ __all__ = [
     "verifier_key",
 ]
 
+# One text for one number: "07" or a digit of another script would be a second spelling of the same
+# checkpoint.
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 def open_note(note: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
     """Return the checkpoint of a note that its log signed.
 
-    1. Check every signature of a known key; one bad one refuses all (NotProven).
+    1. Check every signature of a known key; a single bad one refuses the note (NotProven).
     2. Read the checkpoint (BadInput).
-    3. One of the signatures must be the log's: type 0x01, named as the origin (NotProven).
+    3. Find the log's own signature among them: type 0x01, by a key named as the origin (NotProven).
     Not checked: whether the size may follow an earlier one, how many witnesses cosigned.
     """
+    # 1.
     signers = verified_signatures(note, keys)
+    # 2.
     checkpoint = read_checkpoint(note)
+    # 3. signed-note would take any known key's; a witness, or another log's key, must not vouch for this log.
     if not any(key.key_type is KeyType.LOG and key.name == checkpoint.origin for key in signers):
         raise NotProven(
             f"the checkpoint carries no signature of a known key of the log {checkpoint.origin!r}"

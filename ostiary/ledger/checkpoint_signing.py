@@ -31,7 +31,7 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_name(self.origin)  # as strict as a key's name, which carries the origin
+        check_name(self.origin)  # as strict as a key's name, because the key is named as the origin
         if not 0 <= self.size <= MAX_SIZE:
             raise BadInput(f"{self.size} is not a tree size; wanted 0 to {MAX_SIZE}", field="size")
         if len(self.root) != HASH_BYTES:
@@ -54,6 +54,7 @@ def sign(checkpoint: Checkpoint, name: str, private_key: Ed25519PrivateKey) -> b
     """Return the note of a checkpoint, signed by the log's key; deterministic. Does not ask what was signed
     before.
     """
+    # So that no key of this application can vouch for another log of it (docs/adr/0005).
     if name != checkpoint.origin:
         raise BadInput(f"the key {name!r} cannot sign for the log {checkpoint.origin!r}", field="name")
     return sign_text(checkpoint.text(), name, private_key)

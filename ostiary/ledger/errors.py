@@ -1,9 +1,9 @@
 """The one error that the ledger adds: evidence that does not prove what it claims.
 
 Rules:
-- Text that cannot be read at all is `BadInput`; text that reads well and is false is `NotProven`.
-- Whoever catches it decides how loud to be: a bad proof from a caller is a refusal, a bad tree of a service
-  is an alarm.
+- Text that cannot be read is `BadInput`; text that can be read and is false is `NotProven`.
+- Whoever catches it decides what it means: a bad proof from a caller is a refusal, a bad tree of a service is
+  an alarm.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ class MemoryLog:
 
     def tile(self, level: int, index: int, width: int) -> bytes:
         """Read as a store does: rows first, then, on level 0, the entries themselves."""
+        # As in a store: the partial tile of level 0 is not among the rows.
         hashes = self.rows.get((level, index), b"")
         if not hashes and level == 0:
             hashes = b"".join(leaf_hashes(self.entries[index * TILE_WIDTH : (index + 1) * TILE_WIDTH]))

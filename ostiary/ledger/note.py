@@ -50,7 +50,9 @@ __all__ = [
     "verifier_key",
 ]
 
-MAX_NOTE_BYTES = 256 * 1024  # room for the sixteen post-quantum signatures that the specification asks for
+# The specification asks readers to take sixteen signatures; as ML-DSA-44 ones they have 2,420 bytes each, in
+# base64 52 KiB. 64 signatures and 256 KiB leave room for public witnesses.
+MAX_NOTE_BYTES = 256 * 1024
 MAX_SIGNATURES = 64
 _TIMESTAMP_BYTES = 8
 _MAX_TIME_S = 2**63 - 1
@@ -105,6 +107,7 @@ def verified_signatures(note: bytes, keys: Iterable[VerifierKey]) -> dict[Verifi
     Raises BadInput for what is no note, NotProven where a known key's signature does not hold.
     """
     text, signatures = _split(note)
+    # By name and id: an id alone is four bytes, which anybody can collide with on purpose.
     known = {(key.name, key.key_id): key for key in keys}
     found: dict[VerifierKey, int | None] = {}
     for signature in signatures:
@@ -120,6 +123,8 @@ def decode_base64(text: str, *, field: str) -> bytes:
         data = b64decode(text, validate=True)
     except (Base64Error, ValueError) as exc:
         raise BadInput("the text is not base64", field=field) from exc
+    # validate=True still takes stray bits in the last character ("QUJ=" is "QUI="): two texts of one
+    # signature.
     if b64encode(data).decode() != text:
         raise BadInput("the base64 text has stray bits or padding", field=field)
     return data
@@ -138,6 +143,7 @@ def _split(note: bytes) -> tuple[str, list[_Signature]]:
         raise BadInput("the note is not UTF-8", field="note") from exc
     if any(character < " " and character != "\n" for character in content):
         raise BadInput("the note holds a control character", field="note")
+    # From the right: the text may hold empty lines, the signatures may not.
     text, separator, block = content.rpartition("\n\n")
     if not separator or not block.endswith("\n"):
         raise BadInput("the note has no signatures after an empty line", field="note")
@@ -163,6 +169,7 @@ def _parse_signature(line: str) -> _Signature:
 def _check_signature(text: str, signature: _Signature, key: VerifierKey) -> int | None:
     """Return the time of a cosignature, None for a plain signature."""
     at_s, payload, message = None, signature.payload, text.encode()
+    # Short payloads need no check of their own: what is cut off here fails as a signature below.
     if key.key_type is KeyType.WITNESS:
         at_s = int.from_bytes(payload[:_TIMESTAMP_BYTES], "big")
         payload, message = payload[_TIMESTAMP_BYTES:], _cosigned(text, at_s)

@@ -32,7 +32,9 @@ __all__ = [
     "verifier_key",
 ]
 
+# Four bytes are the specification's: a hint which key to try, never a proof. The signature decides.
 KEY_ID_BYTES = 4
+# An em dash and a space, so that a signature line is never mistaken for a line of text.
 SIGNATURE_PREFIX = "\u2014 "
 _PUBLIC_KEY_BYTES = 32
 
@@ -60,6 +62,7 @@ class VerifierKey:
     @property
     def key_id(self) -> bytes:
         """The four bytes that name this key in a signature line; no commitment to it."""
+        # The name ends at the newline, which no name may hold: two keys never share what is hashed.
         identified = self.name.encode() + b"\n" + bytes([self.key_type]) + self.public_key
         return sha256(identified).digest()[:KEY_ID_BYTES]
 
@@ -83,6 +86,7 @@ def sign_text(text: str, name: str, private_key: Ed25519PrivateKey) -> bytes:
 
 def check_name(name: str) -> None:
     """Refuse what cannot name a key: empty text, spaces, control characters, plus."""
+    # Spaces and "+" separate the fields of a signature line and of a verifier key.
     # Not printable covers control characters, line ends and every Unicode space but U+0020.
     if not name or " " in name or "+" in name or not name.isprintable():
         raise BadInput(f"{name!r} is not a name; wanted printable text without space and plus", field="name")

@@ -27,6 +27,8 @@ __all__ = [
     "read_frontier",
 ]
 
+# A path has a hash for each level of the tree, at most 63; a consistency proof may have one more. More than
+# that is refused before anything is hashed.
 _MAX_PATH = 64
 
 
@@ -36,6 +38,7 @@ def build_inclusion_proof(hashes: HashReader, *, index: int, size: int) -> tuple
         raise BadInput(f"a tree of {size} entries has no entry {index}", field="index")
     nodes = _Nodes(hashes, size)
     path = []
+    # From the root down, collecting the half in which the entry is not; the RFC lists them from the leaf up.
     start, end = 0, size
     while end - start > 1:
         split = start + _largest_power_below(end - start)
@@ -60,6 +63,7 @@ def build_consistency_proof(hashes: HashReader, *, old_size: int, new_size: int)
         return ()
     nodes = _Nodes(hashes, new_size)
     path = []
+    # SUBPROOF of the RFC, without its recursion: down to the range that ends where the old tree ends.
     start, end = 0, new_size
     while end != old_size:
         split = start + _largest_power_below(end - start)
@@ -91,13 +95,22 @@ def read_frontier(hashes: HashReader, size: int) -> Frontier:
 def check_inclusion(*, leaf: bytes, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:
     """Check that the leaf hash stands at `index` in the tree of that size and root; raises NotProven.
 
-    RFC 9162 section 2.1.3.2, with its names: `fn` and `sn` are the positions, on the way up, of the entry and
-    of the tree's last one.
+    Steps of RFC 9162 section 2.1.3.2, with its names: `fn` and `sn` are the positions, on the way up, of the
+    entry and of the tree's last one.
+    1. The index lies within the tree.
+    2. Start with fn = index, sn = size - 1.
+    3. The hash in hand is the leaf's (the RFC's r).
+    4. For each hash of the path: too long where sn is 0; a left sibling where fn is odd, or fn is sn; else a
+       right one; then one level up.
+    5. All levels were climbed, and the hash in hand is the root.
     """
+    # 1.
     if not 0 <= index < size <= MAX_SIZE:
         raise NotProven(f"a tree of {size} entries has no entry {index}", field="index")
     _check_hashes(leaf, root, *path)
+    # 2. and 3.
     fn, sn, node = index, size - 1, leaf
+    # 4.
     for sibling in path:
         if sn == 0:
             raise NotProven("the inclusion proof is too long for the tree")
@@ -108,6 +121,7 @@ def check_inclusion(*, leaf: bytes, index: int, size: int, path: Sequence[bytes]
             node = node_hash(node, sibling)
         fn >>= 1
         sn >>= 1
+    # 5.
     if sn:
         raise NotProven("the inclusion proof is too short for the tree")
     if node != root:
@@ -117,34 +131,44 @@ def check_inclusion(*, leaf: bytes, index: int, size: int, path: Sequence[bytes]
 def check_consistency(
     *, old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:
-    """Check that the new tree begins with the old one; raises NotProven. RFC 9162 section 2.1.4.2, with its
-    names.
+    """Check that the new tree begins with the old one; raises NotProven.
+
+    Steps of RFC 9162 section 2.1.4.2, with its names:
+    1. A path that must be empty is, and the roots agree with that.
+    2. Where the old size is a power of two, the old root is put before the path: it is itself a node of the
+       new tree.
+    3. to 6. Climb with both roots in hand (`_follow`).
+    7. They must be the old and the new root.
     """
     if not 0 <= old_size <= new_size <= MAX_SIZE:
         raise NotProven(
             f"a tree of {old_size} entries does not come before one of {new_size}", field="old_size"
         )
     _check_hashes(old_root, new_root, *path)
+    # 1.
     if old_size in {0, new_size}:
         _check_trivial(old_size, old_root, new_size, new_root, path)
         return
+    # 2.
     steps = list(path)
-    if (
-        old_size & (old_size - 1) == 0
-    ):  # the old tree is one complete subtree, whose root the proof leaves out
+    if old_size & (old_size - 1) == 0:
         steps.insert(0, old_root)
     if not steps:
         raise NotProven("the consistency proof is empty")
+    # 3. to 7.
     if _follow(steps, old_size - 1, new_size - 1) != (old_root, new_root):
         raise NotProven(f"the tree of {new_size} entries is not shown to begin with that of {old_size}")
 
 
 def _follow(steps: Sequence[bytes], fn: int, sn: int) -> tuple[bytes, bytes]:
-    """Return the old and the new root to which a consistency proof leads; steps 4 to 7 of the RFC."""
+    """Return the old and the new root to which a consistency proof leads."""
+    # 3. and 4. Skip the levels on which the old tree's last node is a right child: they are complete.
     while fn & 1:
         fn >>= 1
         sn >>= 1
+    # 5.
     old_node = new_node = steps[0]
+    # 6.
     for step in steps[1:]:
         if sn == 0:
             raise NotProven("the consistency proof is too long for the trees")
@@ -173,7 +197,9 @@ def _check_trivial(
 
 
 def _skip_lone_levels(fn: int, sn: int) -> tuple[int, int]:
-    """Go up where the node has no sibling: at the right edge of a tree whose size is no power of two."""
+    """Go up the levels on which the node has no sibling: at the right edge, where the size is no power of
+    two.
+    """
     while fn and not fn & 1:
         fn >>= 1
         sn >>= 1
@@ -203,7 +229,8 @@ class _Nodes:
         """Return MTH(D[start:end]), where `start` is a multiple of the smallest power of two that is not less
         than the count.
 
-        Every range that a proof splits off is so; complete subtrees are read, a ragged right end is folded.
+        Every range that a proof splits off is such a one. Complete subtrees are read from tiles; a ragged
+        right end is folded from them.
         """
         count = end - start
         if count & (count - 1) == 0:

@@ -8,7 +8,8 @@ Rules:
 - a row is stored under (level, index) and replaces a narrower one;
 - after a start the edge is read back from at most one tile on each level, never by a scan.
 
-The frontier is kept beside the tiles because the root is wanted after every batch.
+The frontier is kept beside the tiles because each batch needs the root. So each leaf is hashed into the tree
+twice, about 2 us an entry, which buys the simpler code (docs/adr/0005).
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class RightEdge:
         rows: list[TileHashes] = []
         partials: list[bytes] = []
         added = b"".join(leaves)
+        # Level by level: the tiles that became full on one are the hashes that are added to the next.
         while added or len(partials) < len(self.partials):
             level = len(partials)
             rest, written = self._grow(level, added)
@@ -68,6 +70,8 @@ class RightEdge:
             rows.append(TileHashes(level=level, index=index, hashes=hashes[:TILE_BYTES]))
             hashes = hashes[TILE_BYTES:]
             index += 1
+        # Not on level 0, whose hashes are stored with the entries themselves; a store that had only full
+        # tiles would have to hash up to 255 of them on each level at a start.
         if level and added and hashes:
             rows.append(TileHashes(level=level, index=index, hashes=hashes))
         return hashes, rows
@@ -79,6 +83,7 @@ class RightEdge:
         for tile in partial_tiles(size):
             partials += [b""] * (tile.level - len(partials))
             partials.append(_exactly(hashes.tile(tile.level, tile.index, tile.width), tile.width))
+        # One level for each eight bits of the size, also where the last one has no partial tile.
         levels = max(1, -(-size.bit_length() // TILE_HEIGHT)) if size else 0
         partials += [b""] * (levels - len(partials))
         return cls(frontier=_frontier_of(size, partials), partials=tuple(partials))

@@ -1,8 +1,8 @@
 """Tiles: the coordinates and bytes in which a ledger's tree and entries are stored and served.
 
 Rules (C2SP tlog-tiles):
-- a tile at level L holds up to 256 hashes of subtrees of 256**L leaves; a full one is hashed into level L +
-  1;
+- a tile at level L holds up to 256 hashes of subtrees of 256**L leaves; the root of a full tile is a hash of
+  level L + 1;
 - the right-most tile of a level may be partial: width = floor(size / 256**L) mod 256; an empty one does not
   exist;
 - path `tile/<L>/<N>[.p/<W>]`, entries `tile/entries/<N>[.p/<W>]`; N in groups of three digits, all but the
@@ -42,11 +42,15 @@ __all__ = [
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
 TILE_BYTES = TILE_WIDTH * HASH_BYTES
+# What the specification allows. A tree of 2**63 leaves, the largest here, has eight levels.
 MAX_LEVEL = 63
+# A bundle gives two bytes to each length.
 MAX_ENTRY_BYTES = 0xFFFF
 
 _PATH = re.compile(
-    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<index>(?:x[0-9]{3}/)*[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?",
+    r"tile/(?P<level>entries|0|[1-9][0-9]?)"
+    r"/(?P<index>(?:x[0-9]{3}/)*[0-9]{3})"
+    r"(?:\.p/(?P<width>[1-9][0-9]{0,2}))?",
     re.ASCII,
 )
 
@@ -106,6 +110,7 @@ class TileHashes:
 def parse_path(path: str) -> Tile | Bundle:
     """Read the path of a tile or a bundle below the log's prefix; raises BadInput for any other spelling."""
     match = _PATH.fullmatch(path)
+    # One path for one tile: no leading group of zeros, and no width where the tile is full.
     if match is None or match["index"].startswith("x000/") or match["width"] == str(TILE_WIDTH):
         raise BadInput(f"{path[:80]!r} is not the path of a tile", field="path")
     index = int(match["index"].replace("x", "").replace("/", ""))
@@ -156,6 +161,7 @@ def decode_bundle(data: bytes, *, width: int) -> list[bytes]:
     entries: list[bytes] = []
     at = 0
     while at < len(data) and len(entries) < width:
+        # A length that is cut off reads as less, and then the end does not meet: found below.
         start = at + 2
         at = start + int.from_bytes(data[at:start], "big")
         entries.append(data[start:at])

@@ -4,8 +4,8 @@ Layout (C2SP tlog-proof):
     c2sp.org/tlog-proof@v1
     extra <base64>                  optional, not authenticated
     index <decimal>
-    <base64 of a 32-byte hash>      none or more: from the leaf's sibling to the root's child (RFC 6962 section 2.1.1)
-                                    (an empty line)
+    <base64 of a 32-byte hash>      none or more, from the leaf's sibling to the root's child: the audit path
+                                    (an empty line)                          of RFC 6962 section 2.1.1
     <checkpoint>                    a signed note, verbatim
 
 The entry itself is not part of it: whoever has the proof and the entry needs only the log's public key.
@@ -51,6 +51,7 @@ def encode_proof(proof: TlogProof) -> bytes:
 
 def parse_proof(data: bytes) -> TlogProof:
     """Read a proof; raises BadInput. Nothing is checked but its form, and of the note not even that."""
+    # The first empty line ends the proof; the note, which has one of its own, is taken as it is.
     head, separator, note = data.partition(b"\n\n")
     try:
         lines = head.decode("ascii").split("\n", _MAX_LINES)
@@ -74,8 +75,11 @@ def open_proof(data: bytes, *, entry: bytes, keys: Iterable[VerifierKey]) -> tup
     2. Open its checkpoint: signed by the log's key (BadInput, NotProven).
     3. Check the path from the entry's leaf hash to the checkpoint's root (NotProven).
     """
+    # 1.
     proof = parse_proof(data)
+    # 2.
     checkpoint = open_note(proof.note, keys)
+    # 3.
     check_inclusion(
         leaf=leaf_hash(entry), index=proof.index, size=checkpoint.size, path=proof.path, root=checkpoint.root
     )

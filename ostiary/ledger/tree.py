@@ -4,9 +4,11 @@ Rules (RFC 6962 section 2.1, unchanged in RFC 9162 section 2.1.1):
 - MTH({}) = SHA-256(); leaf = SHA-256(0x00 || entry); node = SHA-256(0x01 || left || right);
 - a tree of n > 1 leaves splits at the largest power of two smaller than n.
 
-A frontier is the list of complete subtrees that make up a tree, the largest first: one for each bit that is
-set in the size. It is all that is needed to append and to know the root, and never more than 64 hashes. It
-does not know single leaves: proofs need tiles.
+A frontier is the list of the complete subtrees that make up a tree, the largest first: one for each bit that
+is set in the size, so never more than 63. It is all that appending, and knowing the root, need. It does not
+know single leaves: proofs need tiles.
+
+    size 7 = 4 + 2 + 1:   peaks  MTH(D[0:4])  MTH(D[4:6])  MTH(D[6:7])
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ MAX_SIZE = 2**63 - 1  # what a signed 64-bit column holds; C2SP tlog-tiles has 6
 EMPTY_ROOT = sha256(b"").digest()
 
 
+# 0x00 and 0x01 keep leaves and nodes apart: else an inner node could be passed off as an entry (RFC 6962
+# section 2.1, second preimages).
 def leaf_hash(entry: bytes) -> bytes:
     """Return the 32-byte hash of one entry as a leaf."""
     return sha256(b"\x00" + entry).digest()
@@ -64,9 +68,12 @@ class Frontier:
         size = self.size
         stack = list(self.peaks)
         for leaf in leaves:
+            # A binary counter: adding one to the size carries through its trailing ones, and each carry joins
+            # two complete subtrees of the same size into one.
             node = leaf
             bits = size
             while bits & 1:  # each trailing one is a complete subtree as large as what is in hand
+                # node_hash, written out: this is the inner loop of each append.
                 node = sha256(b"\x01" + stack.pop() + node).digest()
                 bits >>= 1
             stack.append(node)
@@ -77,6 +84,8 @@ class Frontier:
         """Return the tree's root hash."""
         if not self.peaks:
             return EMPTY_ROOT
+        # From the smallest peak leftwards: RFC 6962 splits at the largest power of two, so the rest is the
+        # right child each time.
         root = self.peaks[-1]
         for peak in reversed(self.peaks[:-1]):
             root = sha256(b"\x01" + peak + root).digest()

@@ -2,12 +2,14 @@
 
 Plan of `verify_log`:
 1. Start from nothing, or from an earlier checkpoint that was proven before: its frontier must have its root.
-2. Hash each entry; where stored hashes are at hand, compare with them, which finds a changed entry by its
+2. Check that all checkpoints are of one log, and that it did not shrink.
+3. Hash each entry; where stored hashes are at hand, compare with them, which finds a changed entry by its
    index.
-3. At each waypoint (an earlier signed checkpoint) and at the checkpoint, compare the root.
-4. A stored hash that the checkpoint does not prove either is damage to the tiles, reported when the entries
-   are done.
-Starting from a proven frontier and arriving at the new root is a proof of consistency by itself.
+4. At each waypoint (an earlier signed checkpoint) and at the checkpoint itself, compare the root.
+5. Report damage to the tiles once the entries are known to be right: a stored hash that the checkpoint does
+   not prove either.
+
+To start from a proven frontier and to arrive at the new root is a proof of consistency by itself.
 
 A fault is `NotProven` with the first and last index it can lie at: one entry where stored hashes tell, else
 the entries between the last good waypoint and the first bad one. What the entries say is not looked at.
@@ -72,7 +74,9 @@ def verify_log(
     read. `hashes` is where the log's tiles are, `waypoints` other signed checkpoints; both only help to find
     a fault. The checkpoints' signatures are the caller's to check. Raises NotProven.
     """
+    # 1. `Since` compared its root when it was made.
     frontier = since.frontier if since else Frontier()
+    # 2.
     _check_order(since, checkpoint, waypoints)
     stops = sorted(
         (each for each in waypoints if frontier.size < each.size < checkpoint.size),
@@ -81,10 +85,13 @@ def verify_log(
     source = iter(entries)
     tiles = _Tiles(hashes)
     for stop in (*stops, checkpoint):
+        # 3.
         first = frontier.size
         frontier = _advance(frontier, source, stop, tiles)
+        # 4.
         if frontier.root() != stop.root:
             raise tiles.locate(first, stop)
+    # 5.
     tiles.check_undamaged()
     return frontier
 
@@ -117,7 +124,10 @@ def _advance(frontier: Frontier, source: Iterator[bytes], stop: Checkpoint, tile
 
 
 class _Tiles:
-    """The stored hashes, while they can be believed; None where there are none."""
+    """The stored hashes, for as long as they can be believed.
+
+    They are a help, never evidence: whoever can change an entry can change the hash beside it.
+    """
 
     def __init__(self, hashes: HashReader | None) -> None:
         self._hashes = hashes
@@ -133,6 +143,7 @@ class _Tiles:
         except NotFound:
             self._damaged_at = at
             return
+        # All at once; only a difference is worth looking at one by one.
         if stored == b"".join(leaves):
             return
         found = (stored[start : start + HASH_BYTES] for start in range(0, len(stored), HASH_BYTES))

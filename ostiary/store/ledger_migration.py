@@ -1,7 +1,7 @@
 """The ledger's tables as migrations make them, shared by the services' own.
 
 Written out, not taken from `ledger_tables`: what a release made must stay what it made. A change is a new
-function with a new number, called by a new migration of each service.
+function with a new number, which a new migration of each service calls.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ def create_ledger_tables_1() -> None:
 
 
 def slim_ledger_index_2() -> None:
-    """No question asks for the terms of an entry, so no index by `seq`; SQLite keeps terms in one tree, not
-    in a table and its index.
+    """Drop the index by `seq`, as no question asks for the terms of an entry; on SQLite, keep the terms in
+    one tree instead of a table and its index.
     """
     op.drop_index("ledger_index_by_seq", "ledger_index")
     if op.get_bind().dialect.name != "sqlite":
         return
+    # SQLite cannot change WITHOUT ROWID on a table that exists (sqlite.org/withoutrowid.html); so: a new one.
     op.rename_table("ledger_index", "ledger_index_1")
     op.create_table(
         "ledger_index",

@@ -1,7 +1,7 @@
-"""Reading a ledger from the store: tiles for proofs, entries for audits. Any process may, with an engine that
-cannot write.
+"""Reading a ledger from the store: tiles for proofs, entries for audits. Any process may read, with an engine
+that cannot write.
 
-A reader works within one transaction, so that size, note and tiles are of one state.
+A reader works within one transaction, so that size, note and tiles belong to one state.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ostiary.ledger.tlog_proof import TlogProof, encode_proof
 from ostiary.ledger.tree import HASH_BYTES
 from ostiary.store.ledger_tables import LedgerTables
 
+# About a megabyte of JSON in one answer.
 MAX_ENTRIES = 1000
 
 
@@ -33,6 +34,7 @@ class SqlHashReader:
         tiles = self._tables.tiles
         query = select(tiles.c.hashes).where(tiles.c.level == level, tiles.c.tile == index)
         hashes: bytes | None = self._tx.execute(query).scalar_one_or_none()
+        # The partial tile of level 0 is not stored (docs/adr/0005): its hashes stand beside the last entries.
         if hashes is None and level == 0:
             hashes = self._leaves(index * TILE_WIDTH, width)
         if hashes is None or len(hashes) < width * HASH_BYTES:
@@ -87,8 +89,8 @@ class LedgerReader:
         return [(seq, entry) for seq, entry in self._tx.execute(query)]
 
     def prove(self, index: int) -> tuple[bytes, bytes]:
-        """The tlog-proof of one entry under the newest note, and the entry; NotFound where it is not in that
-        tree yet.
+        """The tlog-proof of one entry under the newest note, and the entry; NotFound where the tree of that
+        note does not hold it yet.
         """
         note = self.note()
         size = read_checkpoint(note).size

@@ -3,7 +3,9 @@
 ledger_head         one row: how many entries there are, and the newest signed note
 ledger_entries      seq -> canonical entry, its leaf hash, the salt of its digests (NULL once redacted)
 ledger_tiles        hash tiles (C2SP tlog-tiles), full ones and the partial ones above level 0
-ledger_index        who and what an entry is about, for questions; rebuildable from the entries
+ledger_index        who and what an entry is about, for questions; can be rebuilt from the entries
+
+How they came to be is in ostiary/store/ledger_migration.py; a test compares the two.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ def define_ledger_tables(metadata: MetaData) -> LedgerTables:
         metadata,
         Column("term", String(200), primary_key=True),
         Column("seq", big, primary_key=True, autoincrement=False),
+        # The key is the whole row: with a rowid SQLite would keep each term twice, in the table and its
+        # index.
         sqlite_with_rowid=False,
     )
     return LedgerTables(head=head, entries=entries, tiles=tiles, index=index)

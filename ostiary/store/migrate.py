@@ -1,10 +1,9 @@
 """Bringing a service's store up to date: Alembic, run from the service's own migrations.
 
 Rules:
-- `upgrade` is safe to repeat and runs at `init` and before the recorder serves; it is the only thing that
-  makes tables.
+- `upgrade` is safe to repeat. It runs at `init` and before the recorder serves; nothing else makes tables.
 - Migrations are packages of Python files (`ca/store/migrations`), so a wheel has them.
-- A store that is newer than this release is an operator's error, never downgraded.
+- A store that is newer than this release is an operator's error; it is never downgraded.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ from ostiary.errors import Misconfigured
 def upgrade(engine: Engine, *, migrations: str) -> None:
     """Bring the store to the newest revision; `migrations` is a package (`ca.store.migrations`)."""
     package, _, directory = migrations.partition(".")
-    # It tells each plugin that it loads; what matters comes as an error.
+    # Alembic logs each plugin that it loads; what matters comes as an error.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config = Config()
     config.set_main_option("script_location", f"{package}:{directory.replace('.', '/')}")
+    # One transaction for all revisions: SQLite and PostgreSQL both roll back changes of a schema, so a
+    # migration that fails leaves the store as it was.
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         try:

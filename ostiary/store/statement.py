@@ -4,12 +4,12 @@
     rows = BY_SERIAL.fetch(tx, {"serials": ["1f", "2e"]})
 
 Rules:
-- They run on the transaction's connection, so that there is one way to write; what is rare stays with
+- They run on the transaction's own connection, so that there is one way to write; what is rare stays with
   `tx.execute`.
-- What SQLAlchemy's Core does for one execution takes 10 to 25 us, SQLite itself 1: its part here ends with
-  the compiled text, and the conversion of values is still that of its types.
-- A list of keys is filled up to a power of two with its last one, so that few texts exist.
-- An error of the driver is SQLAlchemy's `DBAPIError`, without parameters, as it is elsewhere.
+- SQLAlchemy's Core spends 10 to 25 us on one execution, SQLite itself 1 us (docs/adr/0011, step 5). Its part
+  ends here with the compiled text; its types still convert the values.
+- A list of keys is filled up with its last one to a power of two, so that few texts exist.
+- An error of the driver becomes SQLAlchemy's `DBAPIError`, without parameters, as it does elsewhere.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Statement:
             cursor.executemany(text.sql, [text.bind(row) for row in rows])
 
     def _text(self, tx: Connection, values: Values) -> _Text:
+        # The length of each list is part of the text: an expanding parameter becomes that many placeholders.
         key = (tx.dialect.name, *(len(values[name]) for name in self._lists))
         text = self._texts.get(key)
         if text is None:
@@ -104,7 +105,7 @@ def _compile(tx: Connection, clause: Select[Any] | UpdateBase, values: Values) -
     dialect = tx.dialect
     compiled = clause.compile(dialect=dialect)
     if not isinstance(compiled, SQLCompiler):
-        raise AssertionError("a statement that is no SQL")
+        raise AssertionError("not a statement of SQL")
     state = compiled.construct_expanded_state(values)
     writers = [
         (name, _to_driver(dialect, bind.type))
@@ -143,6 +144,7 @@ def _cursor(tx: Connection, sql: str) -> Iterator[DBAPICursor]:
         cursor.close()
 
 
+# A doubled key changes nothing in an IN list, and lists of 1 to 256 keys need nine texts instead of 256.
 def _filled(keys: list[Any]) -> list[Any]:
     wanted = 1 << (len(keys) - 1).bit_length()
     return keys + keys[-1:] * (wanted - len(keys))

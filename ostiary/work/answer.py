@@ -15,8 +15,8 @@ from ostiary.errors import BadInput, Forbidden, InternalFault, OstiaryError
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where it
-    took no part.
+    """The item's entry has this index in the ledger; `output` is what the keyholder made of it, empty where
+    it took no part.
 
     `substitute` holds the to-be-signed bytes that were signed in place of those that the request carried:
     an earlier answer was lost, and this is that answer.
@@ -38,6 +38,7 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     index: int | None = None
 
 
+# Built once; the answer's kind is known from the frame's status, so each has a decoder of its own.
 _encoder = msgspec.msgpack.Encoder()
 _recorded = msgspec.msgpack.Decoder(Recorded)
 _refused = msgspec.msgpack.Decoder(Refused)
@@ -67,8 +68,8 @@ def refusal_error(refused: Refused) -> OstiaryError:
             return Forbidden(refused.reason, rule=refused.rule)
         case "keyholder":
             if refused.rule == BadInput.kind:
-                # Only the keyholder sees the shape of a secret, so this one refusal is the caller's to mend. The
-                # message never quotes the secret.
+                # Only the keyholder sees the shape of a secret, so this one refusal is the caller's to mend.
+                # The message never quotes the secret.
                 return BadInput(refused.reason)
             return InternalFault(
                 f"the keyholder refused what was recorded as entry {refused.index}: {refused.rule}"

@@ -1,5 +1,5 @@
 """What every work item is: one act, encoded once, on its way from an edge through the recorder to the
-keyholder.
+keyholder (docs/architecture.md, "Recorded, then done").
 
 Rules:
 - An item is a frozen msgspec Struct, tagged by `kind`; its msgpack bytes are made once, by the edge that
@@ -9,8 +9,8 @@ Rules:
 - Each kind says in `facts` what the ledger tells of it; an act that says nothing of itself cannot be
   recorded.
 
-Left to others: which channel may carry which kind (the service's lists), what an item is allowed to change
-(its decision).
+Left to others: which channel carries which kind (the service's lists), what an item may change (its
+decision).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ostiary.errors import BadInput
 RawItem = NewType("RawItem", bytes)
 """An item's msgpack bytes, exactly as its author encoded them."""
 Facts = dict[str, Any]
-"""Members of an entry: JSON values of RFC 8785's kind; never a secret, a MAC of one, or a hole."""
+"""Members of an entry: values that canonical JSON can say; never a secret, a MAC of one, or a hole."""
 
 MAX_ITEM_BYTES = 48 * 1024
-"""Three largest SigV4 requests (64 headers of 256 bytes); far below a channel's frame."""
+"""Three times the largest SigV4 request (64 headers of 256 bytes); far below a channel's frame."""
 
 
 class Item(
@@ -47,7 +47,7 @@ class Item(
 
 
 class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The agent that asks, as the front read it from the client certificate of the TLS connection."""
+    """The agent that asks; the front read it from the client certificate of the TLS connection."""
 
     serial: str
     subsystem: str
@@ -60,7 +60,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The person that asks, as the admin process read it by SO_PEERCRED from its local socket."""
+    """The person who asks; the admin process took the user from its local socket (SO_PEERCRED)."""
 
     uid: int
     name: str
@@ -70,6 +70,8 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {"operator": self.name, "uid": self.uid}
 
 
+# msgpack in order of declaration, defaults included: one item has one encoding, and its digest is of these
+# bytes.
 _encoder = msgspec.msgpack.Encoder()
 ItemT = TypeVar("ItemT", bound=Item)
 
@@ -99,7 +101,10 @@ def item_digest(raw: RawItem) -> bytes:
 
 
 class ItemDecoder:
-    """Decodes the items of one closed union; anything else is BadInput."""
+    """Decodes the items of one closed union; anything else is BadInput.
+
+    It checks form and range once, here; what handles an item afterwards need not check again.
+    """
 
     def __init__(self, kinds: tuple[type[Item], ...]) -> None:
         union: object = kinds[0]
@@ -109,6 +114,7 @@ class ItemDecoder:
 
     def decode(self, raw: bytes) -> Item:
         """Parse an item; raises BadInput naming the path of the field at fault, never its value."""
+        # Before the decoder allocates anything for it.
         if len(raw) > MAX_ITEM_BYTES:
             raise BadInput(f"a work item of {len(raw)} bytes, wanted at most {MAX_ITEM_BYTES}")
         try:

@@ -1,6 +1,6 @@
 """The acts that every service records of itself: refusals by its front, and alarms.
 
-They ask nothing of the keyholder; the entry is all that comes of them.
+The keyholder takes no part in them; the entry is all that comes of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from ostiary.work.item import Facts, Item, Peer
 
 
 class Refuse(Item, frozen=True, kw_only=True):
-    """The front refused a known peer; nothing else happens than this record."""
+    """The front refused a known peer; nothing happens but this record."""
 
     by: Peer
     act: str
@@ -23,19 +23,21 @@ class Refuse(Item, frozen=True, kw_only=True):
 
 
 class Refusals(Item, frozen=True, kw_only=True):
-    """Refusals without an identity, counted over a minute per source and reason."""
+    """Refusals of peers without an identity, counted over a minute for each source and reason: one entry, not
+    one for each attempt, so that a stranger cannot fill the ledger.
+    """
 
     source: str
     reason: str
     count: int
 
     def facts(self) -> Facts:
-        """`reason` is taken by the decision's own; here it is called `refusal`."""
+        """The reason is called `refusal` here: an entry's own `reason` is that of the recorder's decision."""
         return {"count": self.count, "refusal": self.reason, "source": self.source}
 
 
 class Alarm(Item, frozen=True, kw_only=True):
-    """Something happened that cannot happen unless a part lies or is broken."""
+    """Something happened that cannot happen unless a part of the service lies or is broken."""
 
     what: str
     detail: str

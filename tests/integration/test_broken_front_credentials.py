@@ -205,7 +205,7 @@ NOT_THE_FRONTS: list[Item] = [
 def test_what_is_not_the_fronts_to_ask_is_not_even_recorded(scene: Scene, item: Item) -> None:
     answer = scene.ask(item)
     assert isinstance(answer, Refused)
-    assert (answer.by, answer.rule, answer.index) == ("parser", "not-on-list", -1)
+    assert (answer.by, answer.rule, answer.index) == ("parser", "not-on-list", None)
 
 
 def test_the_fronts_user_reaches_no_key_and_no_other_channel(scene: Scene) -> None:
