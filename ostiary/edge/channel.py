@@ -18,9 +18,9 @@ The two ends:
     link = hub.connect(path, expected_uids=frozenset({uid}), name="keyholder")
     for event in hub.poll(0.5): ...     # Request | AnswerArrived | PeerArrived | PeerGone | Readable
 
-`Client` keeps one connection per call in flight and lends it to one thread at a time: who waits reads, so a
-round trip costs two context switches and no lock is held while waiting.
-What is *not* here: who may send what (the roles' closed lists of work), and encryption (one kernel).
+`Client` keeps one connection for each call in flight and lends it to one thread at a time. The thread that
+waits is the one that reads, so a round trip costs two context switches, and nobody holds a lock while
+waiting. What is *not* here: who may send what (the roles' closed lists of work), and encryption (one kernel).
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ def decode_answer(packet: bytes | memoryview) -> Answer:
 
 
 def connect(path: Path, *, expected_uids: frozenset[int]) -> socket.socket:
-    """Connect without blocking; `Busy` where nobody listens, `Forbidden` where the wrong user does."""
+    """Connect without blocking; `Busy` where nobody listens, `Forbidden` where another user does."""
     check_path(path)
+    # Non-blocking from the start: connect(2) on a full backlog is EAGAIN then, not a wait without a bound.
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         sock.connect(os.fspath(path))
@@ -82,8 +83,8 @@ def connect(path: Path, *, expected_uids: frozenset[int]) -> socket.socket:
 class Client:
     """Calls a role from many threads; reconnects by itself.
 
-    A client belongs to the process that made it: after a fork two processes would read each other's answers,
-    so any use in a child is an `InternalFault`. Make it in the worker's start hook.
+    A client belongs to the process that made it: after a fork, two processes would read each other's answers.
+    So any use in a child is an `InternalFault`; make the client in the worker's start hook.
     """
 
     def __init__(self, path: Path, *, expected_uids: frozenset[int], max_connections: int = 64) -> None:
@@ -93,12 +94,15 @@ class Client:
         self._pid = os.getpid()
         # Idle connections, most recently used at the right: deque's append and pop are atomic.
         self._idle: deque[Connection] = deque()
-        # Permits: one token per connection that may still be in use.
+        # One token for each call that may still begin. A deque, because its append and pop need no lock, and
+        # a call that finds none is refused at once, where a semaphore would wait.
         self._permits: deque[None] = deque([None] * max_connections)
         self._closed = False
 
     def call(self, body: bytes, *, timeout_s: float) -> Answer:
-        """Send `body`, wait for its answer; `Busy` when the peer is gone, full or later than `timeout_s`."""
+        """Send `body` and wait for its answer; `Busy` where the peer is gone, full, or later than
+        `timeout_s`.
+        """
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         if os.getpid() != self._pid:
             raise InternalFault("channel client used in a child of the process that made it")
@@ -126,17 +130,22 @@ class Client:
             connection.close()
             raise Busy(f"'{self._path.name}' went away before it answered") from exc
         except BaseException:
+            # Whatever interrupted the wait (a worker's timeout, KeyboardInterrupt), an answer is still to
+            # come on this connection.
             connection.close()
             raise
         if answer is None:
-            # A late answer will meet a reader with another id, or a closed socket.
+            # So that a late answer does not wait in the buffer for the next call, and the peer learns that
+            # nobody reads it.
             connection.close()
             raise Busy(f"'{self._path.name}' did not answer in time")
         self._give_back(connection)
         return answer
 
     def _send(self, packet: bytes) -> Connection:
-        """Send on an idle connection or a new one; one that died while idle took nothing, so try the next."""
+        """Send on an idle connection or a new one. One that died while idle took nothing, so the next is
+        tried.
+        """
         while (connection := self._take_idle()) is not None:
             try:
                 connection.send(packet)
@@ -182,6 +191,7 @@ def _await_answer(connection: Connection, request_id: bytes, deadline_ns: int) -
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)
     while True:
+        # Milliseconds, rounded up: poll(2) knows no finer, and 0 would spin at the end.
         left_ns = deadline_ns - time.monotonic_ns()
         if left_ns <= 0 or not poll.poll(left_ns // 1_000_000 + 1):
             return None

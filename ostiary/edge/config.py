@@ -1,9 +1,9 @@
 """Configuration: a TOML file decoded into a msgspec type, once, at start.
 
 Rules:
-- A type says all there may be (`forbid_unknown_fields=True`); a wrong or unknown member is `Misconfigured`
-  and named with the file, so that the operator knows what to change.
-- Nothing is read from the environment, nothing has two spellings, and no secret lies in a configuration file.
+- A type lists every member (`forbid_unknown_fields=True`). A wrong or unknown one is `Misconfigured` and
+  named together with the file, so that the operator knows what to change.
+- Nothing is read from the environment, nothing has two spellings, and no configuration file holds a secret.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ostiary.errors import Misconfigured
 T = TypeVar("T")
 
 _LIMIT_BYTES: Final = 256 << 10
+# msgspec ends a message with the member's path (" - at `$.lifetimes.agent_s`"); here it goes in front.
 _AT_PATH: Final = re.compile(r" - at `\$\.?([^`]*)`$")
 
 

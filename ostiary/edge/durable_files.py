@@ -24,14 +24,19 @@ PRIVATE_DIRECTORY: Final = 0o700
 
 def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
     """Replace `path` durably; readers see the old content or the new, also after a power cut."""
+    # In the same directory, because rename(2) replaces within one file system only; O_EXCL and O_NOFOLLOW,
+    # because others may write there.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, mode)
     try:
-        os.fchmod(fd, mode)  # whatever the umask says
+        # The mode of open(2) passes through the umask, this one does not.
+        os.fchmod(fd, mode)
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view) :]
+        # First the content, then the name: a name that is durable before its content is an empty file after a
+        # power cut.
         os.fsync(fd)
         temporary.rename(path)
     except BaseException:
@@ -55,10 +60,11 @@ def sync_directory(path: Path) -> None:
 def make_directory(
     path: Path, *, mode: int = PRIVATE_DIRECTORY, owner: tuple[int, int] | None = None
 ) -> None:
-    """Make a directory (and its parents, as they come) or check that it is no wider than `mode`; `owner` is
-    (uid, gid).
+    """Make a directory (its parents get the default mode), or check that it is not wider than `mode`; `owner`
+    is (uid, gid).
     """
     path.mkdir(mode=mode, parents=True, exist_ok=True)
+    # lstat: a link would let its owner choose what is checked and whose owner is changed.
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode):
         raise Misconfigured(f"'{path}' is not a directory")

@@ -12,9 +12,10 @@ from ostiary.errors import Misconfigured
 
 
 def read_limited(path: Path, *, limit_bytes: int) -> bytes:
-    """The whole file; `Misconfigured` when it is not there, not readable or larger than it may be."""
+    """The whole file; `Misconfigured` where it is missing, unreadable, or larger than it may be."""
     try:
         with path.open("rb") as file:
+            # One byte more than allowed tells a file that is too large, also one that never ends (/dev/zero).
             content = file.read(limit_bytes + 1)
     except OSError as exc:
         raise Misconfigured(f"can't read '{path}': {exc.strerror}") from exc
@@ -24,7 +25,7 @@ def read_limited(path: Path, *, limit_bytes: int) -> bytes:
 
 
 def read_private(path: Path, *, limit_bytes: int) -> bytes:
-    """As `read_limited`, for a file with a secret: `Misconfigured` where group or others may touch it."""
+    """As `read_limited`, for a file with a secret: `Misconfigured` where its mode lets group or others in."""
     content = read_limited(path, limit_bytes=limit_bytes)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:

@@ -18,23 +18,29 @@ from typing import Final
 
 import msgspec
 
+# A mebibyte: a list of revoked certificates, or 256 items of a turn, with room to spare.
 MAX_FRAME_BYTES: Final = 1 << 20
+# 128 random bits: two requests never share an id, so an answer is never taken for another's.
 REQUEST_ID_BYTES: Final = 16
 
 
 class Status(IntEnum):
     """What an answer says before its body is read."""
 
+    # BUSY says that nothing was done; REFUSED, that nothing ever will be; its body says why.
     OK = 0
     REFUSED = 1
     BUSY = 2
 
 
 class MalformedFrame(Exception):
-    """The peer sent something that is no frame; the connection is closed."""
+    """The peer sent something that is no frame. Its connection must be closed: both ends are ours, so the
+    peer is broken or was broken into.
+    """
 
 
 _encoder = msgspec.msgpack.Encoder()
+# strict: no text for the id, no bool or float for the number.
 _frame_decoder = msgspec.msgpack.Decoder(tuple[bytes, int, bytes], strict=True)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 
+# Channel, who listens, who asks. With the group of whoever asks and mode 0750, nobody else even finds the
+# socket; SO_PEERCRED is the second check.
 _CHANNELS = (
     ("keyholder", RoleName.KEYHOLDER, RoleName.RECORDER),
     ("front", RoleName.RECORDER, RoleName.FRONT),
@@ -33,12 +35,14 @@ def lay_out(home: ServiceHome, users: RoleUsers) -> None:
     for directory in (home.path, home.public, home.run):
         _own(directory, os.getuid(), os.getgid(), 0o755)
     _own(home.keyholder, users.uid(keyholder), users.gid(keyholder), 0o700)
+    # Set-group-ID: SQLite's -wal and -shm, which it makes anew, get the readers' group too.
     _own(home.store, users.uid(recorder), users.readers_gid(), 0o2750)
     _own_files(home.keyholder, users.uid(keyholder), users.gid(keyholder))
     _own_files(home.store, users.uid(recorder), users.readers_gid())
     for name, listens, asks in _CHANNELS:
         _own(home.run / name, users.uid(listens), users.gid(asks), 0o750)
-    # Operators enter by group or as anybody; SO_PEERCRED decides who is heard.
+    # Operators are of no fixed group: anybody may enter, and SO_PEERCRED decides whom the admin process
+    # answers.
     (home.run / "operator").chmod(0o755)
 
 
@@ -52,4 +56,5 @@ def _own(directory: Path, uid: int, gid: int, mode: int) -> None:
 def _own_files(directory: Path, uid: int, gid: int) -> None:
     if os.getuid() == 0:
         for file in directory.iterdir():
+            # Not through a link: a role that was broken into could point one at a file of root's.
             os.chown(file, uid, gid, follow_symlinks=False)

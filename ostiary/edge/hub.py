@@ -42,6 +42,8 @@ from ostiary.edge.frame import (
 from ostiary.edge.packet_socket import Connection, PeerClosed, PeerCredentials, listen, peer_of
 from ostiary.errors import Busy
 
+# What one poll hands to its caller at most, so that a flood neither fills the memory nor keeps the caller
+# from its other work. 4,096 events are sixteen turns of the recorder.
 MAX_EVENTS: Final = 4096
 MAX_POLL_BYTES: Final = 32 << 20
 # Not in Python's socket module: SO_PEERGROUPS (Linux 4.13).
@@ -157,12 +159,14 @@ class Hub:
         del self._sources[fd]
 
     def poll(self, timeout_s: float | None) -> list[Event]:
-        """Everything that waits; sleeps up to `timeout_s` (None: for ever) only when nothing does."""
+        """Everything that waits; sleeps up to `timeout_s` (None: for ever) only while nothing does."""
         events: list[Event] = [*self._ended]
         self._ended.clear()
         budget_bytes = MAX_POLL_BYTES
         ready = self._epoll.poll(0 if events else timeout_s)
         reported: set[int] = set()
+        # Rounds: each takes one packet of every peer that has one. Level-triggered, so what is left waits in
+        # the kernel for the next poll.
         while ready:
             taken = 0
             for fd, _mask in ready:
@@ -216,7 +220,7 @@ class Hub:
         return len(packet)
 
     def _accept(self, listener: _Listener, events: list[Event]) -> int:
-        """Admit everyone who waits; 1 when somebody did."""
+        """Admit everyone who waits; 1 where somebody did."""
         taken = 0
         while True:
             try:
@@ -238,6 +242,7 @@ class Hub:
         events.append(PeerArrived(channel=listener.channel, peer=peer))
 
     def _end(self, source: _Inbound | Link) -> PeerGone:
+        # Before the close: a closed descriptor's number may be given to the next peer at once.
         fd = source.connection.sock.fileno()
         self._epoll.unregister(fd)
         del self._sources[fd]
@@ -262,7 +267,9 @@ class Link:
         self._in_flight: set[bytes] = set()
 
     def send(self, body: bytes, *, deadline_ns: int) -> bytes:
-        """Send a request; its id. `Busy` when full or gone (nothing was sent), `BadInput` when too large."""
+        """Send a request; return its id. `Busy` where the peer is full or gone (nothing was sent), `BadInput`
+        where the request is too large.
+        """
         if not self.alive:
             raise Busy(f"'{self.channel}' is gone")
         request_id = os.urandom(REQUEST_ID_BYTES)
@@ -279,7 +286,7 @@ class Link:
         self._in_flight.discard(request_id)
 
     def read(self, packet: memoryview) -> AnswerArrived | None:
-        """Make one packet an event; None for an id that nobody waits for."""
+        """Make one packet an event; None where nobody waits for its id."""
         answer = decode_answer(packet)
         if answer.request_id not in self._in_flight:
             self._hub.counters.unknown_answers += 1
@@ -302,7 +309,7 @@ def peer_groups(sock: socket.socket) -> frozenset[int]:
 
 
 class _Listener:
-    """A listening socket and whom it admits."""
+    """A listening socket, and the users and groups that it admits."""
 
     def __init__(
         self,
@@ -320,6 +327,7 @@ class _Listener:
         self.peers = 0
 
     def admits(self, sock: socket.socket, peer: PeerCredentials) -> bool:
+        # Operators are usually in the group by a supplementary one, which only SO_PEERGROUPS tells.
         if peer.uid in self.allowed_uids or peer.gid in self.allowed_gids:
             return True
         return bool(self.allowed_gids) and not self.allowed_gids.isdisjoint(peer_groups(sock))
@@ -340,7 +348,7 @@ class _Inbound:
         self._listener = listener
 
     def read(self, packet: memoryview) -> Request | None:
-        """Make one packet an event; None for one whose sender has given up by now."""
+        """Make one packet an event; None where its sender has given up by now."""
         request_id, deadline_ns, body = decode_frame(packet)
         if deadline_ns <= time.monotonic_ns():
             self._hub.counters.expired += 1

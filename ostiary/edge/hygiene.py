@@ -20,7 +20,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
-# linux/prctl.h, bits/mman-linux.h, linux/capability.h
+# Not in Python: linux/prctl.h, bits/mman-linux.h, linux/capability.h.
 _PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
 _MCL_CURRENT: Final = 1
@@ -30,9 +30,11 @@ _PERTURB: Final = "glibc.malloc.perturb="
 
 
 def harden_process() -> list[str]:
-    """Set PR_SET_DUMPABLE=0 and RLIMIT_CORE=0, lock all memory; return what could not be had, as sentences for
-    the log, none of them secret.
+    """Set PR_SET_DUMPABLE=0 and RLIMIT_CORE=0, lock all memory; return what could not be had, as sentences
+    for the log, none of them secret.
     """
+    # Both: RLIMIT_CORE does not hold back a core_pattern that is a pipe (core(5)), PR_SET_DUMPABLE does; and
+    # PR_SET_DUMPABLE closes /proc/PID/mem and ptrace(2) to other processes of the same user.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     library = ctypes.CDLL(None, use_errno=True)
     # prctl(2) is variadic and takes unsigned longs: ctypes would pass ints, whose upper halves are undefined.

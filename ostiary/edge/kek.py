@@ -28,10 +28,12 @@ from ostiary.errors import BadInput, Misconfigured
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
 
-KEK_BYTES: Final = 32
+KEK_BYTES: Final = 32  # AES-256
 WRAPPED_NAME: Final = "kek.wrapped"
 _MAX_FILE_BYTES: Final = 4096
 _KERNEL: Final = "keyutils.backend.KernelKeyring"
+# A chainer asks whichever backend has the highest priority today: a key that is found depends on what else is
+# installed. `null` and `fail` keep nothing.
 _REFUSED: Final = ("keyring.backends.chainer.", "keyring.backends.null.", "keyring.backends.fail.")
 
 Ask = Callable[[], str]
@@ -153,12 +155,15 @@ def asked(ask: Ask | None) -> str:
 
 def read_private(path: Path) -> bytes:
     """Read a regular file that only its owner may read: root, this user, or the directory's owner."""
+    # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer; it is refused below. All
+    # checks are made on the descriptor that is read, so nobody can exchange the file between them.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
         raise Misconfigured(f"{path} can't be read: {exc.strerror}", field="kek") from exc
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
+        # The directory's owner: a keyholder reads as root what belongs to its own user.
         owners = {0, os.geteuid(), path.parent.stat().st_uid}
         if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077 or status.st_uid not in owners:
             raise Misconfigured(

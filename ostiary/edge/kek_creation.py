@@ -42,14 +42,14 @@ from ostiary.errors import Conflict, Misconfigured
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryCopy:
-    """Where the copy wrapped under a passphrase lies, and who is asked for that passphrase."""
+    """Where the copy that is wrapped under a passphrase lies, and what asks for that passphrase."""
 
     path: Path
     ask: Ask
 
 
 def is_volatile(spec: str, *, directory: Path) -> bool:
-    """Tell whether a start of the machine loses what this store keeps, so that `create_kek` wants a recovery
+    """Tell whether this store forgets at the next start of the machine; `create_kek` then wants a recovery
     copy.
     """
     store = parse_kek_spec(spec, directory=directory)
@@ -67,26 +67,34 @@ def create_kek(
 ) -> bytes:
     """Make a key, store it, and return it.
 
-    Raises Conflict where one is there, Misconfigured where the store forgets and no recovery copy was asked
-    for, BadInput for a spec or passphrase.
+    1. Refuse a store that forgets, unless a recovery copy was asked for (Misconfigured).
+    2. Refuse a store that holds a key (Conflict).
+    3. Draw the key.
+    4. Put the recovery copy on the disk, before anything can be sealed with the key.
+    5. Store the key; a backend must give back what it was given.
+    BadInput for a bad spec or passphrase.
     """
     store = parse_kek_spec(spec, directory=directory)
+    # 1.
     if recovery is None and is_volatile(spec, directory=directory):
         raise Misconfigured(
             f"{spec!r} forgets at the next start of the machine: "
             "name a file for a recovery copy, or another store",
             field="kek",
         )
+    # 2.
     _check_vacant(store, application, service)
+    # 3.
     kek = secrets.token_bytes(KEK_BYTES)
+    # 4.
     if recovery is not None:
         _write_wrapped(recovery.path, recovery.ask, kek, application, service)
+    # 5.
     try:
         _put(store, kek, application, service, ask)
     except BaseException:
-        if (
-            recovery is not None
-        ):  # the copy of a key that nobody used would stand in the way of the next attempt
+        # The copy of a key that nobody used would stand in the way of the next attempt.
+        if recovery is not None:
             recovery.path.unlink(missing_ok=True)
         raise
     return kek
@@ -101,7 +109,7 @@ def restore_kek(
     recovery: RecoveryCopy,
     ask: Ask | None = None,
 ) -> bytes:
-    """Put the recovery copy's key into the store and return it; a store that holds the same key is left
+    """Put the key of the recovery copy into the store, and return it; a store that holds the same key is left
     alone.
 
     Raises Conflict where it holds another one, Unauthenticated for a wrong passphrase.
@@ -135,6 +143,7 @@ def _put(store: KEKStore, kek: bytes, application: str, service: str, ask: Ask |
 def _is_vacant(store: KEKStore, application: str, service: str) -> bool:
     if isinstance(store, KeyringStore):
         return read_from_keyring(store, application, service) is None
+    # lexists: a dangling link is in the way as well.
     return not os.path.lexists(store.path)
 
 

@@ -1,13 +1,13 @@
 """Logs: one JSON object per line on stderr, for ours and for every library's messages.
 
 Rules:
-- `configure` once, in a role's main; everything else uses `logging.getLogger("ostiary.<part>")` with
+- `configure` is called once, in a role's main; all else uses `logging.getLogger("ostiary.<part>")` with
   `extra=`.
-- What a message carries is named in `extra`; values are public by then (ids, kinds, counts), never payloads.
-- Whatever is not text, number, list or None is logged by its type: an object's repr may hold what we don't
-  know.
-- Members whose name says secret are replaced, as a last net; a test marks secrets and greps for them.
-- Exceptions of libraries are logged by type and place, never by message.
+- `extra` names what a message carries. The values are public (ids, kinds, counts), never payloads.
+- What is not text, number, list, mapping or None is logged by its type: an object's repr may hold anything.
+- Members whose name says that they are secret are replaced. That is the last net, not the rule; a test marks
+  secrets and searches all logs for them.
+- Exceptions are logged by type and place, never by message: a library's may quote what it was given.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
+# What a record has of itself, in any Python; the rest came with `extra`.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET_NAME: Final = re.compile(r"(?i)secret|token|password|passphrase|authorization|private|cookie")
 _HIDDEN: Final = "(hidden)"
@@ -34,12 +35,13 @@ def configure(role: str, *, level: str = "INFO", stream: TextIO | None = None) -
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Tells what it serves, not what happened.
+    # gunicorn's own line for each request would hold its path, and with it names of credentials; what
+    # happened is in the ledger.
     logging.getLogger("gunicorn.access").disabled = True
 
 
 class _JSONLines(logging.Formatter):
-    """A record as one line. JSON in ASCII has no line end and no control character, whatever a message holds."""
+    """A record as one line: JSON in ASCII has no line end, whatever a message holds."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class _JSONLines(logging.Formatter):
 
 
 def places(trace: Any) -> list[str]:
-    """The last frames of a traceback as `file:line`, without source or values."""
+    """The last eight frames of a traceback as `file:line`, without source text or values."""
     return [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(trace)][-8:]
 
 

@@ -48,6 +48,7 @@ class PeerClosed(Exception):
 
 def check_path(path: Path) -> None:
     """Raise `Misconfigured` for a path that no UNIX socket address can hold."""
+    # In bytes as the kernel counts them. connect(2) would say EINVAL and not why.
     length = len(os.fsencode(path))
     if length > MAX_PATH_BYTES:
         message = f"socket path '{path}' has {length} bytes; at most {MAX_PATH_BYTES}: choose a shorter home"
@@ -56,13 +57,19 @@ def check_path(path: Path) -> None:
 
 def peer_of(sock: socket.socket) -> PeerCredentials:
     """SO_PEERCRED of a connected UNIX socket."""
+    # struct ucred of unix(7). The kernel filled it at connect or listen: a peer that changed its user since,
+    # or handed the descriptor on, is told as it was then.
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return PeerCredentials(pid=pid, uid=uid, gid=gid)
 
 
 def widen(sock: socket.socket) -> int:
-    """Raise SO_SNDBUF so that `MAX_FRAME_BYTES` fit, as far as allowed; the largest packet in bytes."""
-    # Twice: room for a largest frame while another is on its way (the kernel doubles it again).
+    """Raise SO_SNDBUF, as far as this process may, so that `MAX_FRAME_BYTES` fit; return the largest packet
+    in bytes.
+    """
+    # Twice, so that a largest frame fits while another is on its way (the kernel doubles it again).
+    # SO_SNDBUFFORCE passes net.core.wmem_max, but wants CAP_NET_ADMIN, which a role under a user of its own
+    # lacks.
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * MAX_FRAME_BYTES)
     except OSError:
@@ -76,6 +83,8 @@ def listen(path: Path, *, mode: int, gid: int | None) -> socket.socket:
     check_path(path)
     if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
         raise Misconfigured(f"'{path}' is in the way of a socket")
+    # Left by a role that was killed; two roles of one service never listen at one path at a time, because the
+    # supervisor starts the second after the first has ended.
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -104,7 +113,9 @@ class Connection:
         self._view = memoryview(buffer)
 
     def send(self, packet: bytes) -> None:
-        """Hand one packet to the kernel; `Busy` when it is full, `BadInput` when too large, `PeerClosed`."""
+        """Hand one packet to the kernel. `Busy` where the socket is full, `BadInput` where the packet is too
+        large, `PeerClosed`.
+        """
         if len(packet) > self.limit_bytes:
             raise BadInput(f"message of {len(packet)} bytes; a channel takes {self.limit_bytes}")
         try:
@@ -117,11 +128,13 @@ class Connection:
     def receive(self) -> memoryview | None:
         """Take the next packet (valid until the next call) or None; `PeerClosed`, `MalformedFrame`."""
         try:
+            # MSG_TRUNC: the packet's real length, also where it is larger than the buffer (recv(2)).
             length = self.sock.recv_into(self._buffer, 0, _RECV_FLAGS)
         except BlockingIOError:
             return None
         except OSError as exc:
             raise PeerClosed from exc
+        # SEQPACKET: an empty packet can't be told from the end of file; no frame is empty.
         if length == 0:
             raise PeerClosed
         if length > MAX_FRAME_BYTES:

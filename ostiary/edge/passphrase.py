@@ -49,6 +49,8 @@ def unwrap(content: bytes, passphrase: str, *, application: str, service: str) -
 
 def derive(passphrase: str, salt: bytes) -> bytes:
     """The wrapping key of a passphrase; `salt` is 16 bytes."""
+    # surrogateescape: a passphrase file may hold bytes that are no UTF-8; they go back to the same bytes
+    # here.
     kdf = Scrypt(salt=salt, length=KEY_BYTES, n=1 << 17, r=8, p=1)
     return kdf.derive(passphrase.encode("utf-8", "surrogateescape"))
 
@@ -74,6 +76,7 @@ def parse_wrapped(content: bytes) -> tuple[dict[str, str], bytes]:
         raise BadInput("the wrapped key is not a file of ours")
     if {name: value[name] for name in PARAMETERS} != PARAMETERS:
         raise BadInput("the wrapped key was made with other parameters than this release's")
+    # Hex of one length each, so that scrypt and AES-GCM never see what this release does not write.
     try:
         if any(len(bytes.fromhex(value[name])) != size for name, size in sizes.items()):
             raise BadInput("the wrapped key has a salt, nonce or ciphertext of another length")

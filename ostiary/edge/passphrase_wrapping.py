@@ -14,6 +14,8 @@ from ostiary.edge.passphrase import KEY_BYTES, PARAMETERS, associated_data, deri
 from ostiary.errors import BadInput
 
 RANDOM_BYTES: Final = 16 + 12  # salt and nonce
+# The key is as strong as this passphrase where the file is stolen. NIST SP 800-63B-4 asks for 15 characters
+# where a password is the only factor, and 8 beside another; here reading a 0600 file is the other.
 MIN_PASSPHRASE_CHARACTERS: Final = 12
 
 
@@ -39,8 +41,8 @@ def wrap(key: bytes, passphrase: str, *, application: str, service: str, random:
 
 
 def wrapped_for(content: bytes) -> str:
-    """The application that a wrapped key belongs to; BadInput where the file isn't ours. Believed only once
-    it opens.
+    """The application that a wrapped key says it belongs to; BadInput where the file isn't ours. To be
+    believed only once the key opens.
     """
     header, _ = parse_wrapped(content)
     return header["application"]

@@ -2,8 +2,8 @@
 supervisor.
 
 Rules:
-- Ready is one byte "R" on the inherited pipe named in `OSTIARY_READY_FD`; said once, after the role can
-  serve.
+- Ready is one byte "R" on the inherited pipe that `OSTIARY_READY_FD` names; it is sent once, when the role
+  can serve.
 - A role never outlives the process that started it (PR_SET_PDEATHSIG, prctl(2)); a change of user clears that
   setting, so it is made after one.
 """
@@ -33,6 +33,7 @@ def announce_ready() -> None:
     """Tell the supervisor, if there is one, that this role serves; safe to call again and in a
     forked worker.
     """
+    # pop: a child that this role starts must not find the number of a descriptor that it does not have.
     fd_text = os.environ.pop(READY_FD_VARIABLE, None)
     if fd_text is None:
         return
@@ -43,9 +44,11 @@ def announce_ready() -> None:
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent's thread ends; exit now if it has already gone."""
+    """Have the kernel kill this process when the thread that started it ends; exit now if that has ended."""
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    # The parent may have ended before the prctl: then no signal will come, and this process has another
+    # parent.
     if os.getppid() != parent_pid:
         os._exit(1)
 

@@ -1,6 +1,6 @@
-"""SIGTERM as a descriptor: a loop finishes the work in hand, then reads that it was asked to stop.
+"""SIGTERM as a descriptor: a loop finishes the work in hand, then sees that it was asked to stop.
 
-The keyholder has none: whatever it was doing when it ended, its recorder shows it again.
+The keyholder has none: whatever it did when it was ended, its recorder shows it again.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ class StopSignal:
     """SIGTERM and SIGINT as a descriptor: `hub.watch(stop.fd, name="stop")`; only for the main thread."""
 
     def __init__(self) -> None:
+        # A descriptor, because a flag would not wake a loop that sleeps: Python resumes an interrupted wait by
+        # itself (PEP 475).
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
@@ -21,6 +23,7 @@ class StopSignal:
     @property
     def received(self) -> bool:
         """Whether a signal came; stays true."""
+        # Reading takes the count away, so it is put back for whoever asks next.
         try:
             count = os.eventfd_read(self.fd)
         except BlockingIOError:

@@ -20,6 +20,7 @@ BASE_VARIABLE = "OSTIARY_ROLE_UID_BASE"
 class RoleName(IntEnum):
     """The roles, with their offset from the base."""
 
+    # Never renumbered: the files of a home that exists belong to these users.
     KEYHOLDER = 0
     RECORDER = 1
     FRONT = 2

@@ -325,7 +325,7 @@ NOT_THE_FRONTS: list[Item] = [
 def test_what_is_not_the_fronts_to_ask_is_not_even_recorded(scene: Scene, item: Item) -> None:
     answer = scene.ask(item)
     assert isinstance(answer, Refused)
-    assert (answer.by, answer.index) == ("parser", -1)
+    assert (answer.by, answer.index) == ("parser", None)
     assert answer.rule in {"not-on-list", "bad-item"}
 
 
