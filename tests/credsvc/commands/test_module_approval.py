@@ -12,7 +12,7 @@ from credsvc.commands.module_approval import read_proposed, sign_approval
 from credsvc.commands.module_scaffold import write_scaffold
 from credsvc.init import APPROVER_SERVICE
 from credsvc.items import ApproveModule, approval_statement
-from ostiary.edge.passphrase import wrap
+from ostiary.edge.passphrase_wrapping import wrap
 from ostiary.errors import Forbidden, Unauthenticated
 from ostiary.work.item import Operator
 
