@@ -12,7 +12,8 @@ from cryptography import x509
 from ca.certificates.profile import Profile, check_profile
 from ca.config import Config, load_config
 from ostiary.edge.files import read_limited
-from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.place import Place
 from ostiary.edge.users import role_users_from_environment
 from ostiary.errors import Misconfigured
 from ostiary.ledger.note import VerifierKey, parse_verifier_key

@@ -40,7 +40,8 @@ from ostiary.edge.home_layout import lay_out
 from ostiary.edge.kek_creation import RecoveryCopy, create_kek
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Conflict
-from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
+from ostiary.keyholder.key_sealing import seal_keys
+from ostiary.keyholder.keys import KEYS_PURPOSE
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.store.database import open_for_writing

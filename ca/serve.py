@@ -8,9 +8,9 @@ from typing import Final
 
 from ca.home import LISTEN_VARIABLE, CAHome
 from ostiary.address import parse_address
-from ostiary.edge.home import Place
-from ostiary.edge.users import RoleName, export_role_users
-from ostiary.roles import choose_users, supervise
+from ostiary.edge.place import Place
+from ostiary.edge.users import RoleName
+from ostiary.roles import choose_users, export_role_users, supervise
 
 PROGRAM: Final = "ca.role"
 # Each needs the ones before it: nothing is recorded without the keyholder, and responder and front get their

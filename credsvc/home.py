@@ -7,7 +7,8 @@ from typing import Final
 
 from credsvc.config import Config
 from ostiary.edge import config as config_file
-from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.place import Place
 from ostiary.edge.users import RoleUsers, role_users_from_environment
 from ostiary.store.database import sqlite_url
 

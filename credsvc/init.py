@@ -32,7 +32,8 @@ from ostiary.edge.kek_creation import RecoveryCopy, create_kek
 from ostiary.edge.passphrase_wrapping import RANDOM_BYTES, wrap
 from ostiary.edge.users import RoleUsers
 from ostiary.errors import Conflict
-from ostiary.keyholder.keys import KEYS_PURPOSE, seal_keys
+from ostiary.keyholder.key_sealing import seal_keys
+from ostiary.keyholder.keys import KEYS_PURPOSE
 from ostiary.keyholder.seal import Sealer
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.store.database import open_for_writing, sqlite_url

@@ -14,11 +14,9 @@ section 9.1): who may put is the admin socket's to check.
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from ostiary.errors import BadInput
@@ -26,9 +24,7 @@ from ostiary.ledger.canonical import canonical
 from ostiary.secret import Secret
 
 # Single-shot: encapsulated key || ciphertext || tag; 32 + n + 16 bytes.
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-# Twice an RSA-4096 key in PEM, with room for its certificate; files are not what the intake is for.
-MAX_SECRET_BYTES: Final = 8 * 1024
+SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,18 +40,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return canonical({"intake": "ostiary-v1", **msgspec.to_builtins(self)})
 
 
-def encrypt_to_intake(secret: Secret, place: Place, intake_key: bytes) -> bytes:
-    """Make an envelope (enc || ciphertext) for the intake key (X25519, 32 raw bytes)."""
-    if len(secret.reveal()) > MAX_SECRET_BYTES:
-        raise BadInput(f"the secret is longer than {MAX_SECRET_BYTES} bytes", field=place.field)
-    public_key = X25519PublicKey.from_public_bytes(intake_key)
-    return _SUITE.encrypt(secret.reveal(), public_key, info=place.info())
-
-
 def open_envelope(envelope: bytes, place: Place, intake_key: X25519PrivateKey) -> Secret:
     """Open an envelope; BadInput where it was made for another place or key."""
     try:
-        return Secret(_SUITE.decrypt(envelope, intake_key, info=place.info()))
+        return Secret(SUITE.decrypt(envelope, intake_key, info=place.info()))
     # What is too short, and a point of small order (RFC 7748 section 6.1), come as InvalidTag as well.
     except (InvalidTag, ValueError) as exc:
         message = (

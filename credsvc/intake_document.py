@@ -1,16 +1,25 @@
-"""The published intake key: a document that the ledger key signs. A client that pins the ledger key needs to
-trust neither the front nor the disk that the document came from.
+"""What an operator's machine does to hand a secret in: read the published intake key, and encrypt to it.
+
+The key is published in a document that the ledger key signs. A client that pins the ledger key needs to trust
+neither the front nor the disk that the document came from.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from credsvc.intake import SUITE, Place
 from ostiary.errors import BadInput, Forbidden
 from ostiary.ledger.canonical import canonical
+from ostiary.secret import Secret
+
+# Twice an RSA-4096 key in PEM, with room for its certificate; files are not what the intake is for.
+MAX_SECRET_BYTES: Final = 8 * 1024
 
 
 class IntakeDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +57,14 @@ def read_intake(document: bytes, *, application: str, ledger_key: Ed25519PublicK
             "the intake key is not signed by the pinned ledger key", rule="intake-signature"
         ) from exc
     return intake.intake_key
+
+
+def encrypt_to_intake(secret: Secret, place: Place, intake_key: bytes) -> bytes:
+    """Make an envelope (enc || ciphertext) for the intake key (X25519, 32 raw bytes)."""
+    if len(secret.reveal()) > MAX_SECRET_BYTES:
+        raise BadInput(f"the secret is longer than {MAX_SECRET_BYTES} bytes", field=place.field)
+    public_key = X25519PublicKey.from_public_bytes(intake_key)
+    return SUITE.encrypt(secret.reveal(), public_key, info=place.info())
 
 
 # The ledger key signs checkpoints as well (notes that begin with the ledger's origin, C2SP signed-note); a

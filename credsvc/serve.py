@@ -11,9 +11,10 @@ from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, place_of
 from credsvc.sandbox.client.control import zygote_argv
 from ostiary.address import parse_address
 from ostiary.edge import config as config_file
-from ostiary.edge.home import Place, ServiceHome
-from ostiary.edge.users import RoleName, export_role_users
-from ostiary.roles import choose_users, supervise
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.place import Place
+from ostiary.edge.users import RoleName
+from ostiary.roles import choose_users, export_role_users, supervise
 
 PROGRAM: Final = "credsvc.role"
 # In this order: the zygote before any secret is unsealed, the keyholder before any request is read, and each

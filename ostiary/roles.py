@@ -18,9 +18,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.home import ServiceHome
 from ostiary.edge.home_layout import lay_out
-from ostiary.edge.users import RoleName, RoleUsers
+from ostiary.edge.place import Place
+from ostiary.edge.users import BASE_VARIABLE, RoleName, RoleUsers
 from ostiary.errors import Misconfigured
 from ostiary.supervisor import READY_TIMEOUT_S, Role, Supervisor, User, can_run_as
 
@@ -70,6 +71,11 @@ def _user(users: RoleUsers, role: RoleName) -> User | None:
     if not users.separated or role in {RoleName.KEYHOLDER, RoleName.SANDBOX}:
         return None
     return User(uid=users.uid(role), gid=users.gid(role), groups=(users.readers_gid(),))
+
+
+def export_role_users(users: RoleUsers) -> None:
+    """Pass the users on to the processes that this one starts, in its environment."""
+    os.environ[BASE_VARIABLE] = "" if users.base is None else str(users.base)
 
 
 def choose_users(base: int, program: str, home: Path) -> RoleUsers:

@@ -30,8 +30,8 @@ from ca.home import CAHome
 from ca.store.reader import StoreReader
 from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
-from ostiary.edge.home import Place
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.place import Place
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, OstiaryError
 from ostiary.front.health import Readiness

@@ -30,7 +30,8 @@ from ostiary.recorder.service import Asked, Ruling, Settled
 from ostiary.store.statement import Statement
 from ostiary.timestamp import EpochSeconds
 from ostiary.work.entry import AUTHORIZED
-from ostiary.work.item import Item, ItemDecoder, encode_item
+from ostiary.work.item import Item, ItemDecoder
+from ostiary.work.item_encoding import encode_item
 
 CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
     "front": ca_items.FRONT,

@@ -15,8 +15,8 @@ from ca.store.reader import StoreReader
 from ostiary.edge.channel import Answer, Client
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
-from ostiary.edge.home import Place
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.place import Place
 from ostiary.edge.users import RoleName
 from ostiary.front.limits import Buckets, Limit
 from ostiary.front.serve import Front, listen_tcp, run_front

@@ -119,8 +119,8 @@ def _envelopes(
 ) -> dict[str, bytes]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from credsvc.intake import Place, encrypt_to_intake
-    from credsvc.intake_document import read_intake
+    from credsvc.intake import Place
+    from credsvc.intake_document import encrypt_to_intake, read_intake
     from ostiary.edge.files import read_limited
     from ostiary.edge.home import ServiceHome
     from ostiary.ledger.note import parse_verifier_key

@@ -33,8 +33,8 @@ from ostiary.address import Address, parse_address
 from ostiary.edge.client import HTTPClient, tls_connector
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
-from ostiary.edge.home import Place
 from ostiary.edge.metrics import Metrics
+from ostiary.edge.place import Place
 from ostiary.errors import Misconfigured
 from ostiary.front.ledger_api import add_ledger_routes
 from ostiary.front.refusals import RefusalCounter

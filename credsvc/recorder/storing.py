@@ -29,7 +29,8 @@ from credsvc.store.rows import CredentialRow, ModuleRow, Rows
 from credsvc.store.tables import ACTIVES, CREDENTIALS, MODULES, POLICIES
 from ostiary.keyholder.protocol import Document
 from ostiary.store.statement import Statement
-from ostiary.work.item import Item, RawItem, encode_item
+from ostiary.work.item import Item, RawItem
+from ostiary.work.item_encoding import encode_item
 
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
 _C, _M = CREDENTIALS.c, MODULES.c

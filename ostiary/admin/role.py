@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Engine
 
 from ostiary.admin.server import Verb, serve_verbs
-from ostiary.edge.home import Place
 from ostiary.edge.hub import Hub
+from ostiary.edge.place import Place
 from ostiary.edge.role import announce_ready
 from ostiary.recorder.client import RecorderClient, recorder_client
 from ostiary.store.database import open_for_reading

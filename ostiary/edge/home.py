@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ostiary.edge.users import RoleUsers
+from ostiary.edge.keyholder_home import KeyholderHome
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class ServiceHome:
     @property
     def config(self) -> Path:
         """Settings; no secret in it."""
-        return self.path / "config.toml"
+        return self._of_keyholder.config
 
     @property
     def public(self) -> Path:
@@ -30,17 +30,17 @@ class ServiceHome:
     @property
     def keyholder(self) -> Path:
         """The keyholder's own directory: sealed keys, high-water mark."""
-        return self.path / "keyholder"
+        return self._of_keyholder.directory
 
     @property
     def sealed_keys(self) -> Path:
         """The keyholder's keys, sealed."""
-        return self.keyholder / "keys.sealed"
+        return self._of_keyholder.sealed_keys
 
     @property
     def high_water(self) -> Path:
         """The keyholder's high-water mark."""
-        return self.keyholder / "high-water"
+        return self._of_keyholder.high_water
 
     @property
     def store(self) -> Path:
@@ -76,11 +76,6 @@ class ServiceHome:
         """The supervisor's status file."""
         return self.run / "roles.json"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a service lives, as whom its roles run, and where its store is."""
-
-    home: ServiceHome
-    users: RoleUsers
-    database_url: str
+    @property
+    def _of_keyholder(self) -> KeyholderHome:
+        return KeyholderHome(self.path)

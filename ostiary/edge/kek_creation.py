@@ -17,22 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from keyring.errors import KeyringError
-
 from ostiary.edge.durable_files import sync_directory
-from ostiary.edge.kek import (
+from ostiary.edge.kek import Ask, load_kek
+from ostiary.edge.kek_keyring import keyring_backend, read_from_keyring, store_in_keyring
+from ostiary.edge.kek_prompt import asked
+from ostiary.edge.kek_spec import (
     KEK_BYTES,
-    Ask,
     FileStore,
     KEKStore,
     KeyringStore,
     PromptStore,
-    asked,
-    keyring_backend,
-    keyring_service,
-    load_kek,
     parse_kek_spec,
-    read_from_keyring,
     read_private,
 )
 from ostiary.edge.passphrase import unwrap
@@ -130,12 +125,7 @@ def _put(store: KEKStore, kek: bytes, application: str, service: str, ask: Ask |
         case PromptStore(path=path):
             _write_wrapped(path, ask, kek, application, service)
         case KeyringStore():
-            try:
-                keyring_backend(store).set_password(keyring_service(application), service, kek.hex())
-            except KeyringError as exc:
-                raise Misconfigured(f"{store.backend} does not store: {exc}", field="kek") from exc
-            if read_from_keyring(store, application, service) != kek.hex():
-                raise Misconfigured(f"{store.backend} does not give back what it was given", field="kek")
+            store_in_keyring(store, kek, application, service)
         case unexpected:
             assert_never(unexpected)
 

@@ -71,11 +71,6 @@ class RoleUsers:
         os.setresuid(uid, uid, uid)
 
 
-def export_role_users(users: RoleUsers) -> None:
-    """Pass the users on to the processes that this one starts, in its environment."""
-    os.environ[BASE_VARIABLE] = "" if users.base is None else str(users.base)
-
-
 def role_users_from_environment() -> RoleUsers:
     """Return the users that the supervisor passed on; a shared one where none did."""
     base = os.environ.get(BASE_VARIABLE, "")

@@ -34,22 +34,16 @@ class Keys(Protocol):
 KeysT = TypeVar("KeysT", bound=Keys)
 
 
-def seal_keys(keys: Keys, sealer: Sealer, *, nonce: bytes) -> bytes:
-    """Build the sealed file; `nonce` is 12 fresh random bytes."""
-    return sealer.seal(
-        msgspec.msgpack.encode(keys), associated_data=_associated_data(type(keys)), nonce=nonce
-    )
-
-
 def open_keys(blob: bytes, kind: type[KeysT], sealer: Sealer) -> KeysT:
     """Open a sealed file; Misconfigured where it is another service's, or was sealed under another
     key-encryption key.
     """
-    return msgspec.msgpack.decode(sealer.open(blob, associated_data=_associated_data(kind)), type=kind)
+    return msgspec.msgpack.decode(sealer.open(blob, associated_data=associated_data(kind)), type=kind)
 
 
 # The name of the class is the service's (CAKeys, CredentialKeys): to rename one is to lose its files.
-def _associated_data(kind: type[Keys]) -> bytes:
+def associated_data(kind: type[Keys]) -> bytes:
+    """What a sealed file is bound to."""
     return b"ostiary keyholder keys v1 " + kind.__name__.encode()
 
 

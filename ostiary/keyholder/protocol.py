@@ -129,7 +129,6 @@ FromKeyholder = TreeState | Primed | Done | Refusal
 # Built once: making a decoder of a union costs more than decoding with it.
 _encoder = msgspec.msgpack.Encoder()
 _to_keyholder: msgspec.msgpack.Decoder[ToKeyholder] = msgspec.msgpack.Decoder(ToKeyholder)
-_from_keyholder: msgspec.msgpack.Decoder[FromKeyholder] = msgspec.msgpack.Decoder(FromKeyholder)
 
 
 def encode_message(message: ToKeyholder | FromKeyholder) -> bytes:
@@ -140,8 +139,3 @@ def encode_message(message: ToKeyholder | FromKeyholder) -> bytes:
 def decode_request(body: bytes) -> ToKeyholder:
     """Parse what a recorder says; raises msgspec.DecodeError or msgspec.ValidationError."""
     return _to_keyholder.decode(body)
-
-
-def decode_answer(body: bytes) -> FromKeyholder:
-    """Parse what a keyholder says; raises msgspec.DecodeError or msgspec.ValidationError."""
-    return _from_keyholder.decode(body)

@@ -29,10 +29,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ostiary.edge import config as config_file
 from ostiary.edge.files import read_private
 from ostiary.edge.frame import Status
-from ostiary.edge.home import ServiceHome
 from ostiary.edge.hygiene import harden_process
 from ostiary.edge.kek import load_kek
-from ostiary.edge.passphrase_file import passphrase_from_file
+from ostiary.edge.keyholder_home import KeyholderHome
 from ostiary.edge.role import SUPERVISOR_VARIABLE, announce_ready, die_with_parent
 from ostiary.edge.users import RoleName, RoleUsers, role_users_from_environment
 from ostiary.errors import BadInput, Misconfigured
@@ -68,7 +67,7 @@ def run_keyholder(
     for shortfall in harden_process():
         _log.warning("keyholder-less-protected", extra={"shortfall": shortfall})
     # 2.
-    home, users = ServiceHome(home_path), role_users_from_environment()
+    home, users = KeyholderHome(home_path), role_users_from_environment()
     settings = config_file.load(home.config, _Settings)
     origin = f"{settings.application}/{service}"
     # 3.
@@ -79,9 +78,7 @@ def run_keyholder(
     _become(users)
     # 5.
     witness = Witness(origin=origin, key=ledger_key, high_water=FileHighWater(home.high_water))
-    recorders = RecorderSocket(
-        home.channel("keyholder"), recorder_uids=frozenset({users.uid(RoleName.RECORDER)})
-    )
+    recorders = RecorderSocket(home.socket, recorder_uids=frozenset({users.uid(RoleName.RECORDER)}))
     keyholder = Keyholder(witness=witness, evaluator=evaluates, clock=lambda: datetime.now(UTC))
     announce_ready()
     _log.info("keyholder-ready", extra={"origin": origin, "pid": os.getpid()})
@@ -105,21 +102,26 @@ def answer_request(keyholder: Keyholder, request: Request) -> None:
 
 
 def _unseal(
-    home: ServiceHome,
+    home: KeyholderHome,
     settings: _Settings,
     service: str,
     kind: type[KeysT],
     evaluator: Callable[[KeysT, bytes], Evaluator],
 ) -> tuple[Evaluator, Ed25519PrivateKey]:
     """What evaluates, and the ledger's key."""
-    kek = load_kek(
-        settings.kek, settings.application, service, directory=home.keyholder, ask=passphrase_from_file
-    )
+    kek = load_kek(settings.kek, settings.application, service, directory=home.directory, ask=_passphrase)
     blob = read_private(home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
     keys = open_keys(blob, kind, Sealer(kek, purpose=KEYS_PURPOSE))
     if keys.application != settings.application:
         raise Misconfigured(f"the sealed keys are of '{keys.application}', not '{settings.application}'")
     return evaluator(keys, kek), load_ledger_key(keys.ledger_key)
+
+
+def _passphrase() -> str:
+    # Only a `prompt` key has one.
+    from ostiary.edge.passphrase_file import passphrase_from_file  # noqa: PLC0415 - see above
+
+    return passphrase_from_file()
 
 
 def _become(users: RoleUsers) -> None:

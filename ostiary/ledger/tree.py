@@ -19,7 +19,7 @@ from hashlib import sha256
 
 from ostiary.errors import BadInput
 
-__all__ = ["EMPTY_ROOT", "HASH_BYTES", "MAX_SIZE", "Frontier", "leaf_hash", "leaf_hashes", "node_hash"]
+__all__ = ["EMPTY_ROOT", "HASH_BYTES", "MAX_SIZE", "Frontier", "leaf_hash", "leaf_hashes"]
 
 HASH_BYTES = 32
 MAX_SIZE = 2**63 - 1  # what a signed 64-bit column holds; C2SP tlog-tiles has 64 levels
@@ -36,11 +36,6 @@ def leaf_hash(entry: bytes) -> bytes:
 def leaf_hashes(entries: Iterable[bytes]) -> list[bytes]:
     """Return the leaf hash of each entry, in order."""
     return [sha256(b"\x00" + entry).digest() for entry in entries]
-
-
-def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of an inner node from its two children's hashes."""
-    return sha256(b"\x01" + left + right).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +68,7 @@ class Frontier:
             node = leaf
             bits = size
             while bits & 1:  # each trailing one is a complete subtree as large as what is in hand
-                # node_hash, written out: this is the inner loop of each append.
+                # `node_hash` of ostiary/ledger/proof.py, written out: this is the inner loop of each append.
                 node = sha256(b"\x01" + stack.pop() + node).digest()
                 bits >>= 1
             stack.append(node)

@@ -27,7 +27,8 @@ from ostiary.keyholder.protocol import Batch, Work
 from ostiary.recorder.ledger_store import LedgerStore
 from ostiary.recorder.service import Asked, Ruling, Service, Settled
 from ostiary.work.entry import build_entry
-from ostiary.work.item import Item, encode_item
+from ostiary.work.item import Item
+from ostiary.work.item_encoding import encode_item
 
 _log = logging.getLogger("ostiary.recorder")
 STAGES = ("turn", "settle", "decide", "append", "flush", "keyholder")

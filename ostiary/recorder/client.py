@@ -15,11 +15,12 @@ import msgspec
 
 from ostiary.edge.channel import Client
 from ostiary.edge.frame import Status
-from ostiary.edge.home import Place
+from ostiary.edge.place import Place
 from ostiary.edge.users import RoleName
 from ostiary.errors import Busy, InternalFault
 from ostiary.work.answer import Recorded, decode_recorded, decode_refused, refusal_error
-from ostiary.work.item import Item, encode_item
+from ostiary.work.item import Item
+from ostiary.work.item_encoding import encode_item
 
 # Deadlines shrink along the way, so that nobody works for an asker who has given up (docs/architecture.md,
 # "Channels"): a client waits for 10 s, a front for 2 s, an evaluation may take 0.1 s.

@@ -26,6 +26,7 @@ from ostiary.edge.channel import Client
 from ostiary.edge.frame import Status
 from ostiary.edge.hub import AnswerArrived, Hub, Link
 from ostiary.errors import Busy, InternalFault, OstiaryError
+from ostiary.keyholder.client import decode_answer
 from ostiary.keyholder.protocol import (
     Batch,
     CatchUp,
@@ -38,7 +39,6 @@ from ostiary.keyholder.protocol import (
     Resume,
     ToKeyholder,
     TreeState,
-    decode_answer,
     encode_message,
 )
 from ostiary.recorder.ledger_store import LedgerStore

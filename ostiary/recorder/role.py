@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine
 
-from ostiary.edge.home import Place
 from ostiary.edge.hub import Hub
 from ostiary.edge.metrics import MetricsFile
+from ostiary.edge.place import Place
 from ostiary.edge.role import announce_ready
 from ostiary.edge.stop_signal import StopSignal
 from ostiary.edge.users import RoleName

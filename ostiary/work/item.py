@@ -16,7 +16,7 @@ decision).
 from __future__ import annotations
 
 import hashlib
-from typing import Any, NewType, TypeVar
+from typing import Any, NewType
 
 import msgspec
 
@@ -70,29 +70,12 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {"operator": self.name, "uid": self.uid}
 
 
-# msgpack in order of declaration, defaults included: one item has one encoding, and its digest is of these
-# bytes.
-_encoder = msgspec.msgpack.Encoder()
-ItemT = TypeVar("ItemT", bound=Item)
-
-
 def kind_of(item: Item) -> str:
     """The item's tag, as it stands in the ledger."""
     tag = type(item).__struct_config__.tag
     if not isinstance(tag, str):
         raise AssertionError("a work item has no tag")
     return tag
-
-
-def encode_item(item: Item) -> RawItem:
-    """Encode an item for a channel (msgpack, fields in order of declaration).
-
-    Raises BadInput where the result exceeds MAX_ITEM_BYTES.
-    """
-    raw = _encoder.encode(item)
-    if len(raw) > MAX_ITEM_BYTES:
-        raise BadInput(f"the request takes {len(raw)} bytes once prepared, wanted at most {MAX_ITEM_BYTES}")
-    return RawItem(raw)
 
 
 def item_digest(raw: RawItem) -> bytes:

@@ -10,8 +10,9 @@ import pytest
 from credsvc.config import print_config
 from credsvc.home import load_place, place_of
 from ostiary.edge.home import ServiceHome
-from ostiary.edge.users import RoleName, RoleUsers, export_role_users
+from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
+from ostiary.roles import export_role_users
 from tests.credsvc.test_config import CONFIG
 
 SHARED = RoleUsers(base=None)

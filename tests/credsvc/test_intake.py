@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credsvc.intake import MAX_SECRET_BYTES, Place, encrypt_to_intake, open_envelope
+from credsvc.intake import Place, open_envelope
+from credsvc.intake_document import MAX_SECRET_BYTES, encrypt_to_intake
 from ostiary.errors import BadInput
 from ostiary.secret import Secret
 

@@ -9,7 +9,8 @@ import pytest
 from credsvc import items
 from credsvc.keyholder.evaluator import EVALUATED_KINDS
 from ostiary.errors import BadInput
-from ostiary.work.item import Item, ItemDecoder, Operator, encode_item
+from ostiary.work.item import Item, ItemDecoder, Operator
+from ostiary.work.item_encoding import encode_item
 
 OPERATOR = Operator(uid=7, name="ann")
 BY = OPERATOR.facts()

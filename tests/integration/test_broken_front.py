@@ -31,7 +31,8 @@ from ostiary.identity import Identity, parse_endpoint
 from ostiary.names import parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.token import parse_token
 from ostiary.work.answer import Recorded, Refused
-from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
+from ostiary.work.item import Item, Operator, Peer, item_digest
+from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
 from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
 from tests.support.inside_role import ThiefInRole

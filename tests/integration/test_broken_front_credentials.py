@@ -24,7 +24,8 @@ from ostiary.admin.client import AdminClient
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.work.answer import Recorded, Refused
-from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
+from ostiary.work.item import Item, Operator, Peer, item_digest
+from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
 from tests.support.credential_service import AWS_SECRET, LIBRARY, Service, running
 from tests.support.inside_role import ThiefInRole

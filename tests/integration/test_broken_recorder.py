@@ -33,7 +33,7 @@ from ostiary.ledger.tree import leaf_hash
 from ostiary.names import parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.roles import choose_users
 from ostiary.work.entry import AUTHORIZED, Verdict, build_entry
-from ostiary.work.item import encode_item
+from ostiary.work.item_encoding import encode_item
 from tests.support.ca_service import APPLICATION, NODE, RunningCA, new_key, running_ca
 from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Roles

@@ -42,7 +42,8 @@ from ostiary.recorder.service import Asked, Settled
 from ostiary.store.database import open_for_reading, open_for_writing, sqlite_url
 from ostiary.token import RANDOM_BYTES, Token, mint
 from ostiary.work.answer import Recorded, Refused, refusal_error
-from ostiary.work.item import Item, Operator, encode_item
+from ostiary.work.item import Item, Operator
+from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Refuse
 from tests.support.ca_authority import CONFIG, AuthorityForTests
 from tests.support.certificates import NOW

@@ -23,9 +23,11 @@ from ostiary.edge.channel import Client
 from ostiary.edge.frame import Status
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Busy, OstiaryError
-from ostiary.keyholder.protocol import FromKeyholder, ToKeyholder, decode_answer, encode_message
+from ostiary.keyholder.client import decode_answer
+from ostiary.keyholder.protocol import FromKeyholder, ToKeyholder, encode_message
 from ostiary.work.answer import Recorded, Refused, decode_recorded, decode_refused
-from ostiary.work.item import Item, encode_item
+from ostiary.work.item import Item
+from ostiary.work.item_encoding import encode_item
 from tests.support.repository import ROOT
 
 TIMEOUT_S = 5.0

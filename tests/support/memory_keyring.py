@@ -11,6 +11,8 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordSetError
 
+from ostiary.edge import kek_keyring
+
 SPEC = "keyring:memory.Keyring"
 
 
@@ -44,7 +46,7 @@ def memory_keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[MemoryKeyri
     """Name the backend `keyring:memory.Keyring`."""
     real = keyring.core.load_keyring
     monkeypatch.setattr(
-        keyring.core,
+        kek_keyring,
         "load_keyring",
         lambda name: MemoryKeyring() if name == "memory.Keyring" else real(name),
     )

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from credsvc.intake import Place, encrypt_to_intake
+from credsvc.intake import Place
+from credsvc.intake_document import encrypt_to_intake
 from credsvc.items import ApproveModule, PutCredential, Use, approval_statement
 from credsvc.keyholder.evaluator import CredentialEvaluator
 from credsvc.keyholder.keys import CredentialKeys
@@ -28,7 +29,8 @@ from ostiary.keyholder.protocol import Document
 from ostiary.keyholder.seal import Sealer
 from ostiary.secret import Secret
 from ostiary.shipped import module_library
-from ostiary.work.item import Operator, Peer, encode_item
+from ostiary.work.item import Operator, Peer
+from ostiary.work.item_encoding import encode_item
 
 MANIFEST = (module_library() / "gogrid" / "manifest.toml").read_bytes()
 MANIFEST_DIGEST = hashlib.sha256(MANIFEST).hexdigest()

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from credsvc.keyholder.keys import CredentialKeys, load_intake_key
 from ostiary.errors import Misconfigured
-from ostiary.keyholder.keys import KEYS_PURPOSE, open_keys, seal_keys
+from ostiary.keyholder.key_sealing import seal_keys
+from ostiary.keyholder.keys import KEYS_PURPOSE, open_keys
 from ostiary.keyholder.seal import Sealer
 from tests.credsvc.keyholder.test_evaluator import pkcs8
 

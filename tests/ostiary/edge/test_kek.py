@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge.kek import KEK_BYTES, FileStore, KeyringStore, PromptStore, load_kek, parse_kek_spec
-from ostiary.edge.kek_creation import create_kek
-from ostiary.errors import BadInput, Misconfigured, Unauthenticated
+from ostiary.edge.kek import load_kek
+from ostiary.edge.kek_spec import KEK_BYTES
+from ostiary.errors import Misconfigured
 from tests.support.memory_keyring import MemoryKeyring, memory_keyring
 
 APPLICATION, SERVICE = "shop.example", "ca"
@@ -32,63 +32,6 @@ def ask() -> str:
 def test_missing_key_says_what_to_do(tmp_path: Path, spec: str) -> None:
     with pytest.raises(Misconfigured, match=r"No such file|restore the recovery copy"):
         load_kek(spec, APPLICATION, SERVICE, directory=tmp_path, ask=ask)
-
-
-def test_spec_names_the_store(tmp_path: Path) -> None:
-    found = [parse_kek_spec(spec, directory=tmp_path) for spec in ("file:/a/b", "file:b", "prompt")]
-    assert found == [
-        FileStore(path=tmp_path / "/a/b"),
-        FileStore(path=tmp_path / "b"),
-        PromptStore(path=tmp_path / "kek.wrapped"),
-    ]
-    assert parse_kek_spec("keyring:kernel", directory=tmp_path) == KeyringStore(
-        backend="keyutils.backend.KernelKeyring"
-    )
-
-
-@pytest.mark.parametrize(
-    "spec", ["", "file:", "file", "prompt:x", "keyring:", "keyring:x", "keyring:a..b", "vault:x"]
-)
-def test_unknown_spec_is_refused(tmp_path: Path, spec: str) -> None:
-    with pytest.raises(BadInput, match="wanted file:PATH") as caught:
-        load_kek(spec, APPLICATION, SERVICE, directory=tmp_path)
-    assert caught.value.field == "kek"
-
-
-def test_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
-    create_kek("file:kek", APPLICATION, SERVICE, directory=tmp_path)
-    (tmp_path / "kek").chmod(0o640)
-    with pytest.raises(Misconfigured, match="mode 0600"):
-        load_kek("file:kek", APPLICATION, SERVICE, directory=tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"zz", b"00" * 31, b"00" * 33, b"\xff" * 64])
-def test_damaged_file_is_told_without_its_content(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "kek").touch(mode=0o600)
-    (tmp_path / "kek").write_bytes(content)
-    with pytest.raises(Misconfigured, match="holds no key-encryption key") as caught:
-        load_kek("file:kek", APPLICATION, SERVICE, directory=tmp_path)
-    assert "00000000" not in str(caught.value)
-
-
-def test_wrong_passphrase_is_unauthenticated(tmp_path: Path) -> None:
-    create_kek("prompt", APPLICATION, SERVICE, directory=tmp_path, ask=ask)
-    with pytest.raises(Unauthenticated, match="wrong passphrase"):
-        load_kek("prompt", APPLICATION, SERVICE, directory=tmp_path, ask=lambda: "correct horse bat")
-    with pytest.raises(Misconfigured, match="nobody to ask"):
-        load_kek("prompt", APPLICATION, SERVICE, directory=tmp_path)
-
-
-def test_wrapped_key_of_another_service_does_not_open(tmp_path: Path) -> None:
-    create_kek("prompt", APPLICATION, SERVICE, directory=tmp_path, ask=ask)
-    with pytest.raises(BadInput, match="belongs to service 'ca'"):
-        load_kek("prompt", APPLICATION, "credsvc", directory=tmp_path, ask=ask)
-
-
-@pytest.mark.parametrize("backend", ["no_such_module.Keyring", "keyutils.backend.NoSuchClass"])
-def test_backend_that_does_not_exist_is_misconfigured(tmp_path: Path, backend: str) -> None:
-    with pytest.raises(Misconfigured, match="can't be used"):
-        load_kek(f"keyring:{backend}", APPLICATION, SERVICE, directory=tmp_path)
 
 
 def test_only_a_keyring_key_loads_the_keyring_library(tmp_path: Path) -> None:

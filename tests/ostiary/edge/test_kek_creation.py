@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.edge.kek import KEK_BYTES, load_kek
+from ostiary.edge.kek import load_kek
 from ostiary.edge.kek_creation import RecoveryCopy, create_kek, is_volatile, restore_kek
+from ostiary.edge.kek_spec import KEK_BYTES
 from ostiary.errors import Conflict, Misconfigured
 from tests.support.memory_keyring import MemoryKeyring, memory_keyring
 

@@ -30,7 +30,8 @@ from ostiary.keyholder.witness import Witness
 from ostiary.ledger.tree import leaf_hash
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 from ostiary.work.entry import AUTHORIZED, Verdict, build_entry
-from ostiary.work.item import Item, RawItem, encode_item
+from ostiary.work.item import Item, RawItem
+from ostiary.work.item_encoding import encode_item
 from tests.ostiary.keyholder.test_witness import MemoryHighWater
 from tests.support.ca_authority import CONFIG, LEAF_KEY, AuthorityForTests
 from tests.support.certificates import IDENTITY

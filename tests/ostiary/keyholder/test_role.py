@@ -11,8 +11,9 @@ import pytest
 
 from ostiary.edge.channel import Client
 from ostiary.edge.frame import MAX_FRAME_BYTES
+from ostiary.keyholder.client import decode_answer
 from ostiary.keyholder.engine import Keyholder
-from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, decode_answer, encode_message
+from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, encode_message
 from ostiary.keyholder.recorder_socket import RecorderSocket
 from ostiary.keyholder.role import answer_request
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostiary.errors import BadInput
-from ostiary.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash, leaf_hashes, node_hash
+from ostiary.ledger.proof import node_hash
+from ostiary.ledger.tree import EMPTY_ROOT, Frontier, leaf_hash, leaf_hashes
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "rfc6962.json").read_text())
 LEAVES = [bytes.fromhex(leaf) for leaf in VECTORS["leaves"]]

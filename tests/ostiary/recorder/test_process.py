@@ -23,7 +23,8 @@ from ostiary.recorder import process
 from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.store.ledger_reader import LedgerReader
 from ostiary.work.answer import decode_refused
-from ostiary.work.item import Operator, RawItem, encode_item
+from ostiary.work.item import Operator, RawItem
+from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
 from tests.support.small_service import KEY, LEDGER, NOTES, ORIGIN, KeyholderThread, RecorderThread, client
 

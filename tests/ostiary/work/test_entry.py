@@ -10,7 +10,8 @@ from ca import items as ca_items
 from credsvc import items as credential_items
 from credsvc.items import ApproveModule, PutCredential, Use, approval_statement, salted_holes_digest
 from ostiary.work.entry import AUTHORIZED, Verdict, build_entry
-from ostiary.work.item import Item, Operator, Peer, encode_item, item_digest
+from ostiary.work.item import Item, Operator, Peer, item_digest
+from ostiary.work.item_encoding import encode_item
 
 OPERATOR = Operator(uid=7, name="ann")
 PEER = Peer(serial="0a", subsystem="component", node="n1.nodes.shop.example", agent="a1")

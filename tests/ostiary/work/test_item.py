@@ -10,7 +10,8 @@ import pytest
 from ca import items as ca_items
 from credsvc import items as credential_items
 from ostiary.errors import BadInput
-from ostiary.work.item import MAX_ITEM_BYTES, Item, ItemDecoder, Operator, encode_item, item_digest, kind_of
+from ostiary.work.item import MAX_ITEM_BYTES, Item, ItemDecoder, Operator, item_digest, kind_of
+from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
 
 CA = (*ca_items.FRONT, *ca_items.RESPONDER, *ca_items.ADMIN, *ca_items.INTERNAL)
