@@ -11,9 +11,9 @@ from ostiary.edge.users import (
     READERS_OFFSET,
     RoleName,
     RoleUsers,
-    export_role_users,
     role_users_from_environment,
 )
+from ostiary.roles import export_role_users
 
 BASE = 61_000
 SEPARATE, SHARED = RoleUsers(base=BASE), RoleUsers(base=None)

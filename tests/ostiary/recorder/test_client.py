@@ -1,0 +1,100 @@
+"""How an edge asks the recorder: what it gets, and what it raises for each other answer."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ostiary.edge.frame import Status
+from ostiary.edge.hub import Hub, Request
+from ostiary.errors import Busy, Forbidden, InternalFault
+from ostiary.recorder.client import RecorderClient
+from ostiary.work.answer import Recorded, Refused, encode_answer
+from ostiary.work.item_encoding import encode_item
+from ostiary.work.reports import Alarm
+
+UID = frozenset({os.getuid()})
+ITEM = Alarm(what="test", detail="one")
+RECORDED = Recorded(index=3, output=b"signature")
+
+
+class AnsweringRecorder:
+    """A recorder's channel in a thread; `answer` is what it says next, None for nothing at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.answer: tuple[Status, bytes] | None = (Status.OK, encode_answer(RECORDED))
+        self.bodies: list[bytes] = []
+        self._hub = Hub()
+        self._hub.listen(path, channel="front", allowed_uids=UID)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            for event in self._hub.poll(0.01):
+                if isinstance(event, Request):
+                    self.bodies.append(event.body)
+                    if self.answer is not None:
+                        event.reply(*self.answer)
+        self._hub.close()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[AnsweringRecorder]:
+    recorder = AnsweringRecorder(tmp_path / "s")
+    yield recorder
+    recorder.stop()
+
+
+@pytest.fixture
+def client(recorder: AnsweringRecorder, tmp_path: Path) -> Iterator[RecorderClient]:
+    client = RecorderClient(tmp_path / "s", expected_uids=UID)
+    yield client
+    client.close()
+
+
+def test_an_item_travels_as_it_was_encoded_and_its_record_comes_back(
+    client: RecorderClient, recorder: AnsweringRecorder
+) -> None:
+    assert client.submit(ITEM, timeout_s=10) == RECORDED
+    assert recorder.bodies == [encode_item(ITEM)]
+
+
+def test_a_denial_is_forbidden(client: RecorderClient, recorder: AnsweringRecorder) -> None:
+    denied = Refused(by="recorder", rule="token-spent", reason="it was spent", index=4)
+    recorder.answer = (Status.REFUSED, encode_answer(denied))
+    with pytest.raises(Forbidden) as caught:
+        client.submit(ITEM, timeout_s=10)
+    assert caught.value.rule == "token-spent"
+
+
+def test_a_busy_recorder_is_busy(client: RecorderClient, recorder: AnsweringRecorder) -> None:
+    recorder.answer = (Status.BUSY, b"")
+    with pytest.raises(Busy, match="busy or its keyholder is away"):
+        client.submit(ITEM, timeout_s=10)
+
+
+def test_a_silent_recorder_is_busy_at_the_deadline(
+    client: RecorderClient, recorder: AnsweringRecorder
+) -> None:
+    recorder.answer = None
+    with pytest.raises(Busy, match="in time"):
+        client.submit(ITEM, timeout_s=0.1)
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.REFUSED])
+def test_a_malformed_answer_is_our_fault(
+    client: RecorderClient, recorder: AnsweringRecorder, status: Status
+) -> None:
+    recorder.answer = (status, b"\xc1")
+    with pytest.raises(InternalFault, match="malformed recorder response"):
+        client.submit(ITEM, timeout_s=10)
