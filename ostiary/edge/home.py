@@ -1,6 +1,6 @@
-"""A service's home on disk: one property per place. Who may enter them: `ostiary.edge.home_layout`.
+"""A service's home on disk: one property for each path. Who may enter which: `ostiary.edge.home_layout`.
 
-`public` holds what anybody may have; nothing secret lies anywhere unsealed.
+`public` holds what anybody may have. No secret lies anywhere unsealed.
 """
 
 from __future__ import annotations

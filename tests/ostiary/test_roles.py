@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ostiary import roles
-from ostiary.edge.home import Place, ServiceHome
+from ostiary.edge.home import ServiceHome
+from ostiary.edge.place import Place
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import Misconfigured
 from ostiary.roles import check_initialized, choose_users, supervise

@@ -16,8 +16,9 @@ import pytest
 
 from ostiary.admin.client import AdminClient
 from ostiary.admin.server import Verb, answer_verb, arguments_of, operator_of, serve_verbs
-from ostiary.edge.channel import MAX_FRAME_BYTES, PeerCredentials, Status
+from ostiary.edge.frame import MAX_FRAME_BYTES, Status
 from ostiary.edge.hub import Hub
+from ostiary.edge.packet_socket import PeerCredentials
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured, NotFound
 from ostiary.work.item import Operator
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from ostiary.cli.recovery import recover, recovery_options
 from ostiary.cli.secret_argument import SECRET
-from ostiary.edge.kek import RecoveryCopy, create_kek, load_kek
+from ostiary.edge.kek import load_kek
+from ostiary.edge.kek_creation import RecoveryCopy, create_kek
 from ostiary.errors import Conflict, OstiaryError
 from ostiary.secret import Secret
 
