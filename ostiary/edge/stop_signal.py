@@ -14,8 +14,8 @@ class StopSignal:
     """SIGTERM and SIGINT as a descriptor: `hub.watch(stop.fd, name="stop")`; only for the main thread."""
 
     def __init__(self) -> None:
-        # A descriptor, because a flag would not wake a loop that sleeps: Python resumes an interrupted wait by
-        # itself (PEP 475).
+        # A descriptor, because a flag would not wake a loop that sleeps: Python resumes an interrupted wait
+        # by itself (PEP 475).
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

@@ -36,6 +36,7 @@ class Item(
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
+    # The tag is in the ledger as an entry's kind, so a class is never renamed without giving its old tag.
     tag_field="kind",
     tag=lambda name: "".join(f"-{c.lower()}" if c.isupper() else c for c in name).lstrip("-"),
 ):
@@ -90,16 +91,20 @@ class ItemDecoder:
     """
 
     def __init__(self, kinds: tuple[type[Item], ...]) -> None:
+        # msgspec decodes a union of tagged structs by a look-up of the tag: one pass, whatever the number of
+        # kinds.
         union: object = kinds[0]
         for kind in kinds[1:]:
             union = union | kind
         self._decoder: msgspec.msgpack.Decoder[Item] = msgspec.msgpack.Decoder(union)
 
     def decode(self, raw: bytes) -> Item:
-        """Parse an item; raises BadInput naming the path of the field at fault, never its value."""
+        """Parse an item; raises BadInput naming the path of the field at fault."""
         # Before the decoder allocates anything for it.
         if len(raw) > MAX_ITEM_BYTES:
             raise BadInput(f"a work item of {len(raw)} bytes, wanted at most {MAX_ITEM_BYTES}")
+        # msgspec's message names the path and the type wanted; it quotes a value only of a closed choice, and no
+        # secret is one.
         try:
             return self._decoder.decode(raw)
         except (msgspec.DecodeError, msgspec.ValidationError) as exc:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -268,10 +269,13 @@ def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(
         with client(tmp_path, UID) as front:
             return front.submit(act(serial), timeout_s=10.0).index
 
+    def in_flight(count: int) -> bool:
+        return len(recorder.loop._in_flight) == count
+
     with ThreadPoolExecutor(MAX_IN_FLIGHT + 1) as pool:
         for number in range(MAX_IN_FLIGHT):
             pool.submit(ask, f"s{number}")
-            eventually(lambda number=number: len(recorder.loop._in_flight) == number + 1)  # type: ignore[misc]
+            eventually(partial(in_flight, number + 1))
         waiting = pool.submit(ask, "waits")
         eventually(lambda: len(recorder.loop._queue) == 1)
         recorder.service.due_once = [Alarm(what="due", detail="now")]
