@@ -103,8 +103,8 @@ class ItemDecoder:
         # Before the decoder allocates anything for it.
         if len(raw) > MAX_ITEM_BYTES:
             raise BadInput(f"a work item of {len(raw)} bytes, wanted at most {MAX_ITEM_BYTES}")
-        # msgspec's message names the path and the type wanted; it quotes a value only of a closed choice, and no
-        # secret is one.
+        # msgspec's message names the path and the type wanted; it quotes a value only of a closed choice, and
+        # no secret is one.
         try:
             return self._decoder.decode(raw)
         except (msgspec.DecodeError, msgspec.ValidationError) as exc:
