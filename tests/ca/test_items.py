@@ -12,7 +12,8 @@ import pytest
 from ca import items
 from ca.items import Redeem, Revoke
 from ostiary.ledger.canonical import canonical
-from ostiary.work.item import Item, ItemDecoder, encode_item
+from ostiary.work.item import Item, ItemDecoder
+from ostiary.work.item_encoding import encode_item
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.ca_decisions import OPERATOR, SECRET, RecorderInMemory
 

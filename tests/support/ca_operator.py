@@ -26,7 +26,8 @@ from ostiary.recorder.service import Asked, Settled
 from ostiary.store.database import open_for_reading, open_for_writing
 from ostiary.token import parse_token
 from ostiary.work.answer import Recorded, Refused, refusal_error
-from ostiary.work.item import Item, Operator, encode_item
+from ostiary.work.item import Item, Operator
+from ostiary.work.item_encoding import encode_item
 from tests.support.ca_settings import RIGHT
 
 OPERATOR = Operator(uid=0, name="root")

@@ -19,7 +19,7 @@ from ca.keyholder.evaluator import CAEvaluator
 from ca.responder.answers import Answers
 from ca.responder.loop import RETRY_S, Certifier, ResponderLoop
 from ostiary.certificate import serial_hex
-from ostiary.edge.channel import Status
+from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub, Request
 from ostiary.errors import Busy
 from ostiary.work.answer import Recorded
