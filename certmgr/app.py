@@ -130,8 +130,8 @@ class Manager:
     def start(self) -> falcon.App[Any, Any]:
         """Build and start everything; return the application for the socket.
 
-        1. Harden the process. 2. Open the vault. 3. Fill the table. 4. Build the authority's clients. 5. Start
-        a thread per part. 6. Build the application.
+        1. Harden the process. 2. Open the vault. 3. Fill the table. 4. Build the authority's clients.
+        5. Start a thread per part. 6. Build the application.
         """
         # 1. before there is any secret in memory
         threading.stack_size(_STACK_BYTES)

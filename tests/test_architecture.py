@@ -1,7 +1,7 @@
-"""The rules of import (docs/architecture.md, "Rules of import"), read from the sources themselves, and the shape of files.
+"""The rules of import (docs/architecture.md), read from the sources themselves, and the shape of files.
 
-1. Services (ca, certmgr, credsvc) import ostiary, ostiary imports keyutils, and never the other way; a service
-   never imports another; credential modules are data and never imported.
+1. Services (ca, certmgr, credsvc) import ostiary, ostiary imports keyutils, and never the other way. A
+   service never imports another. Credential modules are data and never imported.
 2. A folder that is a process (`PROCESSES`) imports what is pure, stored or shared, never another process's
    folder, but through its doors: `protocol` (what crosses) and `client` (how one asks).
 3. A keyholder's folder imports nothing of stores, recorders, fronts or commands.
@@ -46,14 +46,13 @@ NOT_FOR_KEYHOLDERS = {"store", "recorder", "front", "status", "admin", "commands
 PURE = tuple(
     """
     ostiary.address ostiary.capabilities ostiary.capability_ceilings ostiary.certificate ostiary.der
-    ostiary.edge.frame ostiary.errors ostiary.identity ostiary.ledger ostiary.names ostiary.peer ostiary.secret
-    ostiary.subsystems ostiary.token ostiary.work
-    ca.certificates ca.evaluated_items ca.front.enrollment ca.front.peer ca.items ca.recorder.decide
-    ca.recorder.decide_renewals ca.recorder.decide_revocations ca.recorder.decide_services
-    ca.recorder.decide_spawns ca.recorder.decide_tokens ca.recorder.decision ca.recorder.issuing ca.recorder.rules
-    ca.store.rows certmgr.lifecycle certmgr.scopes
-    credsvc.evaluated_items credsvc.formula credsvc.items credsvc.names credsvc.policy credsvc.recorder.decide
-    credsvc.store.rows
+    ostiary.edge.frame ostiary.errors ostiary.identity ostiary.ledger ostiary.names ostiary.peer
+    ostiary.secret ostiary.subsystems ostiary.token ostiary.work ca.certificates ca.evaluated_items
+    ca.front.enrollment ca.front.peer ca.items ca.recorder.decide ca.recorder.decide_renewals
+    ca.recorder.decide_revocations ca.recorder.decide_services ca.recorder.decide_spawns
+    ca.recorder.decide_tokens ca.recorder.decision ca.recorder.issuing ca.recorder.rules ca.store.rows
+    certmgr.lifecycle certmgr.scopes credsvc.evaluated_items credsvc.formula credsvc.items credsvc.names
+    credsvc.policy credsvc.recorder.decide credsvc.store.rows
     """.split()  # noqa: SIM905  # a list of names, not of lines
 )
 WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", "select", "selectors"}
@@ -65,7 +64,7 @@ WORLD_OF_OURS = (
     "ostiary.supervisor",
     "ostiary.cli",
 )
-# `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait for it.
+# `time` and `datetime` also calculate with moments that they are given; these names ask the clock, or wait.
 CLOCK = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep", "now", "utcnow", "today"}
 # Each of these libraries is known to one file.
 ADAPTERS = {
@@ -172,7 +171,7 @@ def wrong_arrows(module: str, imported: set[str]) -> Iterator[str]:
 
 
 def room_of(module: str, packages: set[str]) -> str:
-    """What stands for a module in the picture: its folder, or itself where it stands directly in a package."""
+    """The room of a module in the picture: its folder, or itself where it stands directly in a package."""
     parts = module.split(".")
     return ".".join(parts[:2]) if len(parts) > 2 or module in packages else module
 

@@ -101,7 +101,8 @@ def test_only_the_store_of_the_key_that_was_chosen_is_loaded(spec: str, tmp_path
     modules: dict[str, str | None] = json.loads(answer)
     ours = {name: file for name, file in modules.items() if name.partition(".")[0] in FIRST_PARTY and file}
     counted = {name: statements(Path(file).read_text("utf-8")) for name, file in ours.items()}
-    print(f"{sum(counted.values()):5} {spec}: {counted}")  # noqa: T201 - the list is for the reader of a failure
+    # The list is for the reader of a failure.
+    print(f"{sum(counted.values()):5} {spec}: {counted}")  # noqa: T201
     assert sum(counted.values()) <= MOST_ADDED[spec]
     assert ("keyring.core" in modules) == spec.startswith("keyring")
 

@@ -1,6 +1,7 @@
 """The tests mirror the tree: whoever knows a source knows where its tests are, and the other way round.
 
-- `tests/DIR/test_NAME.py` and `tests/DIR/test_NAME_MORE.py` test `DIR/NAME.py`, or the migrations in `DIR/NAME`.
+- `tests/DIR/test_NAME.py` and `tests/DIR/test_NAME_MORE.py` test `DIR/NAME.py` (or the migrations in
+  `DIR/NAME`).
 - A source without such a file stands in `tests/tested_elsewhere.toml`, with the test that covers it.
 - `tests/integration` and `tests/interop` test whole services, `tests/support` holds what tests share, and the
   files directly in `tests/` test the repository itself.
@@ -23,7 +24,7 @@ ELSEWHERE: Final[dict[str, str]] = tomllib.loads(
 
 
 def _listed(pattern: str) -> list[PurePosixPath]:
-    """Python files of the checkout as git knows them, without those that it ignores; all of them without git."""
+    """Python files of the checkout that git does not ignore; all of them where there is no git."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", pattern]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     paths = listed or [str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)]

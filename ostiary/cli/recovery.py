@@ -36,7 +36,7 @@ def recovery_options(command: CommandT) -> CommandT:
 def recover(
     spec: str, application: str, service: str, *, directory: Path, copy: Path, passphrase: Secret | None
 ) -> None:
-    """Restore the key into the store that `spec` names; raises as `restore_kek` of ostiary.edge.kek_creation."""
+    """Restore the key into the store that `spec` names; raises as `ostiary.edge.kek_creation.restore_kek`."""
     from ostiary.edge.kek_creation import RecoveryCopy, restore_kek
     from ostiary.edge.passphrase_file import passphrase_from_file
 

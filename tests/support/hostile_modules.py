@@ -114,7 +114,8 @@ def sign(request, credential, clock):
     return {"formula": "headers", "holes": {
         "t": clock["epoch"], "method": request["method"].upper(), "path": uri_encode(request["path"], "/"),
         "query": "&".join([f"{k}={v}" for k, v in query]), "headers": rows,
-        "payload": request["payload_sha256"], "region": credential["region"], "service": credential["service"]}}
+        "payload": request["payload_sha256"],
+        "region": credential["region"], "service": credential["service"]}}
 """,
     "gogrid": """
 def sign(request, credential, clock):

@@ -1,4 +1,4 @@
-"""The front's own certificate: claimed with the token in a memfd, replaced when the manager has a newer one."""
+"""The front's own certificate: claimed with the token in a memfd, replaced by what the manager has newer."""
 
 from __future__ import annotations
 

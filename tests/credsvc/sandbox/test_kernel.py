@@ -1,4 +1,4 @@
-"""The raw interface to the kernel: numbers as the system's headers have them, and failures that are raised."""
+"""The raw interface to the kernel: numbers as the system's headers have them, failures that raise."""
 
 from __future__ import annotations
 

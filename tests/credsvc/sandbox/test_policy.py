@@ -172,7 +172,8 @@ def test_every_builtin_and_guard_is_named_on_purpose() -> None:
     space: Any = build_globals({})
     assert {name for name in space if name.startswith("_")} == {
         "__builtins__", "__name__", "_getattr_", "_getitem_", "_getiter_", "_inplacevar_",
-        "_iter_unpack_sequence_", "_multiply_", "_power_", "_remainder_", "_shift_", "_text_", "_unpack_sequence_", "_write_",
+        "_iter_unpack_sequence_", "_multiply_", "_power_", "_remainder_", "_shift_", "_text_",
+        "_unpack_sequence_", "_write_",
     }  # fmt: skip
     forbidden = {
         "open",
