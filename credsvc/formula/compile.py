@@ -56,7 +56,7 @@ MEMO_ENTRIES: Final = 32
 
 
 class Memo:
-    """Derived keys of one version of one credential, at most `MEMO_ENTRIES`; the oldest is dropped first.
+    """Derived keys of one sealed credential, at most `MEMO_ENTRIES`; the oldest is dropped first.
 
     The keyholder owns it, and drops it with the credential. It can be neither printed nor pickled. It has no
     lock: the keyholder evaluates on one thread.

@@ -49,7 +49,7 @@ def evaluate(  # noqa: PLR0913 - each is named at the call; bundling them would 
 ) -> Released:
     """Check the holes against types, ceiling and `now`, then evaluate.
 
-    `memo` belongs to this version of this credential. BadInput or Forbidden as in `check_holes`; BadInput for
+    `memo` belongs to this sealed blob alone. BadInput or Forbidden as in `check_holes`; BadInput for
     a missing confidential field. Not checked: approval, policy, shapes of the credential's fields.
     """
     filled = check_holes(manifest, formula_name, holes, operation=operation, now=now, ceiling=ceiling)

@@ -63,9 +63,11 @@ class CredentialEvaluator:
         self._approver = Ed25519PublicKey.from_public_bytes(keys.approver_key)
         self._intake = load_intake_key(keys.intake_key)
         self._sealer = sealer
-        # Owner of both: the keyholder's thread. By (module, manifest digest), and by (credential, version).
+        # Owner of both: the keyholder's thread. By (module, manifest digest), and by the SHA-256 of the sealed
+        # blob: two blobs of one name and version must not share derived keys (docs/adr/0015), and the recorder
+        # chooses which one it brings.
         self._approved: dict[tuple[str, str], _Approved] = {}
-        self._memos: OrderedDict[tuple[str, int], Memo] = OrderedDict()
+        self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 
     def prime(self, document: Document, *, now: datetime) -> None:  # noqa: ARG002 - an approval has no end
         """Keep an approved module's manifest; the approver's signature is verified again."""
@@ -119,7 +121,7 @@ class CredentialEvaluator:
             confidential=secrets,
             now=now,
             ceiling=description.ceiling,
-            memo=self._memo(item.credential, item.version),
+            memo=self._memo(hashlib.sha256(blob).digest()),
         )
         return msgspec.msgpack.encode(released.outputs)
 
@@ -141,9 +143,6 @@ class CredentialEvaluator:
             shareable=item.shareable,
             field_types=_field_types(manifest),
         )
-        # Two puts of one version may be on their way, and only one is stored (docs/adr/0015): keys derived
-        # from one must not serve the other.
-        self._memos.pop((item.credential, item.version), None)
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 
     def _take_in(self, item: PutCredential, manifest: Manifest, field: str) -> bytes:
@@ -175,10 +174,9 @@ class CredentialEvaluator:
             raise Forbidden("this module was not approved", rule="approval-missing")
         return approved
 
-    def _memo(self, credential: str, version: int) -> Memo:
-        key = (credential, version)
-        memo = self._memos.setdefault(key, Memo())
-        self._memos.move_to_end(key)
+    def _memo(self, blob_digest: bytes) -> Memo:
+        memo = self._memos.setdefault(blob_digest, Memo())
+        self._memos.move_to_end(blob_digest)
         if len(self._memos) > MAX_MEMOS:
             self._memos.popitem(last=False)
         return memo

@@ -5,6 +5,7 @@ refuses.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from datetime import UTC, datetime
 
 import msgspec
@@ -31,6 +32,7 @@ from ostiary.secret import Secret
 from ostiary.shipped import module_library
 from ostiary.work.item import Operator, Peer
 from ostiary.work.item_encoding import encode_item
+from tests.support.manifests import build_text, operation
 
 MANIFEST = (module_library() / "gogrid" / "manifest.toml").read_bytes()
 MANIFEST_DIGEST = hashlib.sha256(MANIFEST).hexdigest()
@@ -273,9 +275,35 @@ def test_a_secret_of_the_wrong_shape_is_refused_without_a_word_of_it(approved: C
     assert "space in" not in str(caught.value)
 
 
-def test_a_name_that_begins_again_does_not_use_the_old_secrets_derived_keys(
-    approved: CredentialEvaluator,
-) -> None:
-    first = approved.evaluate(use(), approved.evaluate(put(b"bar"), b"", now=NOW), now=NOW)
-    second = approved.evaluate(use(), approved.evaluate(put(b"baz"), b"", now=NOW), now=NOW)
-    assert first != second
+MEMOISED = build_text(
+    operation("op", "day = hmac(sha256, !key, $t.date)\nrelease sig = hex(hmac(sha256, day, 'req ' $word))")
+).encode()
+
+
+def test_two_blobs_of_one_version_never_share_derived_keys() -> None:
+    """Two puts of one version may meet (docs/adr/0015), and the recorder chooses which blob it brings."""
+    made = evaluator()
+    made.evaluate(approval(MEMOISED, module="example"), MEMOISED, now=NOW)
+    place = Place(application="shop.example", credential="grid", module="example", field="key")
+    blobs, expected = [], []
+    for secret in (b"a" * 32, b"b" * 32):
+        envelope = encrypt_to_intake(Secret(secret), place, INTAKE.public_key().public_bytes_raw())
+        item = msgspec.structs.replace(
+            put(),
+            module="example",
+            manifest_digest=hashlib.sha256(MEMOISED).hexdigest(),
+            shareable={"id": "me"},
+            envelopes={"key": envelope},
+        )
+        blobs.append(made.evaluate(item, b"", now=NOW))
+        day = hmac.digest(secret, NOW.strftime("%Y%m%d").encode(), "sha256")
+        expected.append({"sig": hmac.digest(day, b"req word", "sha256").hex()})
+    asked = use(
+        module="example",
+        operation="op",
+        formula="op",
+        manifest_digest=hashlib.sha256(MEMOISED).hexdigest(),
+        holes={"t": EPOCH, "word": "word"},
+    )
+    for turn in (0, 1, 0, 1):
+        assert msgspec.msgpack.decode(made.evaluate(asked, blobs[turn], now=NOW)) == expected[turn]
