@@ -52,7 +52,7 @@ ISSUING_LIFETIME: Final = timedelta(days=1095)
 # The root is offline: its list can't be refreshed every day.
 ROOT_CRL_LIFETIME: Final = timedelta(days=365)
 OFFLINE_ROOT_PURPOSE: Final = "offline root"
-_NONCE_BYTES: Final = 12  # of AES-GCM (NIST SP 800-38D section 8.2)
+_NONCE_BYTES: Final = 12  # of AES-GCM: the 96 bits that NIST SP 800-38D section 5.2.1.1 recommends
 # Readable by the readers' group, not by others.
 _STORE_UMASK: Final = 0o027
 

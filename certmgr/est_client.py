@@ -140,7 +140,7 @@ class ESTClient:
         found = parse_certificates(response.body)
         if len(found) > 1:
             return check_issued(found, root=self._root, wanted=wanted, now=self._clock.now())
-        # RFC 7030 section 4.2.3 lets a server return the leaf alone. The rest of the chain comes from cacerts
+        # RFC 7030 section 4.2.3 has a server return the leaf alone. The rest of the chain comes from cacerts
         # and is kept, as a CA's certificates change once in years; a chain that fails with the kept ones is
         # tried once more with fresh ones.
         try:

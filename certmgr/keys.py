@@ -66,7 +66,7 @@ def generate(names: Names) -> KeyPair:
 
 def build_csr(key: ec.EllipticCurvePrivateKey, names: Names) -> bytes:
     """Build the PKCS#10 request (DER): Subject and DNS name of an identity."""
-    # RFC 2247 section 2: one domainComponent per label, so shop.example is DC=example, DC=shop.
+    # RFC 2247 section 3: one domainComponent per label, so shop.example is DC=example, DC=shop.
     labels = [
         x509.NameAttribute(NameOID.DOMAIN_COMPONENT, label)
         for label in reversed(names.application.split("."))

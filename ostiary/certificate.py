@@ -60,7 +60,9 @@ _DUMMY_SIGNATURE: Final = b"\x00"
 
 
 def assemble(tbs: bytes, signature_algorithm_der: bytes, signature: bytes) -> der.DER:
-    """Build SIGNED{} of RFC 5280 section 4.1.1: certificate, CRL or CSR from its to-be-signed bytes, DER."""
+    """Build a certificate, CRL or CSR from its to-be-signed bytes, DER: SIGNED{} of X.509, whose three fields
+    RFC 5280 sections 4.1.1 and 5.1.1 and RFC 2986 section 4.2 describe.
+    """
     return der.sequence(tbs, signature_algorithm_der, der.bit_string(signature))
 
 

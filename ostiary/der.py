@@ -87,7 +87,7 @@ def enumerated(value: int) -> DER:
 
 def boolean_true() -> DER:
     """Encode BOOLEAN TRUE. FALSE is the DEFAULT wherever we could write it, so DER omits it."""
-    # TRUE is 0xFF in DER and any non-zero octet in BER (X.690 sections 11.1 and 11.5).
+    # 0xFF in DER (X.690 section 11.1), any non-zero octet in BER (8.2.2); defaults are omitted by 11.5.
     return DER(b"\x01\x01\xff")
 
 

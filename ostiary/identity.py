@@ -12,7 +12,7 @@ Rules:
   way is refused.
 - A value in hand is valid: construction checks every part.
 
-docs/architecture.md ("Identity in the certificate") says why each field stands where it does.
+docs/architecture.md ("Identity in the certificate") has the same table for readers of the whole.
 Not checked here: signature, chain, validity, issuer, key usage; whether the node lies in a node domain.
 """
 

@@ -2,7 +2,7 @@
 
 Rules:
 - All are lower-case ASCII. Comparison is of the text as written: nothing is folded, trimmed or decoded.
-- A DNS name consists of LDH A-labels (RFC 5890 section 2.3.1), has at least one dot and no trailing dot, and
+- A DNS name consists of LDH labels (RFC 5890 section 2.3.1), has at least one dot and no trailing dot, and
   is not an IPv4 address.
 - Applications, nodes and sub-systems have at most 64 characters.
 """

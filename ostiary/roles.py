@@ -27,9 +27,10 @@ from ostiary.supervisor import READY_TIMEOUT_S, Role, Supervisor, User, can_run_
 
 _log = logging.getLogger("ostiary.roles")
 # glibc overwrites freed memory with this byte (mallopt(3), M_PERTURB). It reads the tunable before main(), so
-# only the process that starts the keyholder can set it. Without it, two DER copies of a TLS key stayed in the
-# heap after everything was freed; with it, none (found by scanning the process from outside). The price was
-# 19 % of a JSON benchmark, which the keyholder alone pays.
+# only the process that starts the keyholder can set it. Without it, copies of a key stay in the heap after
+# everything is freed; with it there are fewer (found by scanning a process from outside), but not none: it
+# reaches malloc's blocks, and not the small objects of CPython's own allocator. The price was 19 % of a JSON
+# benchmark, which the keyholder alone pays.
 _WIPES_FREED = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 # A recorder brings the store to its newest revision before it is ready, in one transaction: killed in the
 # middle, it would begin again, each time. A million certificates take about 15 s (ca's migration 0003).

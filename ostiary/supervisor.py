@@ -137,7 +137,7 @@ class Supervisor:
         now = time.monotonic()
         wakes = [running.wakes_at_s() for running in self._running]
         soonest_s = min((at for at in wakes if at is not None), default=now + 60) - now
-        # One more millisecond, because poll(2) rounds down: else it would spin just before the deadline.
+        # One more millisecond, so that the deadline has surely passed: else it could spin just before it.
         poll.poll(max(0.0, soonest_s) * 1000 + 1)
         # A list, not a generator: any() would stop at the first change and leave the others unattended.
         if any([running.look() for running in self._running]):  # noqa: C419

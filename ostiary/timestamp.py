@@ -4,7 +4,7 @@ Rules:
 - Seconds, because X.509 has no finer time (RFC 5280 sections 4.1.2.5.1 and 4.1.2.5.2 forbid fractions), and
   POSIX's, which know no leap seconds.
 - A fraction is cut off, never rounded: what begins at 12:00:00.9 must not seem to begin in the future.
-- The ledger's entries and checkpoints have milliseconds (RFC 6962 section 3.2); they are no `EpochSeconds`.
+- The ledger's entries have milliseconds, as RFC 6962 section 3.2 counts; those are no `EpochSeconds`.
 """
 
 from __future__ import annotations

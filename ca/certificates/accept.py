@@ -7,7 +7,7 @@ Rules:
   attributes are ignored.
 - Weak or unusual keys and signatures are refused with a message that names the accepted ones.
 
-Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 8551 for its media
+Standard: RFC 2986 (PKCS#10), RFC 7030 section 4.2.1 (base64 of DER, no PEM lines), RFC 5967 for its media
 type.
 """
 

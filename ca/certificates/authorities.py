@@ -102,7 +102,7 @@ def issuing_builder(
 
 def _name(plan: AuthorityPlan, title: str) -> x509.Name:
     identifier = x509.SubjectKeyIdentifier.from_public_key(plan.public_key).digest.hex()[:8]
-    # RFC 2247 section 2: one RDN per label, the most significant first.
+    # RFC 2247 section 3: one RDN per label, the most significant first.
     labels = reversed(plan.application.split("."))
     return x509.Name(
         [

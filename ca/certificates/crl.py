@@ -110,7 +110,7 @@ def build_tbs_cert_list(
         issuer.subject_der,
         der.time(this_update),
         der.time(next_update),
-        der.tlv(der.SEQUENCE, revoked) if revoked else b"",  # RFC 5280: absent when empty
+        der.tlv(der.SEQUENCE, revoked) if revoked else b"",  # absent when empty (RFC 5280 section 5.1.2.6)
         der.explicit(0, der.sequence_of(extensions)),
     )
 

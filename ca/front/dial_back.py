@@ -14,7 +14,7 @@ Plan:
 All within DIAL_S, and only so many at once, because each keeps one of the front's threads. No chain is
 verified: one certificate is expected and compared whole, and a first certificate may lack serverAuth.
 
-Precedent: ACME's tls-alpn-01 (RFC 8737) proves an address in the same way.
+Precedent: ACME's tls-alpn-01 (RFC 8737; for addresses RFC 8738) proves control of a name in a like way.
 """
 
 from __future__ import annotations

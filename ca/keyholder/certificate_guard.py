@@ -11,7 +11,8 @@ Rules:
 Not checked here: whether the identity may have this certificate (the recorder knows tokens and lineages), and
 the entries of a CRL. A CRL that leaves a revoked certificate out passes: the ledger shows the revocation.
 
-Standard: RFC 5280; the profile is that of docs/architecture.md, "Identity in the certificate".
+Standard: RFC 5280. The profile is ca/certificates/profile.py's; docs/architecture.md, "Identity in the
+certificate", has the names.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # One pattern is read by a person who approves it: half a kilobyte is more than the longest that any provider
 # needed (the payload of S3's streaming uploads, 160 characters).
 MAX_PATTERN_CHARS: Final = 512
-# Python's `re` refuses counts from 2**32 on; no hole takes more than types.MAX_LIST_CHARS characters anyway.
+# Python's `re` refuses counts from 2**32 - 1 on; no hole takes more than types.MAX_LIST_CHARS characters.
 MAX_REPEAT: Final = 65_536
 # The reader recurses once a group; far below Python's limit of 1,000 frames.
 _MAX_DEPTH: Final = 6

@@ -64,8 +64,8 @@ class CredentialEvaluator:
         self._intake = load_intake_key(keys.intake_key)
         self._sealer = sealer
         # Owner of both: the keyholder's thread. By (module, manifest digest), and by the SHA-256 of the sealed
-        # blob: two blobs of one name and version must not share derived keys (docs/adr/0015), and the recorder
-        # chooses which one it brings.
+        # blob: of two puts in the same moment each gets a blob of the same version (docs/adr/0015, "Costs").
+        # They must not share derived keys, and the recorder chooses which one it brings.
         self._approved: dict[tuple[str, str], _Approved] = {}
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 

@@ -4,7 +4,8 @@ Rules:
 - Access is allowed by *exact type*: `type(value)` in a table, the method named in it. A subclass or any other
   object has no attributes, items or iteration. RestrictedPython's own `safer_getattr` works the other way
   round, by a list of what is dangerous, and was broken by what the list lacked (CVE-2023-37271,
-  CVE-2024-47532, release 7.2); the table is also faster (1.7 times plain Python against 2.2).
+  CVE-2024-47532, release 7.2). The table is also faster: the SigV4 module takes 1.7 times as long as in plain
+  Python, with the package's own guards 2.2 times.
 - Every refusal is an exception with a constant text; no guard returns a value in place of an error.
 - Arithmetic that can explode (`* % ** <<`) is bounded; text formatting by `%` and `format` does not exist.
 - Types are not handed out: `str`, `int`... are functions here, so there is no class to walk.

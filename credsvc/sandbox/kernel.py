@@ -60,7 +60,7 @@ class Machine:
     has_x32: bool
 
 
-# Calls added since Linux 5.0 have one number on all architectures (entries from 424 on).
+# Calls added after Linux 5.0 have one number on all architectures (entries from 424 on).
 _SHARED = {
     "landlock_create_ruleset": 444, "landlock_add_rule": 445, "landlock_restrict_self": 446,
     "openat2": 437, "faccessat2": 439,

@@ -3,7 +3,7 @@
 Rules:
 - The newest ABI of the kernel is used: file actions from ABI 1, TCP from 4, abstract sockets and signals from
   6.
-- Landlock does not cover stat, chdir or access (landlock(7), "Limitations"); the empty root and seccomp do.
+- Landlock does not cover stat, chdir or access (landlock(7), "Caveats"); the empty root and seccomp do.
 - A kernel without Landlock is an error. Only the operator's explicit setting leaves this layer out.
 
 Source: include/uapi/linux/landlock.h, landlock(7).

@@ -1,4 +1,4 @@
-"""The lock-down of a sandbox worker, in the one order that works (docs/adr/0007).
+"""The lock-down of a sandbox worker, before it sees any source (docs/adr/0007), in the one order that works.
 
   1 the channel on fd 3, 0-2 on /dev/null, the status pipe on 4, all else closed
   2 root drops to a numeric user of this worker's own
@@ -101,8 +101,8 @@ def _arrange_descriptors(channel_fd: int, status_fd: int) -> None:
 
 def _enter_namespaces() -> None:
     """Steps 3 to 6."""
-    # 3. The files in /proc/self belong to root while a process is not dumpable (proc(5)), and the maps must
-    #    be written as the user that it has become.
+    # 3. The files in /proc/self belong to root while a process is not dumpable (proc_pid(5)), and the maps
+    #    must be written as the user that it has become.
     prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)
     namespaces.enter_user_namespace()
     # 4. In a call of its own: the capabilities for it come with the user namespace.

@@ -64,7 +64,7 @@ def build_filter(machine: Machine) -> bytes:
     """
     numbers = machine.numbers
     # The architecture comes first: the same number is another call on another one (on x86_64, int 0x80 makes
-    # calls of i386), and a filter that does not look is bypassed (seccomp(2), "Caveats").
+    # calls of i386), and a filter that does not look is bypassed (seccomp_filter.rst, "Pitfalls").
     program = [
         _load(_OFFSET_ARCH),
         _skip_if(_JUMP_EQUAL, machine.audit_arch, 1),

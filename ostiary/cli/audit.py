@@ -149,7 +149,8 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     """Render an entry as one line: when, who, what."""
     from datetime import UTC, datetime
 
-    # Whatever the kind of entry has of these members, in this order; docs/ledger.md lists the kinds.
+    # Whatever the kind of entry has of these members, in this order: the `facts` of ca/items.py and
+    # credsvc/items.py, and of what those two import.
     by, certificate = row.get("by", {}), row.get("certificate", {})
     about = [
         row.get(name)

@@ -326,7 +326,7 @@ def _with_grants(config: str) -> str:
 
 
 def _uid_of(pid: int) -> int:
-    # /proc/PID belongs to the process's effective user (proc(5)).
+    # /proc/PID belongs to the process's effective user (proc_pid(5)).
     return Path(f"/proc/{pid}").stat().st_uid
 
 

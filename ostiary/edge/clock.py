@@ -1,8 +1,8 @@
 """The clock that a composition root hands to its parts.
 
 Rules:
-- Pure packages ask no clock: they get `now` as an argument. tests/test_architecture.py reads their calls, and
-  docs/architecture.md ("Rules of import") lists them.
+- Pure packages ask no clock: they get `now` as an argument (docs/architecture.md, "Rules of import").
+  tests/test_architecture.py lists them and reads their calls.
 - A part that compares moments of the calendar over its life (validity, freshness, renewal) gets a `Clock`, so
   that a test can hand it another.
 - A process folder or a command may call `time` itself: for a deadline of its own (monotonic), or to stamp one

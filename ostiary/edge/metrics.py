@@ -133,7 +133,7 @@ class MetricsFile:
             return
         self._next_s = now_s + _SHOW_EVERY_S
         temporary = self._path.with_name(f".{self._path.name}")
-        # No fsync, unlike `ostiary.edge.files`: nobody needs these numbers after a power cut.
+        # No fsync, unlike `ostiary.edge.durable_files`: nobody needs these numbers after a power cut.
         temporary.write_bytes(self._metrics.exposition(self._prefix))
         temporary.rename(self._path)
 

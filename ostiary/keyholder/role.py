@@ -1,7 +1,6 @@
 """The keyholder's process: one socket, one peer, one thread.
 
-Order of its life (docs/architecture.md, "Roles of processes": nothing is unsealed before the process is
-closed to others):
+Order of its life (nothing is unsealed before the process is closed to others):
 1. Harden: no core, not dumpable, locked memory.
 2. Read the settings; of those a keyholder takes the application and the name of its key-encryption key. All
    that widens what a key may do is sealed with the keys.

@@ -36,8 +36,7 @@ class Sealer:
             raise Misconfigured(
                 f"the key-encryption key has {len(key_encryption_key)} bytes, wanted {KEK_BYTES}"
             )
-        # No salt: the input is uniform already, and one of this length may be left out (RFC 5869 section
-        # 3.1).
+        # No salt: the input is a uniform key already, and HKDF is defined without one (RFC 5869 section 3.1).
         info = f"ostiary seal v1 {purpose}".encode()
         self._aead = AESGCM(
             HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key_encryption_key)

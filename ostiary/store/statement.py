@@ -6,8 +6,8 @@
 Rules:
 - They run on the transaction's own connection, so that there is one way to write; what is rare stays with
   `tx.execute`.
-- SQLAlchemy's Core spends 10 to 25 us on one execution, SQLite itself 1 us (docs/adr/0011, step 5). Its part
-  ends here with the compiled text; its types still convert the values.
+- SQLAlchemy's Core spends 10 to 25 us on one execution, SQLite itself 1 us (docs/adr/0011, step 5; numbers in
+  docs/performance.md). Its part ends here with the compiled text; its types still convert the values.
 - A list of keys is filled up with its last one to a power of two, so that few texts exist.
 - An error of the driver becomes SQLAlchemy's `DBAPIError`, without parameters, as it does elsewhere.
 """
