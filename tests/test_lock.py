@@ -53,3 +53,9 @@ def test_nothing_but_built_distributions_with_these_hashes_is_installed() -> Non
     assert len(installs) == 2
     assert "--require-hashes --only-binary :all:" in installs[0]
     assert "--no-deps --no-build-isolation" in installs[1]
+
+
+def test_the_resolver_that_writes_the_lock_is_locked() -> None:
+    tool = (ROOT / "scripts" / "lock-tool.txt").read_text("utf-8")
+    assert re.match(r"uv==[0-9.]+ \\\n    --hash=sha256:", tool)
+    assert "://" not in tool
