@@ -1,13 +1,14 @@
-# Every target does its own set-up; nothing is done twice.   make demo | test | check | bench | setup | lock | clean
+# Every target does its own set-up; nothing is done twice.
+# make demo | test | check | bench | setup | lock | clean
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 PYTHON_BIN := .venv/bin/python
 # Parts of the system, as far as they are in this checkout.
-TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients tests benchmarks)
+TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests benchmarks)
 
-.PHONY: demo test check bench setup system-packages lock clean
+.PHONY: demo test check bench setup system-packages lock clean force
 
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
@@ -30,13 +31,20 @@ setup: system-packages .venv/.installed
 system-packages:
 	@scripts/system-packages
 
-.venv/.installed: requirements.lock pyproject.toml setup.py
+SETUP := requirements.lock pyproject.toml setup.py scripts/setup scripts/install_lock.py
+# PYTHON=PATH makes the environment anew where it was made with another one.
+OTHER_PYTHON := $(if $(PYTHON),$(filter-out $(file <.venv/.python),$(PYTHON)))
+
+.venv/.installed: $(SETUP) $(if $(OTHER_PYTHON),force)
 	scripts/setup
+
+force:
 
 # UPGRADE=1 takes the newest versions that pyproject.toml allows; otherwise only what changed there moves.
 lock:
 	scripts/lock $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage.d htmlcov
+	rm -rf .venv .venvs build dist *.egg-info .coverage.d htmlcov
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

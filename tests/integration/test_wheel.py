@@ -9,23 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checkout import copy_checkout
 from tests.support.repository import ROOT
-
-
-def _copy_sources(target: Path) -> None:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in listed:
-        source = ROOT / name
-        if source.is_file() and not name.startswith("tests/"):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes(source.read_bytes())
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = tmp_path_factory.mktemp("sources")
-    _copy_sources(sources)
+    copy_checkout(sources)
     (sources / "modules" / "sample" / "vectors").mkdir(parents=True)
     (sources / "modules" / "sample" / "vectors" / "one.json").write_text("{}")
     built = tmp_path_factory.mktemp("built")
