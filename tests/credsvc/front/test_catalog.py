@@ -210,8 +210,7 @@ def test_a_page_with_a_credential_that_cannot_be_used_is_not_the_last(store: Sto
     assert ([each.credential.entity.name for each in rest], after) == (["c1"], None)
 
 
-def test_a_store_that_cannot_be_read_is_busy(tmp_path: Path) -> None:
-    store = Store(tmp_path / "s")
+def test_a_store_that_cannot_be_read_is_busy(store: Store) -> None:
     with store.writer.begin() as tx:
         CREDENTIALS.drop(tx)
     with pytest.raises(Busy):

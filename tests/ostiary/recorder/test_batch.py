@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from ca.items import Activate
 from ostiary.keyholder.protocol import encode_message
@@ -34,26 +34,32 @@ class DueService(NotesService):
         return [Activate(serial=serial, means="used") for serial in self.waiting]
 
 
-def recorder_of(path: Path, service: NotesService) -> Recorder:
-    engine = open_for_writing(sqlite_url(path / "store"))
-    with engine.begin() as tx:
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    made = open_for_writing(sqlite_url(tmp_path / "store"))
+    with made.begin() as tx:
         METADATA.create_all(tx)
+    yield made
+    made.dispose()
+
+
+def recorder_of(engine: Engine, service: NotesService) -> Recorder:
     return Recorder(engine=engine, service=service, ledger=LedgerStore(engine, LEDGER))
 
 
-def test_what_is_due_is_one_turn_behind_the_alarms(tmp_path: Path) -> None:
-    recorder = recorder_of(tmp_path, DueService("a", "b"))
+def test_what_is_due_is_one_turn_behind_the_alarms(engine: Engine) -> None:
+    recorder = recorder_of(engine, DueService("a", "b"))
     (turn,) = recorder.record_due([Alarm(what="x", detail="y")], now_ms=NOW_MS)
     assert [placed.index for placed in turn.placed] == [0, 1, 2]
     assert len(turn.batch.work) == 2
 
 
-def test_nothing_due_is_no_turn(tmp_path: Path) -> None:
-    assert recorder_of(tmp_path, DueService()).record_due([], now_ms=NOW_MS) == []
+def test_nothing_due_is_no_turn(engine: Engine) -> None:
+    assert recorder_of(engine, DueService()).record_due([], now_ms=NOW_MS) == []
 
 
-def test_where_the_store_refuses_one_of_them_every_other_goes_to_the_keyholder(tmp_path: Path) -> None:
-    turns = recorder_of(tmp_path, DueService("a", "boom", "b")).record_due([], now_ms=NOW_MS)
+def test_where_the_store_refuses_one_of_them_every_other_goes_to_the_keyholder(engine: Engine) -> None:
+    turns = recorder_of(engine, DueService("a", "boom", "b")).record_due([], now_ms=NOW_MS)
     assert [turn.batch.first for turn in turns] == [0, 1]
     assert all(len(turn.batch.work) == 1 for turn in turns)
 
@@ -69,10 +75,10 @@ class LargeService(NotesService):
 
 @pytest.mark.parametrize(("count", "turns"), [(1, 1), (7, 1), (8, 8)])
 def test_what_no_message_takes_together_goes_to_the_keyholder_one_by_one(
-    tmp_path: Path, count: int, turns: int
+    engine: Engine, count: int, turns: int
 ) -> None:
     asked = [ask(Activate(serial=f"s{number}", means="used")) for number in range(count)]
-    recorder = recorder_of(tmp_path, LargeService())
+    recorder = recorder_of(engine, LargeService())
     recorded = recorder.record(asked, now_ms=NOW_MS)
     batches = [turn.batch for turn in recorded if turn is not None]
     assert len(recorded) == len(batches) == turns

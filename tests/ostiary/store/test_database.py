@@ -37,12 +37,15 @@ def test_a_reader_cannot_write_and_its_errors_quote_no_value(tmp_path: Path) -> 
     writer = open_for_writing(url)
     with writer.begin() as tx:
         tx.execute(text("CREATE TABLE t (v TEXT)"))
-    for engine in (open_for_reading(url), writer):
+    reader = open_for_reading(url)
+    for engine in (reader, writer):
         with pytest.raises(DBAPIError) as refused, engine.begin() as tx:
             tx.execute(text("INSERT INTO t (v, w) VALUES (:v, 1)"), {"v": MARKED})
         assert MARKED not in str(refused.value)
-    with pytest.raises(DBAPIError, match="readonly"), open_for_reading(url).begin() as tx:
+    with pytest.raises(DBAPIError, match="readonly"), reader.begin() as tx:
         tx.execute(text("INSERT INTO t (v) VALUES (:v)"), {"v": MARKED})
+    reader.dispose()
+    writer.dispose()
 
 
 def test_a_store_that_cannot_be_read_is_busy(tmp_path: Path) -> None:
