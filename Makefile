@@ -1,5 +1,5 @@
 # Every target does its own set-up; nothing is done twice.
-# make demo | test | check | bench | setup | lock | clean
+# make demo | test | pythons | check | bench | setup | lock | clean
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -8,7 +8,7 @@ PYTHON_BIN := .venv/bin/python
 # Parts of the system, as far as they are in this checkout.
 TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests benchmarks)
 
-.PHONY: demo test check bench setup system-packages lock clean force
+.PHONY: demo test pythons check bench setup system-packages lock clean force
 
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
@@ -16,6 +16,9 @@ demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps i
 test: check ## check, then every test with branch coverage
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
 	$(PYTHON_BIN) -m pytest --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)
+
+pythons: setup ## the unit tests on each tested CPython that this machine has (VERSIONS="3.12 3.13": on those)
+	scripts/pythons $(VERSIONS)
 
 check: setup ## formatting, lint, types, direction of imports
 	$(PYTHON_BIN) -m ruff format --check --quiet .
@@ -37,6 +40,9 @@ OTHER_PYTHON := $(if $(PYTHON),$(filter-out $(file <.venv/.python),$(PYTHON)))
 
 .venv/.installed: $(SETUP) $(if $(OTHER_PYTHON),force)
 	scripts/setup
+
+.venvs/%/.installed: $(SETUP)
+	PYTHON=$$(PYTHON= scripts/find-python $*) VENV=.venvs/$* scripts/setup
 
 force:
 
