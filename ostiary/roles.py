@@ -23,6 +23,7 @@ from ostiary.edge.home_layout import lay_out
 from ostiary.edge.place import Place
 from ostiary.edge.users import BASE_VARIABLE, RoleName, RoleUsers
 from ostiary.errors import Misconfigured
+from ostiary.extras import require_extra
 from ostiary.supervisor import READY_TIMEOUT_S, Role, Supervisor, User, can_run_as
 
 _log = logging.getLogger("ostiary.roles")
@@ -50,6 +51,8 @@ def supervise(
     `own_argv` replaces that command for some roles. `inherited` lists the descriptors that a role inherits,
     at its start and at each restart.
     """
+    if place.database_url.startswith("postgresql"):
+        require_extra("postgresql", what="a store on PostgreSQL (database_url)")
     # At each start, so that a home restored from a backup gets its owners and modes back.
     lay_out(place.home, place.users)
     argv = [sys.executable, "-m", program]

@@ -10,12 +10,14 @@ import click
 from rich.console import Console
 
 from ostiary.cli import output
+from ostiary.extras import require_extra
 
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Keep the directory with homes and logs.")
 def demo(*, keep: bool) -> None:
     """Start everything on loopback, use it, revoke it, audit it; exit 0 only if every check holds."""
+    require_extra("demo", what="'ostiary demo'")
     from ostiary.demo.processes import Processes
     from ostiary.demo.scenario import play
     from ostiary.demo.story import Story

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_role_may_have_a_command_of_its_own(place: Place) -> None:
     own = ["/usr/bin/true"]
     supervise(place, "ca.role", [RoleName.SANDBOX], own_argv={RoleName.SANDBOX: own}, inherited={})
     assert [list(role.argv) for role in RecordedSupervisor.started] == [own]
+
+
+def test_a_store_without_its_driver_is_refused_before_anything_is_laid_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
+    remote = replace(place, database_url="postgresql://db/ca")
+    with pytest.raises(Misconfigured, match=r"pip install 'ostiary\[postgresql\]'"):
+        supervise(remote, "ca.role", list(RoleName), own_argv={}, inherited={})
+    assert not place.home.path.exists()
 
 
 def test_separate_users_are_given_to_all_but_those_who_drop_root_themselves() -> None:
