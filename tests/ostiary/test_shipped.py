@@ -40,3 +40,11 @@ def test_deployment_data_is_found_the_same_way(site: Path) -> None:
     (site / "pyproject.toml").touch()
     (site / "deploy").mkdir()
     assert shipped.shipped_directory("deploy") == site / "deploy"
+
+
+def test_so_are_documents(site: Path) -> None:
+    with pytest.raises(Misconfigured, match="'docs' is missing from this installation"):
+        shipped.shipped_directory("docs")
+    inside = site / "ostiary" / "_shipped" / "docs"
+    inside.mkdir(parents=True)
+    assert shipped.shipped_directory("docs") == inside
