@@ -8,12 +8,13 @@ PYTHON_BIN := .venv/bin/python
 # Parts of the system, as far as they are in this checkout.
 TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests benchmarks)
 
-.PHONY: demo test pythons check bench setup system-packages lock clean force
+.PHONY: demo test pythons check bench setup lock clean force
 
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
 
 test: check ## check, then every test with branch coverage
+	@scripts/system-packages demo test
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
 	$(PYTHON_BIN) -m pytest --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)
 
@@ -26,13 +27,11 @@ check: setup ## formatting, lint, types, direction of imports
 	$(PYTHON_BIN) -m mypy $(TYPED)
 	$(PYTHON_BIN) -m pytest -q --no-header -p no:cacheprovider tests/test_architecture.py
 
-bench: setup ## rates and latencies of DESIGN §13, each with its stages
+bench: setup ## rates and latencies, each with its stages
 	$(PYTHON_BIN) -m benchmarks $(ARGS)
 
-setup: system-packages .venv/.installed
-
-system-packages:
-	@scripts/system-packages
+setup: .venv/.installed
+	@scripts/system-packages demo
 
 SETUP := requirements.lock pyproject.toml setup.py scripts/setup scripts/install_lock.py
 # PYTHON=PATH makes the environment anew where it was made with another one.

@@ -63,9 +63,9 @@ class CredentialEvaluator:
         self._approver = Ed25519PublicKey.from_public_bytes(keys.approver_key)
         self._intake = load_intake_key(keys.intake_key)
         self._sealer = sealer
-        # Owner of both: the keyholder's thread. By (module, manifest digest), and by the SHA-256 of the sealed
-        # blob: of two puts in the same moment each gets a blob of the same version (docs/adr/0015, "Costs").
-        # They must not share derived keys, and the recorder chooses which one it brings.
+        # Owner of both: the keyholder's thread. By (module, manifest digest), and by the blob's SHA-256.
+        # Two puts in the same moment get blobs of the same version (docs/adr/0015, "Costs"); they must
+        # not share derived keys, and the recorder chooses which one it brings.
         self._approved: dict[tuple[str, str], _Approved] = {}
         self._memos: OrderedDict[bytes, Memo] = OrderedDict()
 
