@@ -2,8 +2,8 @@
 
 Rules:
 - The lock is complete, so pip resolves nothing (`--no-deps`). If it did, an extra that a dependency asks for
-  (`coverage[toml]`) would be a requirement of its own, and pip would look for its newest release. `pip check`
-  at the end names what an incomplete lock lacks.
+  (`coverage[toml]`) would be a requirement of its own to some versions of pip (23, Debian 12's), which look
+  for its newest release. `pip check` at the end names what an incomplete lock lacks.
 - Only wheels with a hash of the lock are installed. Nothing is built but this checkout, by the lock's
   setuptools.
 - The machine says *where packages come from* (index, certificates, proxy, cache), in pip's configuration or
