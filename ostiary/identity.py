@@ -245,7 +245,8 @@ def identity_of(certificate: x509.Certificate) -> Identity:
 def _parts(certificate: x509.Certificate) -> tuple[x509.Name, x509.Extensions]:
     try:
         return certificate.subject, certificate.extensions
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+        # TypeError is pyca's for an attribute that is a BIT STRING.
         raise BadInput(
             "extensions: subject or extensions are malformed or occur twice", field="extensions"
         ) from exc

@@ -75,7 +75,8 @@ def accept(body: CSRBytes) -> AcceptedCSR:
         sound_hash = isinstance(request.signature_hash_algorithm, _HASHES)
         signed = request.is_signature_valid
         request.subject  # noqa: B018 -- parsed on first use
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
+        # TypeError is pyca's for an attribute that is a BIT STRING.
         raise BadInput(
             "csr: not a PKCS#10 request in DER with a key of type P-256, P-384, Ed25519 or RSA", field="csr"
         ) from exc

@@ -239,6 +239,14 @@ def test_an_endpoint_is_read_as_it_is_printed(identity: Identity) -> None:
     assert tuple(parse_endpoint(str(endpoint)) for endpoint in identity.endpoints) == identity.endpoints
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    encoded = build_certificate().public_bytes(Encoding.DER)
+    as_bits = encoded.replace(b"\x0c\x11component-harness", b"\x03\x11\x00omponent-harness")
+    assert as_bits != encoded
+    with pytest.raises(BadInput):
+        identity_of(x509.load_der_x509_certificate(as_bits))
+
+
 @pytest.mark.slow
 def test_reading_an_identity_is_fast() -> None:
     """Below 60 us on an idle machine (fresh certificate each time); ten times that is a fault, not noise."""

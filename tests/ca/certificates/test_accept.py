@@ -113,6 +113,15 @@ def test_a_large_body_is_refused_before_it_is_read() -> None:
         accept(CSRBytes(b"A" * (MAX_CSR_BYTES + 1)))
 
 
+def test_a_name_that_is_no_text_is_refused() -> None:
+    encoded = build_csr(subject=[Attribute(NameOID.ORGANIZATION_NAME, "aaaa")])
+    as_bits = encoded.replace(b"\x0c\x04aaaa", b"\x03\x04\x00aaa")
+    assert as_bits != encoded
+    with pytest.raises(BadInput) as refused:
+        accept(CSRBytes(as_bits))
+    assert refused.value.field == "csr"
+
+
 GOOD = build_csr(subject=list(SUBJECT), names=[x509.DNSName(HOST)])
 
 
