@@ -6,12 +6,12 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support.need import NEEDS
 
 # Time per example measures the machine's load, not the code; `make bench` measures speed.
-settings.register_profile("ostiary", deadline=None)
+settings.register_profile("ostiary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ostiary")
 
 

@@ -27,6 +27,7 @@ from tests.support.manager_records import (
     peer,
     token,
 )
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -60,12 +61,12 @@ def test_a_claim_waits_until_the_certificate_is_signed(node: FakeNode) -> None:
     found: list[Record] = []
 
     def claim() -> None:
-        found.append(node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=20))
+        found.append(node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=10 * PATIENCE_S))
 
     waiting = threading.Thread(target=claim)
     waiting.start()
     node.installed()
-    waiting.join(10)
+    waiting.join(PATIENCE_S)
     assert found[0].current is not None
     with pytest.raises(Unauthenticated, match="does not know"):
         node.agents.claim(claim_of(claimer), token=token(7), agent=None, wait_s=0)

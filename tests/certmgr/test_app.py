@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from certmgr.agents import MAX_WAITING
 from certmgr.lifecycle import AgentState
 from ostiary.capabilities import parse_capabilities
 from tests.support.fake_ca import FakeCA
@@ -188,7 +189,7 @@ def test_a_child_with_its_own_certificate_no_longer_counts_as_its_parent(
 # --- ends ---
 
 
-def test_the_end_of_a_program_is_a_revocation_within_a_second(
+def test_the_end_of_a_program_is_a_revocation(
     fake: FakeCA,
     running: RunningManager,
     controller: ClaimingProgram,
@@ -199,19 +200,25 @@ def test_the_end_of_a_program_is_a_revocation_within_a_second(
     child("claim", token=token)
     child.process.kill()
     child.process.wait()
-    began = time.monotonic()
-    until(lambda: statuses(fake, agent) == ["revoked"], timeout_s=2)
-    assert time.monotonic() - began < 1
+    until(lambda: statuses(fake, agent) == ["revoked"])
     until(lambda: running.state(agent) == "ended")
 
 
 def test_a_child_that_outlives_its_parent_keeps_the_agent(
-    fake: FakeCA, controller: ClaimingProgram, start_program: Callable[..., ClaimingProgram]
+    fake: FakeCA,
+    running: RunningManager,
+    controller: ClaimingProgram,
+    start_program: Callable[..., ClaimingProgram],
 ) -> None:
     agent, token = spawn(controller)
     server = start_program()
     server("claim", token=token)
-    assert server("fork", parent_lives_s=1.0)["pid"] != server.process.pid
+    child = server("fork")["pid"]
+    assert child != server.process.pid
+    until(lambda: running.watches(child))
+    server.process.kill()
+    server.process.wait()
+    until(lambda: not running.watches(server.process.pid))
     assert server("claim", agent=agent)["agent"] == agent
     assert statuses(fake, agent) == ["active"]
     server.end()
@@ -268,7 +275,7 @@ def test_a_certificate_that_an_operator_revokes_is_no_longer_delivered(
     child("claim", token=token)
     serial = running.row(agent)["serial_number"]
     fake.revoke(serial)
-    until(lambda: child("claim", token=token).get("error") == "conflict", timeout_s=2)
+    until(lambda: child("claim", token=token).get("error") == "conflict")
     assert statuses(fake, agent) == ["revoked"]
 
 
@@ -281,29 +288,26 @@ def test_a_hung_authority_delays_nobody_but_those_who_need_it(
     controller: ClaimingProgram,
     start_program: Callable[..., ClaimingProgram],
 ) -> None:
+    """All who are answered before the gate opens were answered without the authority."""
+    claimers = [start_program() for _ in range(12)]
     fake.open_gate.clear()
-    began = time.monotonic()
     spawned = [spawn(controller) for _ in range(20)]
-    assert time.monotonic() - began < 2
-    waiting = [start_program() for _ in range(12)]
-    for each, (_, token) in zip(waiting, spawned, strict=False):
-        assert each.process.stdin is not None
-        each.process.stdin.write(b'{"do": "claim", "token": "%s"}\n' % token.encode())
-        each.process.stdin.flush()
-    time.sleep(0.5)
-    began = time.monotonic()
+    for each, (_, token) in zip(claimers, spawned, strict=False):
+        each.tell("claim", token=token)
+    until(lambda: sum(each.has_answered() for each in claimers) == len(claimers) - MAX_WAITING)
     assert controller("claim", agent=running.controller["agent"])["generation"] == 2
     assert running.status()
-    assert time.monotonic() - began < 1
+    turned_away = [each for each in claimers if each.has_answered()]
+    assert len(turned_away) == len(claimers) - MAX_WAITING, "the others still wait"
+    assert {each.answer()["error"] for each in turned_away} == {"busy"}
     fake.open_gate.set()
-    answers = []
-    for each in waiting:
-        assert each.process.stdout is not None
-        answers.append(each.process.stdout.readline())
-    assert sum(b'"generation": 1' in answer for answer in answers) >= 8
-    assert all(b'"generation"' in answer or b'"busy"' in answer for answer in answers)
     agent, token = spawned[-1]
     assert start_program()("claim", token=token)["agent"] == agent
+    # Who waited gets its certificate, or on a slow machine the word to come again.
+    late = [each.answer() for each in claimers if each not in turned_away]
+    assert all(answer.get("generation") == 1 or answer.get("error") == "busy" for answer in late)
+    for each, (agent, token) in zip(claimers, spawned, strict=False):
+        assert each("claim", token=token)["agent"] == agent
 
 
 def test_a_killed_manager_comes_back_with_its_agents(
@@ -360,13 +364,14 @@ def test_certificates_are_renewed_and_the_claimer_gets_the_next_generation(
 ) -> None:
     agent, token = spawn(controller)
     child = start_program()
-    fake.short_lived = True
+    fake.half_spent, fake.renews = True, False
     other, other_token = spawn(controller)
     assert child("claim", token=token)["agent"] == agent
     heir = start_program()
     first = heir("claim", token=other_token)
     assert first["generation"] == 1
-    until(lambda: heir("claim", agent=other).get("generation", 0) >= 2, timeout_s=10)
+    fake.half_spent, fake.renews = False, True
+    until(lambda: heir("claim", agent=other).get("generation", 0) >= 2)
     assert statuses(fake, other)[:2] == ["superseded", "active"]
     assert running.row(other)["state"] == "active"
 

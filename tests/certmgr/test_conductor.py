@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -48,6 +47,7 @@ from tests.support.manager_records import (
     peer,
     token,
 )
+from tests.support.waiting import PATIENCE_S, until
 
 _ANY_KEYS = generate(MANAGER_NAMES)
 GRANTS = {
@@ -331,10 +331,7 @@ def test_run_does_what_is_due_and_stops() -> None:
     )
     running = threading.Thread(target=conductor.run)
     running.start()
-    deadline = time.monotonic() + 5
-    while "redeem" not in node.authority.calls and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: "redeem" in node.authority.calls)
     conductor.stop()
-    running.join(5)
+    running.join(PATIENCE_S)
     assert not running.is_alive()
-    assert "redeem" in node.authority.calls

@@ -20,6 +20,7 @@ from ostiary.front.http import DEFAULT_BODY_BYTES
 from ostiary.identity import parse_agent_id, parse_subsystem
 from tests.support.fake_ca import FakeCA, agent_id
 from tests.support.manager_records import token
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def client_of(bootstrap: Bootstrap, **changes: object) -> ESTClient:
         "root": bootstrap.root,
         "root_pem": bootstrap.root_pem,
         "clock": SystemClock(),
-        "timeout_s": 5.0,
+        "timeout_s": PATIENCE_S,
     }
     return ESTClient(**given | changes)  # type: ignore[arg-type] # one argument at a time
 
@@ -87,7 +88,7 @@ def test_a_whole_life_over_the_wire(fake: FakeCA, bootstrap: Bootstrap) -> None:
     assert client.spawn(manager, request) == spawned
     following, revoked = client.revocations(manager, 0, wait_s=0)
     client.retire(manager, spawned.serial)
-    assert client.revocations(manager, following, wait_s=2)[1] == [spawned.serial]
+    assert client.revocations(manager, following, wait_s=0)[1] == [spawned.serial]
     assert revoked == []
     assert client.ledger(manager, "checkpoint") == fake.checkpoint()
     client.close()

@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certmgr.listener import MAX_CONNECTIONS, ProofListener
 from ostiary.front.serve import listen_tcp
 from tests.support.pki import Root
-from tests.support.running_manager import free_port, until
+from tests.support.ports import free_port
+from tests.support.running_manager import until
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Root()
 LEAVES = {name: ROOT.leaf(name) for name in ("a.nodes.example", "b.nodes.example")}
@@ -30,7 +32,7 @@ def port() -> Iterator[int]:
     running.start()
     yield sock.getsockname()[1]
     listener.stop()
-    running.join(5)
+    running.join(PATIENCE_S)
     assert not running.is_alive()
 
 
@@ -39,7 +41,7 @@ def shown(port: int, name: str | None) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=5) as sock,
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock,
         context.wrap_socket(sock, server_hostname=name) as tls,
     ):
         assert tls.version() == "TLSv1.3"

@@ -33,7 +33,7 @@ def test_this_process_is_its_parents_child() -> None:
 def test_a_command_name_with_brackets_is_parsed() -> None:
     # prctl(PR_SET_NAME) sets comm, which /proc/PID/stat shows between brackets.
     script = "import ctypes, time; ctypes.CDLL(None).prctl(15, b') 9 (x) R 1', 0, 0, 0); "
-    script += "print(flush=True); time.sleep(9)"
+    script += "print(flush=True); time.sleep(999)"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -69,7 +69,7 @@ def test_a_process_is_pinned_by_number_and_start() -> None:
 
 
 def test_descendants_are_found_through_threads_and_not_through_foreign_ones() -> None:
-    script = "import subprocess, time; subprocess.Popen(['sleep', '9']); print(flush=True); time.sleep(9)"
+    script = "import subprocess, time; subprocess.Popen(['sleep', '999']); print(flush=True); time.sleep(999)"
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()

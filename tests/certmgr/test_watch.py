@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import cast
 
 import pytest
 
+from certmgr import watch
 from certmgr.agents import Agents
 from certmgr.processes import LinuxProcesses, pinned
 from certmgr.record import Binding, Record
@@ -22,9 +25,10 @@ from certmgr.watch import LOOK_S, ScopeWatch
 from tests.support.certificates import NOW
 from tests.support.manager_records import FakeClock, record
 from tests.support.running_manager import until
+from tests.support.waiting import PATIENCE_S, rarely
 
 VIEW = LinuxProcesses()
-PARENT = "import subprocess, sys; print(subprocess.Popen(['sleep', '30']).pid, flush=True); sys.stdin.read()"
+PARENT = "import subprocess, sys; print(subprocess.Popen(['sleep', '999']).pid, flush=True); sys.stdin.read()"
 
 
 @dataclass(kw_only=True)
@@ -34,12 +38,14 @@ class FakeAgents:
     record: Record
     ended: list[str] = field(default_factory=list)
     looks: int = 0
+    when_ended: Callable[[], object] = bool
 
     def records(self) -> list[Record]:
         self.looks += 1
         return [] if self.ended else [self.record]
 
     def scope_ended(self, agent: str) -> None:
+        self.when_ended()
         self.ended.append(agent)
 
     def rescope(self, _agent: str, _seen: Scope, scope: Scope) -> None:
@@ -55,32 +61,38 @@ class RunningWatch:
 
     def stop(self) -> None:
         self.watch.stop()
-        self.thread.join(5)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
 
 
 @pytest.fixture
 def parent() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
     ) as process:
         yield process
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def bound_to(pid: int) -> Record:
     return record(binding=Binding(uid=0, scope=ProcessScope(root=pinned(VIEW, pid, None).key)))
 
 
-def test_the_end_of_a_process_is_noticed_at_once(parent: subprocess.Popen[bytes]) -> None:
+def test_the_end_of_a_process_is_noticed_without_looking(
+    parent: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next look would come after the test has given up."""
+    monkeypatch.setattr(watch, "LOOK_S", 10 * PATIENCE_S)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     os.kill(child, 9)
     watching = RunningWatch(bound_to(parent.pid))
+    watching.agents.when_ended = lambda: monkeypatch.setattr(watch, "LOOK_S", LOOK_S)
     try:
-        until(lambda: watching.agents.looks >= 2)
+        until(lambda: watching.watch._pidfds)
         parent.kill()
-        until(lambda: watching.agents.ended, timeout_s=1)
+        until(lambda: watching.agents.ended)
         assert watching.agents.ended == [watching.agents.record.agent]
     finally:
         watching.stop()
@@ -94,13 +106,10 @@ def test_a_surviving_child_keeps_the_agent_alive_without_a_busy_loop(parent: sub
         until(lambda: watching.agents.looks >= 2)
         parent.kill()
         parent.wait()
-        time.sleep(0.1)
-        before = watching.agents.looks
-        time.sleep(1)
-        assert watching.agents.looks - before <= 1 / LOOK_S + 2
+        rarely(lambda: watching.agents.looks, every_s=LOOK_S, for_s=3 * LOOK_S)
         assert watching.agents.ended == []
         os.kill(child, 9)
-        until(lambda: watching.agents.ended, timeout_s=1)
+        until(lambda: watching.agents.ended)
     finally:
         watching.stop()
 
@@ -125,6 +134,6 @@ def test_an_agent_whose_named_process_ends_unclaimed_ends(parent: subprocess.Pop
         until(lambda: watching.agents.looks >= 2)
         assert watching.agents.ended == []
         parent.kill()
-        until(lambda: watching.agents.ended, timeout_s=1)
+        until(lambda: watching.agents.ended)
     finally:
         watching.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -15,6 +16,7 @@ from keyutils.keyring import KeySerial
 from keyutils.layout import Layout, private_layout, waste
 from tests.support.repository import ROOT
 from tests.support.upcall import LAYOUT, Managers, answer_for, key_answer, request
+from tests.support.waiting import PATIENCE_S
 
 SOCKET = Path("/run/ostiary/certmgr.sock")
 THIS_WIRE = f"WIRE_VERSION = {request_key_handler.WIRE_VERSION}"
@@ -143,7 +145,7 @@ managers.stop()
 def other_checkout(tmp_path: Path) -> Path:
     """The package as another checkout has it: the handler's text differs, the wire version too."""
     checkout = tmp_path / "checkout"
-    for folder in ("keyutils", "tests/keyutils"):
+    for folder in ("keyutils", "tests/keyutils", "tests/support"):
         (checkout / folder).mkdir(parents=True)
         for source in (ROOT / folder).glob("*.py"):
             (checkout / folder / source.name).write_bytes(source.read_bytes())
@@ -182,15 +184,17 @@ def test_runs_of_two_checkouts_and_a_killed_one_work_side_by_side(
     with start_run(other_checkout, "killed") as killed, start_run(other_checkout, "whole") as whole:
         try:
             left = in_its_first_round(killed), in_its_first_round(whole)
+            whole.send_signal(signal.SIGSTOP)  # it would sweep what the other leaves
             killed.kill()
             killed.wait()
             assert left[0].exists()
+            whole.send_signal(signal.SIGCONT)
             for _ in range(5):
                 agent = str(uuid.uuid4())
                 managers.start(answer_for(agent, key_answer(b"mine")))
                 assert request(agent) == b"mine"
             assert not left[0].exists()
-            assert whole.wait(30) == 0
+            assert whole.wait(PATIENCE_S) == 0
         finally:
             managers.stop()
             killed.kill()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,12 +51,10 @@ def end(socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
     return client.call(socket_path, "POST", f"/v1/agents/{order['agent']}/end", {})
 
 
-def fork(_socket_path: str, order: dict[str, Any]) -> dict[str, Any]:
-    """Fork; the parent ends after a while, and the child continues with the same streams."""
+def fork(_socket_path: str, _order: dict[str, Any]) -> dict[str, Any]:
+    """Fork; the parent does nothing until it is killed, and the child continues with the same streams."""
     if os.fork():
-        time.sleep(order["parent_lives_s"])
-        os._exit(0)
-    time.sleep(order["parent_lives_s"] + 0.3)
+        signal.pause()
     return {"pid": os.getpid()}
 
 

@@ -1,7 +1,8 @@
 """A certificate authority for the manager's tests: the real one's wire over real TLS, with simple rules.
 
 Everything lives in the memory of the test's process. Tests set `open_gate` (cleared: requests wait), `away`
-(connections are closed), `short_lived` and `lifetime`.
+(connections are closed), `lifetime`, `half_spent` (certificates are due for renewal as soon as they are
+issued) and `renews` (False: whoever wants to renew is asked to come again).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ from ostiary.token import Token, mint
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.certificates import IDENTITY
 from tests.support.fake_ca_server import Problem, Server
+from tests.support.waiting import PATIENCE_S
 
+FEED_S: Final = 2.0  # of a poll of the feed
 ORIGIN: Final = "shop.example/ca"
 MANAGER_CAPABILITIES: Final = parse_capabilities(["enroll:node"])
 CONTROLLER_CAPABILITIES: Final = parse_capabilities(["spawn:component-harness", "credential:use"])
@@ -90,7 +93,8 @@ class FakeCA:
     log_key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     open_gate: threading.Event = field(default_factory=threading.Event)
     away: bool = False
-    short_lived: bool = False
+    half_spent: bool = False
+    renews: bool = True
     address: tuple[str, int] = ("", 0)
     _serials: Iterator[int] = field(default_factory=lambda: itertools.count(0x1000))
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -177,10 +181,8 @@ class FakeCA:
             shard=ShardNumber(1),
             pending=pending,
         )
-        if self.short_lived:
-            now = datetime.now(UTC).replace(microsecond=0)
-            ends = timedelta(seconds=8)
-            plan = replace(plan, not_before=now - timedelta(seconds=1), not_after=now + ends)
+        if self.half_spent:
+            plan = replace(plan, not_before=plan.not_before - 9 * self.lifetime)
         return self.authority.sign(build_tbs(self.authority.profile, plan))
 
     def start(self, *, subsystem: str = CERTIFICATE_AUTHORITY) -> None:
@@ -203,7 +205,7 @@ class FakeCA:
         self, method: str, path: str, peer: x509.Certificate | None, body: bytes, auth: str
     ) -> tuple[int, str, bytes]:
         self.requests.append(f"{method} {path.partition('?')[0]}")
-        self.open_gate.wait(60)
+        self.open_gate.wait(PATIENCE_S)
         with self._changed:
             if path.startswith("/.well-known/est/"):
                 return self._est(path.rpartition("/")[2], peer, body, auth)
@@ -233,6 +235,8 @@ class FakeCA:
         request = x509.load_der_x509_csr(base64.b64decode(body))
         if verb == "simpleenroll":
             return self._certificates([self._redeem(request, auth)])
+        if not self.renews:
+            raise Problem(503, "busy", "come again")
         caller = self._caller(peer)
         if caller.status != "active":
             raise Problem(403, "forbidden", "not active", "certificate-superseded")
@@ -314,7 +318,7 @@ class FakeCA:
         }
 
     def _feed(self, since: int) -> dict[str, Any]:
-        self._changed.wait_for(lambda: len(self.revoked) > since, timeout=2)
+        self._changed.wait_for(lambda: len(self.revoked) > since, timeout=FEED_S)
         return {
             "next": len(self.revoked),
             "revoked": [{"serial_number": each, "reason": "unspecified"} for each in self.revoked[since:]],
@@ -335,7 +339,7 @@ class FakeCA:
         context.verify_mode = ssl.CERT_NONE
         try:
             with (
-                socket.create_connection(self.dial, timeout=3) as sock,
+                socket.create_connection(self.dial, timeout=PATIENCE_S) as sock,
                 context.wrap_socket(sock, server_hostname=caller.identity.host) as tls,
             ):
                 shown = tls.getpeercert(True)

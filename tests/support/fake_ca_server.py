@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from cryptography import x509
 
+from tests.support.waiting import PATIENCE_S
+
 
 class Problem(Exception):
     def __init__(self, status: int, kind: str, detail: str, rule: str = "") -> None:
@@ -39,7 +41,7 @@ class Server(http.server.ThreadingHTTPServer):
         if self.fake.away:
             return
         with contextlib.suppress(OSError):
-            request.settimeout(30)
+            request.settimeout(PATIENCE_S)
             with self.context.wrap_socket(request, server_side=True) as wrapped:
                 super().finish_request(wrapped, client_address)
 

@@ -5,39 +5,38 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from certmgr.client import ManagerError, call
+from certmgr.watch import LOOK_S
 from keyutils import keyring
 from keyutils.keyring import KeyringError
+from tests.support import waiting
 from tests.support.fake_ca import FakeCA
+from tests.support.ports import free_port
 from tests.support.repository import ROOT
+from tests.support.waiting import PATIENCE_S
+
+AGAIN = {"busy", "EAGAIN"}
+"""Errors with which a manager, or the handler in its stead, asks to come again."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def until(what: Callable[[], Any]) -> Any:
+    """Repeat a question until the answer is true, also where the manager answers nothing or refuses."""
 
-
-def until(what: Callable[[], Any], *, timeout_s: float = 10.0) -> Any:
-    """Repeat a question until the answer is true; AssertionError after the timeout."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    def ask() -> Any:
         with contextlib.suppress(ManagerError):
-            found = what()
-            if found:
-                return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {timeout_s} s")
+            return what()
+        return None
+
+    return waiting.until(ask)
 
 
 @dataclass(kw_only=True)
@@ -86,7 +85,7 @@ class RunningManager:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -99,6 +98,15 @@ class RunningManager:
 
     def status(self) -> dict[str, Any]:
         return call(self.socket, "GET", "/v1/status")
+
+    def watches(self, pid: int) -> bool:
+        """Whether the manager would be woken by the end of that process: it holds a descriptor of it."""
+        assert self.process is not None
+        try:
+            return any(f"\nPid:\t{pid}\n" in text for text in _descriptors(self.process.pid))
+        except PermissionError:  # only root sees them
+            time.sleep(8 * LOOK_S)
+            return True
 
     def row(self, agent: str) -> dict[str, Any]:
         return next((row for row in self.status()["agents"] if row["agent"] == agent), {})
@@ -118,6 +126,15 @@ class RunningManager:
 
     def when_active(self) -> None:
         until(lambda: {self.state(self.manager), self.state(self.controller["agent"])} == {"active"})
+
+
+def _descriptors(root: int) -> Iterator[str]:
+    """What /proc says of the open descriptors of a process and its children."""
+    children = Path(f"/proc/{root}/task/{root}/children").read_text("ascii").split()
+    for pid in (root, *children):
+        for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield path.read_text("ascii")
 
 
 def start_manager(fake: FakeCA, directory: Path) -> RunningManager:
@@ -166,12 +183,36 @@ class ClaimingProgram:
         )
 
     def __call__(self, do: str, **order: Any) -> dict[str, Any]:
+        """Have something done, again while the answer is to come again."""
+        answers: list[dict[str, Any]] = []
+
+        def is_told() -> bool:
+            answers.append(self.once(do, **order))
+            return answers[-1].get("error") not in AGAIN
+
+        waiting.until(is_told, lambda: answers[-1])
+        return answers[-1]
+
+    def once(self, do: str, **order: Any) -> dict[str, Any]:
+        """Have something done once."""
+        self.tell(do, **order)
+        return self.answer()
+
+    def tell(self, do: str, **order: Any) -> None:
+        """Say what is to be done; `answer` waits for it."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps({"do": do} | order).encode() + b"\n")
         self.process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
         return answer
+
+    def has_answered(self) -> bool:
+        """Whether an answer is there to be read."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def end(self) -> None:
         """Close its streams, which ends it and whatever it has become."""
@@ -183,4 +224,4 @@ class ClaimingProgram:
             self.process.stdin.close()
         self.process.stdout.read()
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)

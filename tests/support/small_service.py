@@ -4,6 +4,8 @@ make.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, String, Table, insert
 
 from ca.items import Activate, VoidToken
+from ostiary.edge.channel import connect
 from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub
-from ostiary.errors import Forbidden
+from ostiary.errors import Busy, Forbidden
 from ostiary.keyholder.engine import Keyholder
 from ostiary.keyholder.high_water import FileHighWater
 from ostiary.keyholder.protocol import Document, encode_message
@@ -30,9 +33,11 @@ from ostiary.recorder.process import RecorderLoop
 from ostiary.recorder.service import Asked, Ruling, Settled
 from ostiary.store.database import open_for_writing, sqlite_url
 from ostiary.store.ledger_tables import define_ledger_tables
+from ostiary.work.answer import Recorded
 from ostiary.work.entry import AUTHORIZED, Verdict
 from ostiary.work.item import Item, ItemDecoder
 from ostiary.work.reports import Alarm
+from tests.support.waiting import PATIENCE_S
 
 ORIGIN = "notes.example/ca"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x09" * 32)
@@ -111,7 +116,11 @@ class Loop(threading.Thread):
 
     def stop(self) -> None:
         self.running = False
+        self.wake()
         self.join()
+
+    def wake(self) -> None:
+        """End the sleep of one that waits for events alone."""
 
 
 class KeyholderThread(Loop):
@@ -151,10 +160,11 @@ class RecorderThread(Loop):
         with self.engine.begin() as tx:
             METADATA.create_all(tx)
         self.service = service = NotesService()
+        self._path = directory / "r"
         self.documents: list[Document] = []
         ledger = LedgerStore(self.engine, LEDGER)
         self.hub = Hub()
-        self.hub.listen(directory / "r", channel="front", allowed_uids=frozenset({uid}))
+        self.hub.listen(self._path, channel="front", allowed_uids=frozenset({uid}))
         link = KeyholderLink(
             hub=self.hub,
             path=directory / "k",
@@ -167,6 +177,10 @@ class RecorderThread(Loop):
         self.steps = 0
         self.start()
 
+    def wake(self) -> None:
+        with contextlib.suppress(Busy):  # it has ended already
+            connect(self._path, expected_uids=frozenset({os.getuid()})).close()
+
     def run(self) -> None:
         while self.running:
             self.loop.step()
@@ -175,10 +189,17 @@ class RecorderThread(Loop):
         self.engine.dispose()
 
 
+class PatientClient(RecorderClient):
+    """A front's end whose own deadline no slow machine reaches."""
+
+    def submit(self, item: Item, *, timeout_s: float = PATIENCE_S) -> Recorded:
+        return super().submit(item, timeout_s=timeout_s)
+
+
 @contextmanager
 def client(directory: Path, uid: int) -> Iterator[RecorderClient]:
     """A front's end."""
-    made = RecorderClient(directory / "r", expected_uids=frozenset({uid}))
+    made = PatientClient(directory / "r", expected_uids=frozenset({uid}))
     try:
         yield made
     finally:

@@ -5,7 +5,6 @@ answers claims.
 from __future__ import annotations
 
 import json
-import socket
 import socketserver
 import ssl
 import threading
@@ -141,9 +140,3 @@ def claimed_json(agent: Agent) -> dict[str, Any]:
         "root": certificate,
         "not_after": int(agent.certificate.not_valid_after_utc.timestamp()),
     }
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

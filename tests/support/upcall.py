@@ -21,6 +21,7 @@ from typing import Any
 from keyutils import agent_keys, install
 from keyutils.keyring import KeySerial
 from keyutils.layout import private_layout
+from tests.support.waiting import PATIENCE_S
 
 LAYOUT = private_layout()
 
@@ -50,7 +51,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         manager.requests.append({**body, "path": self.path})
         answer = manager.answer(body)
         if answer is None:
-            manager.released.wait(20)
+            manager.released.wait(PATIENCE_S)
             return
         content = json.dumps(answer[1]).encode()
         self.send_response(answer[0])
@@ -104,6 +105,12 @@ class Managers:
             server.shutdown()
             server.server_close()
             install.uninstall(name, is_lasting=False, layout=LAYOUT)
+
+
+def life_of(serial: KeySerial) -> str:
+    """How long the kernel lets a key live on: a word of /proc/keys, "perm", "expd" or a number with its unit."""
+    listed = Path("/proc/keys").read_text("utf-8", "replace").splitlines()
+    return next(line.split()[3] for line in listed if int(line.split()[0], 16) == serial)
 
 
 def request(agent: str, callout: bytes = b"") -> bytes:

@@ -16,6 +16,7 @@ from ostiary.errors import Forbidden
 from ostiary.front.limits import Limit
 from ostiary.work.reports import Refusals
 from tests.support.ca_front import MANAGER, FrontForTests
+from tests.support.waiting import PATIENCE_S
 
 ADDRESS = "127.0.0.1:7443"
 
@@ -142,14 +143,14 @@ def test_who_waits_hears_of_a_revocation_and_its_connections_are_cut(front: Fron
     told: list[tuple[int, int]] = []
 
     def wait() -> None:
-        following, steps = front.feed.since(0, wait_s=10)
+        following, steps = front.feed.since(0, wait_s=10 * PATIENCE_S)
         told.append((following, len(steps)))
 
     waiter = threading.Thread(target=wait)
     waiter.start()
     front.post(f"/v1/certificates/{holder.serial}/revoke", {"reason": "unspecified"}, holder=holder)
     front.feed.look()
-    waiter.join(timeout=5)
+    waiter.join(PATIENCE_S)
     assert told == [(1, 1)]
     assert front.cut == [holder.certificate.serial_number]
 

@@ -15,9 +15,15 @@ from ca.front.dial_back import Dialler, prove_by_dial
 from ostiary.edge.tls import server_context
 from ostiary.errors import BadInput, Busy, Forbidden
 from tests.support.pki import Leaf, Root
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S
 
 ROOT = Root()
 HOST = "agent.n1.nodes.shop.example"
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial_back, "DIAL_S", PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -36,15 +42,17 @@ def answering(leaf: Leaf) -> Iterator[str]:
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(timeout=5)
+        thread.join()
 
 
+@pytest.mark.usefixtures("patience")
 def test_the_pending_certificate_itself_is_believed() -> None:
     leaf = ROOT.leaf(HOST)
     with answering(leaf) as address:
         prove_by_dial(address, host=HOST, expected_der=leaf.der)
 
 
+@pytest.mark.usefixtures("patience")
 def test_another_certificate_of_the_same_name_is_not() -> None:
     with (
         answering(ROOT.leaf(HOST)) as address,
@@ -76,7 +84,7 @@ def test_nobody_there_is_said() -> None:
 
 
 def test_a_silent_peer_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial_back, "DIAL_S", 0.2)
+    monkeypatch.setattr(dial_back, "DIAL_S", RUNS_OUT_S)
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         pytest.raises(Forbidden, match="did not answer within"),

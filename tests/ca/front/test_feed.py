@@ -14,6 +14,7 @@ from ca.front.feed import RevocationFeed
 from ca.store.reader import RevocationStep, StoreReader
 from ostiary.errors import Busy
 from ostiary.timestamp import EpochSeconds
+from tests.support.waiting import PATIENCE_S, until
 
 
 class StepsForTests:
@@ -81,18 +82,21 @@ def test_what_was_revoked_before_the_worker_began_has_no_connection(
 def test_what_is_there_is_answered_at_once(feed: RevocationFeed, store: StepsForTests) -> None:
     store.revoke("1f")
     store.revoke("20")
-    following, steps = feed.since(1, wait_s=30)
+    following, steps = feed.since(1, wait_s=PATIENCE_S)
     assert (following, [step.serial for step in steps]) == (2, ["20"])
 
 
 def test_who_waits_is_woken_by_the_one_thread_that_looks(feed: RevocationFeed, store: StepsForTests) -> None:
     answers: list[tuple[int, list[RevocationStep]]] = []
-    waiting = threading.Thread(target=lambda: answers.append(feed.since(0, wait_s=60)))
+    waiting = threading.Thread(target=lambda: answers.append(feed.since(0, wait_s=10 * PATIENCE_S)))
     waiting.start()
     store.revoke("1f")
-    while waiting.is_alive():
+
+    def is_woken() -> bool:
         feed.look()
-        waiting.join(timeout=0.01)
+        return not waiting.is_alive()
+
+    until(is_woken)
     assert [(following, len(steps)) for following, steps in answers] == [(1, 1)]
 
 
@@ -114,8 +118,7 @@ def test_a_store_that_can_not_be_read_is_looked_at_again(feed: RevocationFeed, s
     stopped = threading.Event()
     following = threading.Thread(target=feed.run, args=(stopped,))
     following.start()
-    while store.asked < 2:
-        stopped.wait(0.01)
+    until(lambda: store.asked >= 2)
     stopped.set()
-    following.join(timeout=60)
+    following.join(PATIENCE_S)
     assert not following.is_alive()

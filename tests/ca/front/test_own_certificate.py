@@ -16,6 +16,7 @@ from ca.items import FrontCertificate
 from ostiary.errors import Busy, InternalFault
 from ostiary.names import parse_node
 from tests.support.ca_front import FrontForTests
+from tests.support.waiting import RUNS_OUT_S, until
 
 
 @pytest.fixture
@@ -75,17 +76,13 @@ def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails
     renewing = threading.Thread(target=own.run, args=(stopped,))
     renewing.start()
     try:
-        assert not stopped.wait(0.05)
+        assert not stopped.wait(RUNS_OUT_S)
         assert own.tls() is first
         front.recording.is_away = False
-        for _ in range(200):
-            if own.tls() is not first:
-                break
-            stopped.wait(0.01)
+        until(lambda: own.tls() is not first)
     finally:
         stopped.set()
-        renewing.join(timeout=5)
-    assert own.tls() is not first
+        renewing.join()
     agents = {item.certificate.agent for item in items(front)}
     assert (len(items(front)), len(agents)) == (2, 1)
 

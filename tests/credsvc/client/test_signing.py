@@ -14,6 +14,7 @@ import pytest
 
 from credsvc.client.signing import Signed, SigningClient
 from ostiary.edge.client import tcp_connector
+from tests.support.waiting import PATIENCE_S
 
 SIGNED = Signed(
     release={"header.authorization": "AWS4 ...", "query.sig": "3f"}, formula="f", entry=7, rule="r"
@@ -41,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.together.wait(5)
+        self.server.together.wait(PATIENCE_S)
         body = msgspec.json.encode(SIGNED)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -55,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def service() -> Iterator[Service]:
     with Service() as made:
-        thread = threading.Thread(target=made.serve_forever)
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
         thread.start()
         yield made
         made.shutdown()
@@ -66,7 +67,7 @@ def service() -> Iterator[Service]:
 def client(service: Service) -> Iterator[SigningClient]:
     made = SigningClient("https://credentials.example", ssl.create_default_context)
     # Without TLS: what is tried here is who has which connection.
-    made._connect = tcp_connector(("127.0.0.1", service.server_address[1]), timeout_s=5.0)
+    made._connect = tcp_connector(("127.0.0.1", service.server_address[1]), timeout_s=PATIENCE_S)
     yield made
     made.close()
 

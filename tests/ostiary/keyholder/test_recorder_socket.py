@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +17,7 @@ from ostiary.edge.hub import Request as HubRequest
 from ostiary.edge.packet_socket import PeerCredentials, widen
 from ostiary.errors import BadInput
 from ostiary.keyholder.recorder_socket import MAX_PEERS, RecorderSocket
+from tests.support.waiting import in_a_while_ns
 
 ME = frozenset({os.getuid()})
 ID = bytes(range(16))
@@ -71,12 +71,8 @@ def peer(poll: Poll, tmp_path: Path) -> Iterator[socket.socket]:
     sock.close()
 
 
-def soon_ns() -> int:
-    return time.monotonic_ns() + 10_000_000_000
-
-
 def test_a_request_says_who_asks_and_is_answered_under_its_id(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, soon_ns(), b"q"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"q"))
     (request,) = poll(1)
     assert (request.peer.pid, request.peer.uid, request.body) == (os.getpid(), os.getuid(), b"q")
     assert request.reply(Status.REFUSED, b"no")
@@ -86,8 +82,8 @@ def test_a_request_says_who_asks_and_is_answered_under_its_id(poll: Poll, peer: 
 def test_every_request_is_taken_in_its_peers_order(poll: Poll, peer: socket.socket, tmp_path: Path) -> None:
     other = connect(tmp_path / "s", expected_uids=ME)
     for n in range(5):
-        peer.send(encode_frame(ID, soon_ns(), b"a%d" % n))
-        other.send(encode_frame(ID, soon_ns(), b"b%d" % n))
+        peer.send(encode_frame(ID, in_a_while_ns(), b"a%d" % n))
+        other.send(encode_frame(ID, in_a_while_ns(), b"b%d" % n))
     bodies: list[bytes] = []
     for _ in range(20):
         bodies += [request.body for request in poll(0.01)]
@@ -100,8 +96,8 @@ def test_a_loud_peer_does_not_starve_another(poll: Poll, peer: socket.socket, tm
     other = connect(tmp_path / "s", expected_uids=ME)
     assert poll(1) == []
     for _ in range(50):
-        peer.send(encode_frame(ID, soon_ns(), b"loud"))
-    other.send(encode_frame(ID, soon_ns(), b"soft"))
+        peer.send(encode_frame(ID, in_a_while_ns(), b"loud"))
+    other.send(encode_frame(ID, in_a_while_ns(), b"soft"))
     assert b"soft" in [request.body for request in poll(1)[:2]]
     other.close()
 
@@ -109,7 +105,7 @@ def test_a_loud_peer_does_not_starve_another(poll: Poll, peer: socket.socket, tm
 def test_a_stranger_is_closed_before_a_byte_is_read(serve: Serve, tmp_path: Path) -> None:
     poll = serve(tmp_path / "s", frozenset({os.getuid() + 1}))
     sock = connect(tmp_path / "s", expected_uids=ME)
-    sock.send(encode_frame(ID, soon_ns(), b"let me in"))
+    sock.send(encode_frame(ID, in_a_while_ns(), b"let me in"))
     assert poll(0.1) == []
     with pytest.raises(ConnectionResetError):
         sock.recv(10)
@@ -125,7 +121,7 @@ def test_peers_are_bounded_and_places_come_back(poll: Poll, tmp_path: Path) -> N
     peers.pop().close()
     assert poll(0.1) == []
     late = connect(tmp_path / "s", expected_uids=ME)
-    late.send(encode_frame(ID, soon_ns(), b"q"))
+    late.send(encode_frame(ID, in_a_while_ns(), b"q"))
     assert [request.body for request in [*poll(1), *poll(0.1)]] == [b"q"]
     for sock in (late, refused, *peers):
         sock.close()
@@ -140,14 +136,14 @@ def test_a_peer_that_sends_no_frame_is_closed(poll: Poll, peer: socket.socket, p
 
 
 def test_an_expired_request_is_dropped_and_its_peer_stays(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, time.monotonic_ns() - 1, b"too late"))
+    peer.send(encode_frame(ID, 1, b"too late"))
     assert poll(0.1) == []
-    peer.send(encode_frame(ID, soon_ns(), b"in time"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"in time"))
     assert [request.body for request in poll(1)] == [b"in time"]
 
 
 def test_a_reply_to_a_peer_that_is_gone_is_dropped(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, soon_ns(), b"q"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"q"))
     (request,) = poll(1)
     peer.close()
     assert not request.reply(Status.OK, b"")
@@ -156,7 +152,7 @@ def test_a_reply_to_a_peer_that_is_gone_is_dropped(poll: Poll, peer: socket.sock
 
 
 def test_a_peer_that_does_not_read_loses_its_answers_and_stays(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, soon_ns(), b"q"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"q"))
     (request,) = poll(1)
     sent = [request.reply(Status.OK, bytes(100_000)) for _ in range(100)]
     assert sent[0]
@@ -167,7 +163,7 @@ def test_a_peer_that_does_not_read_loses_its_answers_and_stays(poll: Poll, peer:
 
 
 def test_an_answer_that_is_too_large_is_told_to_its_maker(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, soon_ns(), b"q"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"q"))
     (request,) = poll(1)
     with pytest.raises(BadInput, match="a channel takes"):
         request.reply(Status.OK, bytes(MAX_FRAME_BYTES))
@@ -180,7 +176,7 @@ def test_anybody_may_reach_the_keyholders_socket_and_its_directory_decides_who(t
 
 
 def test_a_request_shows_neither_body_nor_connection_in_its_repr(poll: Poll, peer: socket.socket) -> None:
-    peer.send(encode_frame(ID, soon_ns(), b"marked"))
+    peer.send(encode_frame(ID, in_a_while_ns(), b"marked"))
     (request,) = poll(1)
     assert "marked" not in repr(request)
     assert "onnection" not in repr(request)

@@ -16,6 +16,7 @@ from ostiary.keyholder.engine import Keyholder
 from ostiary.keyholder.protocol import Done, Hello, Refusal, Result, encode_message
 from ostiary.keyholder.recorder_socket import RecorderSocket
 from ostiary.keyholder.role import answer_request
+from tests.support.waiting import PATIENCE_S
 
 UID = frozenset({os.getuid()})
 
@@ -52,6 +53,6 @@ def client(tmp_path: Path) -> Iterator[Client]:
 
 def test_an_answer_that_is_too_large_is_a_refusal_and_the_keyholder_goes_on(client: Client) -> None:
     for _ in range(2):
-        answer = decode_answer(client.call(encode_message(Hello()), timeout_s=1.0).body)
+        answer = decode_answer(client.call(encode_message(Hello()), timeout_s=PATIENCE_S).body)
         assert isinstance(answer, Refusal)
         assert answer.reason.startswith("answer-too-large: ")

@@ -16,6 +16,7 @@ from ostiary.recorder.client import RecorderClient
 from ostiary.work.answer import Recorded, Refused, encode_answer
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S
 
 UID = frozenset({os.getuid()})
 ITEM = Alarm(what="test", detail="one")
@@ -65,7 +66,7 @@ def client(recorder: AnsweringRecorder, tmp_path: Path) -> Iterator[RecorderClie
 def test_an_item_travels_as_it_was_encoded_and_its_record_comes_back(
     client: RecorderClient, recorder: AnsweringRecorder
 ) -> None:
-    assert client.submit(ITEM, timeout_s=10) == RECORDED
+    assert client.submit(ITEM, timeout_s=PATIENCE_S) == RECORDED
     assert recorder.bodies == [encode_item(ITEM)]
 
 
@@ -73,14 +74,14 @@ def test_a_denial_is_forbidden(client: RecorderClient, recorder: AnsweringRecord
     denied = Refused(by="recorder", rule="token-spent", reason="it was spent", index=4)
     recorder.answer = (Status.REFUSED, encode_answer(denied))
     with pytest.raises(Forbidden) as caught:
-        client.submit(ITEM, timeout_s=10)
+        client.submit(ITEM, timeout_s=PATIENCE_S)
     assert caught.value.rule == "token-spent"
 
 
 def test_a_busy_recorder_is_busy(client: RecorderClient, recorder: AnsweringRecorder) -> None:
     recorder.answer = (Status.BUSY, b"")
     with pytest.raises(Busy, match="busy or its keyholder is away"):
-        client.submit(ITEM, timeout_s=10)
+        client.submit(ITEM, timeout_s=PATIENCE_S)
 
 
 def test_a_silent_recorder_is_busy_at_the_deadline(
@@ -88,7 +89,7 @@ def test_a_silent_recorder_is_busy_at_the_deadline(
 ) -> None:
     recorder.answer = None
     with pytest.raises(Busy, match="in time"):
-        client.submit(ITEM, timeout_s=0.1)
+        client.submit(ITEM, timeout_s=RUNS_OUT_S)
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.REFUSED])
@@ -97,4 +98,4 @@ def test_a_malformed_answer_is_our_fault(
 ) -> None:
     recorder.answer = (status, b"\xc1")
     with pytest.raises(InternalFault, match="malformed recorder response"):
-        client.submit(ITEM, timeout_s=10)
+        client.submit(ITEM, timeout_s=PATIENCE_S)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.ledger.verify import verify_log
 from ostiary.recorder import process
+from ostiary.recorder.keyholder_link import RETRY_S
 from ostiary.recorder.process import DUE_EVERY_S, MAX_IN_FLIGHT
 from ostiary.store.ledger_reader import LedgerReader
 from ostiary.work.answer import decode_refused
@@ -28,6 +31,7 @@ from ostiary.work.item import Operator, RawItem
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
 from tests.support.small_service import KEY, LEDGER, NOTES, ORIGIN, KeyholderThread, RecorderThread, client
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, rarely, until
 
 UID = os.getuid()
 
@@ -50,22 +54,17 @@ def act(serial: str) -> Activate:
     return Activate(serial=serial, means="used")
 
 
-def eventually(check: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 5
-    while not check():
-        assert time.monotonic() < deadline_s, "did not come true within 5 s"
-        time.sleep(0.02)
-
-
 def submit_when_up(directory: Path, serial: str) -> int:
+    indices: list[int] = []
+
+    def is_done() -> bool:
+        with contextlib.suppress(Busy):
+            indices.append(front.submit(act(serial)).index)
+        return bool(indices)
+
     with client(directory, UID) as front:
-        deadline_s = time.monotonic() + 5
-        while True:
-            try:
-                return front.submit(act(serial)).index
-            except Busy:
-                assert time.monotonic() < deadline_s
-                time.sleep(0.02)
+        until(is_done, serial)
+    return indices[0]
 
 
 def signed_entries(recorder: RecorderThread) -> tuple[bytes, list[bytes]]:
@@ -80,7 +79,7 @@ def test_an_act_is_answered_with_its_entry_and_the_keyholders_output(
     with client(tmp_path, UID) as front:
         done = front.submit(act("abc"))
     assert (done.index, done.output) == (0, b"abc beside")
-    eventually(lambda: _noted(recorder, 1))
+    until(lambda: _noted(recorder, 1))
     note, entries = signed_entries(recorder)
     assert b'"serial":"abc"' in entries[0]
     checkpoint = open_note(note, [verifier_key(ORIGIN, KEY, KeyType.LOG)])
@@ -97,7 +96,7 @@ def test_a_denial_is_recorded_with_its_rule(tmp_path: Path, recorder: RecorderTh
     with client(tmp_path, UID) as front, pytest.raises(Forbidden) as caught:
         front.submit(act("no-way"))
     assert caught.value.rule == "notes-denied"
-    eventually(lambda: _noted(recorder, 1))
+    until(lambda: _noted(recorder, 1))
     assert b'"decision":"denied"' in signed_entries(recorder)[1][0]
 
 
@@ -106,7 +105,7 @@ def test_what_the_keyholder_refuses_is_an_alarm_in_the_ledger(
 ) -> None:
     with client(tmp_path, UID) as front, pytest.raises(InternalFault, match="echo-refused"):
         front.submit(act("kh"))
-    eventually(lambda: _noted(recorder, 2))
+    until(lambda: _noted(recorder, 2))
     refused, alarm = signed_entries(recorder)[1]
     assert b'"serial":"kh"' in refused
     assert b'"alarm":"keyholder-refused","at":' in alarm
@@ -125,7 +124,7 @@ def test_what_is_no_item_is_refused_and_not_recorded(
 ) -> None:
     submit_when_up(tmp_path, "first")
     channel = Client(tmp_path / "r", expected_uids=frozenset({UID}))
-    answer = channel.call(body, timeout_s=1.0)
+    answer = channel.call(body, timeout_s=PATIENCE_S)
     channel.close()
     assert answer.status is Status.REFUSED
     assert decode_refused(answer.body).by == "parser"
@@ -158,13 +157,13 @@ def test_nobody_gets_anothers_answer_while_the_keyholder_dies(
 ) -> None:
     recorder = RecorderThread(tmp_path, UID)
     submit_when_up(tmp_path, "first")
-    stop_at_s = time.monotonic() + 2.0
+    enough = threading.Event()
     answered: list[tuple[str, bytes, int]] = []
 
     def load(worker: int) -> None:
         with client(tmp_path, UID) as front:
             turn = 0
-            while time.monotonic() < stop_at_s:
+            while not enough.is_set():
                 turn += 1
                 serial = f"w{worker}-{turn}"
                 try:
@@ -176,21 +175,23 @@ def test_nobody_gets_anothers_answer_while_the_keyholder_dies(
 
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(load, worker) for worker in range(8)]
-        time.sleep(0.5)
+        until(lambda: len(answered) >= 25)
         keyholder.stop()
         time.sleep(0.2)
+        before = len(answered)
         second = KeyholderThread(tmp_path, UID)
+        until(lambda: len(answered) >= before + 25)
+        enough.set()
         for future in futures:
             future.result()
     submit_when_up(tmp_path, "last")
-    eventually(lambda: not recorder.loop._recorder.unsettled)
+    until(lambda: not recorder.loop._recorder.unsettled)
     note, _ = signed_entries(recorder)
     with recorder.engine.begin() as tx:
         rows = dict(tx.execute(select(LEDGER.entries.c.seq, LEDGER.entries.c.entry)).all())
         kept = dict(tx.execute(select(NOTES.c.serial, NOTES.c.output)).all())
     recorder.stop()
     second.stop()
-    assert len(answered) > 50
     for serial, output, index in answered:
         assert output == f"{serial} beside".encode()
         assert f'"serial":"{serial}"'.encode() in rows[index]
@@ -216,18 +217,21 @@ def test_a_stopped_keyholder_means_busy_and_no_late_answer(
     submit_when_up(tmp_path, "first")
     keyholder.paused = True
     with client(tmp_path, UID) as front, pytest.raises(Busy):
-        front.submit(act("lost"), timeout_s=0.3)
+        front.submit(act("lost"), timeout_s=RUNS_OUT_S)
 
 
 def test_a_keyholder_that_dropped_a_batch_is_brought_up_to_date(
     tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "BATCH_TIMEOUT_S", 0.5)
     submit_when_up(tmp_path, "first")
     keyholder.paused = True
     with client(tmp_path, UID) as front, pytest.raises(Busy):
-        front.submit(act("dropped"), timeout_s=0.3)
+        front.submit(act("dropped"), timeout_s=RUNS_OUT_S)
+    until(lambda: keyholder._taken)
     keyholder.drop_taken()
+    monkeypatch.setattr(process, "BATCH_TIMEOUT_S", 0)
+    until(lambda: not recorder.loop._in_flight)
+    monkeypatch.setattr(process, "BATCH_TIMEOUT_S", PATIENCE_S)
     keyholder.paused = False
     assert submit_when_up(tmp_path, "next") == 2
 
@@ -235,14 +239,15 @@ def test_a_keyholder_that_dropped_a_batch_is_brought_up_to_date(
 def test_answers_are_stored_and_the_recorder_sleeps_while_the_keyholder_is_away(
     tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "FLUSH_AFTER_S", 1.0)
+    monkeypatch.setattr(process, "FLUSH_AFTER_S", 10 * PATIENCE_S)
     submit_when_up(tmp_path, "first")
     keyholder.stop()
     assert recorder.recorder.unsettled
-    eventually(lambda: not recorder.recorder.unsettled)
-    before = recorder.steps
-    time.sleep(0.5)
-    assert recorder.steps - before < 50
+    recorder.loop._settle_by_s = 0
+    with client(tmp_path, UID) as front, pytest.raises(Busy):
+        front.submit(act("wakes it"))
+    until(lambda: not recorder.recorder.unsettled)
+    rarely(lambda: recorder.steps, every_s=RETRY_S, for_s=0.5)
 
 
 def test_a_keyholder_is_shown_documents_that_no_frame_takes_together(
@@ -262,12 +267,12 @@ def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(
     tmp_path: Path, keyholder: KeyholderThread, recorder: RecorderThread
 ) -> None:
     submit_when_up(tmp_path, "first")
-    eventually(lambda: not recorder.loop._in_flight)
+    until(lambda: not recorder.loop._in_flight)
     keyholder.paused = True
 
     def ask(serial: str) -> int:
         with client(tmp_path, UID) as front:
-            return front.submit(act(serial), timeout_s=10.0).index
+            return front.submit(act(serial), timeout_s=PATIENCE_S).index
 
     def in_flight(count: int) -> bool:
         return len(recorder.loop._in_flight) == count
@@ -275,31 +280,31 @@ def test_behind_a_slow_keyholder_the_recorder_sleeps_and_what_is_due_goes_first(
     with ThreadPoolExecutor(MAX_IN_FLIGHT + 1) as pool:
         for number in range(MAX_IN_FLIGHT):
             pool.submit(ask, f"s{number}")
-            eventually(partial(in_flight, number + 1))
+            until(partial(in_flight, number + 1))
         waiting = pool.submit(ask, "waits")
-        eventually(lambda: len(recorder.loop._queue) == 1)
+        until(lambda: len(recorder.loop._queue) == 1)
         recorder.service.due_once = [Alarm(what="due", detail="now")]
         time.sleep(DUE_EVERY_S)
-        before = recorder.steps
-        time.sleep(0.5)
-        assert recorder.steps - before < 50
+        rarely(lambda: recorder.steps, every_s=RETRY_S, for_s=0.5)
         keyholder.paused = False
         assert waiting.result() == MAX_IN_FLIGHT + 2
     assert b'"alarm":"due"' in signed_entries(recorder)[1][MAX_IN_FLIGHT + 1]
 
 
 def test_answers_are_stored_with_the_next_turn_and_by_themselves_only_when_none_comes(
-    tmp_path: Path, recorder: RecorderThread
+    tmp_path: Path, recorder: RecorderThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit_when_up(tmp_path, "first")
-    eventually(lambda: not recorder.recorder.unsettled)
-    before = flushes(recorder)
+    until(lambda: flushes(recorder) == 1)
+    monkeypatch.setattr(process, "FLUSH_AFTER_S", 10 * PATIENCE_S)
     with client(tmp_path, UID) as front:
         for number in range(30):
             front.submit(act(f"s{number}"))
-    assert flushes(recorder) - before < 10
-    eventually(lambda: not recorder.recorder.unsettled)
-    assert flushes(recorder) > before
+        assert flushes(recorder) == 1
+        monkeypatch.setattr(process, "FLUSH_AFTER_S", 0.005)
+        front.submit(act("last"))
+    until(lambda: flushes(recorder) == 2)
+    assert not recorder.recorder.unsettled
 
 
 def flushes(recorder: RecorderThread) -> int:

@@ -16,7 +16,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ostiary.errors import Busy
+from ostiary.store import database
 from ostiary.store.database import open_for_reading, open_for_writing, reading, sqlite_url
+from tests.support.waiting import PATIENCE_S
 
 MARKED = "hunter2-marked"
 WRITER = """
@@ -90,7 +92,10 @@ def values(engine: Engine) -> list[str]:
         return list(tx.execute(text("SELECT v FROM t")).scalars())
 
 
-def test_a_reader_waits_for_a_header_that_is_being_written(store: Path) -> None:
+def test_a_reader_waits_for_a_header_that_is_being_written(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PAUSES_S", [0.001] * int(1000 * PATIENCE_S))
     reader = open_for_reading(sqlite_url(store))
     assert values(reader) == ["kept"]
     is_torn = threading.Event()
