@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from credsvc.sandbox.client.control import import_path, zygote_argv
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest, SandboxPool
+from tests.support.waiting import PATIENCE_S, until
 
 LAUNCH = Path(__file__).with_name("sandbox_launch.py")
 NOBODY = 65534
@@ -62,14 +62,12 @@ class Stack:
         """Wait until all that the zygote has are locked workers, and `count` of them: the next spare takes
         some ms.
         """
-        until = time.monotonic() + 10.0
-        while (
-            not (workers := self.workers())
-            or count not in {None, len(workers)}
-            or not all(map(is_bare, workers))
-        ):
-            assert time.monotonic() < until, f"{len(workers)} workers, {count} wanted"
-            time.sleep(0.002)
+
+        def is_settled() -> bool:
+            workers = self.workers()
+            return bool(workers) and count in {None, len(workers)} and all(map(is_bare, workers))
+
+        until(is_settled, lambda: f"{len(self.workers())} workers, {count} wanted")
 
 
 def module(source: str) -> LoadedModule:
@@ -143,17 +141,14 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """End a zygote and see that its workers went with it."""
     workers = children(process.pid) if process.poll() is None else []
     process.terminate()
-    process.wait(timeout=10)
+    process.wait(timeout=PATIENCE_S)
     for worker in workers:
         wait_gone(worker)
 
 
-def wait_gone(pid: int, *, within_s: float = 5.0) -> None:
+def wait_gone(pid: int) -> None:
     """Wait until a process has ended; one that only waits for init to bury it has."""
-    until = time.monotonic() + within_s
-    while _is_alive(pid):
-        assert time.monotonic() < until, f"process {pid} is still there"
-        time.sleep(0.002)
+    until(lambda: not _is_alive(pid), f"the end of process {pid}")
 
 
 def _is_alive(pid: int) -> bool:

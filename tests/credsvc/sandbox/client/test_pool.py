@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from credsvc.sandbox.client import pool as pool_module
-from credsvc.sandbox.client.control import zygote_argv
+from credsvc.sandbox.client.control import ZygoteClient, zygote_argv
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, ModuleRefused, SandboxBroken, SandboxBusy, SourceRefused
 from credsvc.sandbox.client.pool import SandboxPool
 from credsvc.sandbox.refusal import Reason
 from ostiary.errors import BadInput, Busy, InternalFault
 from tests.support.sandbox_stack import CONTROL, REQUEST, Stack, module, running, start, stop, wait_gone
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least, until
 
 LOOP = "def sign(request, credential, clock):\n    while True:\n        pass\n"
 ECHO = """
@@ -39,7 +41,7 @@ def stack() -> Iterator[Stack]:
         yield made
 
 
-def call(stack: Stack, source: str, *, n: int = 1, deadline_s: float = 10.0) -> HoleProposal:
+def call(stack: Stack, source: str, *, n: int = 1, deadline_s: float = PATIENCE_S) -> HoleProposal:
     arguments = {"request": {"n": n}, "credential": {}, "clock": {}}
     return stack.pool.run(module(source), "sign", arguments, deadline_s)
 
@@ -68,26 +70,28 @@ def test_a_warm_worker_is_used_again(stack: Stack) -> None:
     assert stack.workers() == before
 
 
-def test_a_module_that_loops_is_stopped_and_others_are_served(stack: Stack) -> None:
+def test_a_module_that_loops_is_killed_at_its_deadline(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_KILL_S", PATIENCE_S)
     call(stack, ECHO)
-    ended: list[float] = []
+    kill, statuses = ZygoteClient.kill, list[int]()
 
-    def loop() -> None:
-        begun = time.monotonic()
-        with pytest.raises(SandboxBusy, match=r"^the module did not answer in time$"):
-            call(stack, LOOP, deadline_s=0.4)
-        ended.append(time.monotonic() - begun)
+    def kill_and_tell(client: ZygoteClient, worker_id: int, *, deadline: float) -> int:
+        statuses.append(kill(client, worker_id, deadline=deadline))
+        return statuses[-1]
 
-    thread = threading.Thread(target=loop)
-    thread.start()
-    served = 0
-    while thread.is_alive():
-        assert call(stack, ECHO, n=served).holes == {"n": served}
-        served += 1
-    thread.join()
-    assert served > 5
-    assert 0.4 <= ended[0] < 1.5
+    monkeypatch.setattr(ZygoteClient, "kill", kill_and_tell)
+    with at_least(RUNS_OUT_S), pytest.raises(SandboxBusy, match=r"^the module did not answer in time$"):
+        call(stack, LOOP, deadline_s=RUNS_OUT_S)
+    assert statuses == [signal.SIGKILL]
     stack.settle(2)  # the echo's and the spare
+
+
+def test_while_modules_loop_others_are_served(stack: Stack) -> None:
+    call(stack, ECHO)
+    with _looping(stack, 3) as threads:
+        for n in range(20):
+            assert call(stack, ECHO, n=n).holes == {"n": n}
+        assert all(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize(
@@ -145,22 +149,42 @@ def test_a_worker_retires_after_its_calls(stack: Stack, monkeypatch: pytest.Monk
 
 
 def test_full_is_busy_at_the_deadline(stack: Stack) -> None:
-    threads = [threading.Thread(target=_loop_quietly, args=(stack, number)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    begun = time.monotonic()
-    with pytest.raises(Busy, match=r"^all sandbox workers are taken$"):
-        call(stack, ECHO, deadline_s=0.2)
-    assert 0.2 <= time.monotonic() - begun < 1.0
-    for thread in threads:
-        thread.join()
+    with (
+        _looping(stack, 4),
+        at_least(RUNS_OUT_S),
+        pytest.raises(Busy, match=r"^all sandbox workers are taken$"),
+    ):
+        call(stack, ECHO, deadline_s=RUNS_OUT_S)
     assert call(stack, ECHO).holes == {"n": 1}
 
 
-def _loop_quietly(stack: Stack, number: int) -> None:
-    with pytest.raises(SandboxBusy):
-        call(stack, LOOP + f"# {number}\n", deadline_s=1.2)
+@contextmanager
+def _looping(stack: Stack, count: int) -> Iterator[list[threading.Thread]]:
+    """Threads whose modules loop while the block runs; then their workers are killed."""
+
+    def loop(number: int) -> None:
+        with pytest.raises(SandboxBroken) as ended:
+            call(stack, LOOP + f"# {number}\n")
+        assert ended.value.fault is Fault.CRASHED
+
+    threads = [threading.Thread(target=loop, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(_busy(stack)) == count, "the loops")
+    yield threads
+    for worker in _busy(stack):
+        os.kill(worker, signal.SIGKILL)
+    for thread in threads:
+        thread.join()
+
+
+def _busy(stack: Stack) -> list[int]:
+    """Workers that have run for at least 0.1 s of their own: a call that ends takes a hundredth of it."""
+    ticks = [
+        (pid, sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])))
+        for pid in stack.workers()
+    ]
+    return [pid for pid, spent in ticks if spent >= 0.1 * os.sysconf("SC_CLK_TCK")]
 
 
 def test_the_longest_unused_module_makes_room(stack: Stack) -> None:
@@ -181,7 +205,7 @@ def test_a_worker_that_was_killed_while_idle_is_not_an_error(stack: Stack) -> No
 def test_a_request_that_is_too_large_is_the_callers(stack: Stack) -> None:
     arguments = {"request": {"body": "x" * 200_000}, "credential": {}, "clock": {}}
     with pytest.raises(ModuleRefused) as caught:
-        stack.pool.run(module(ECHO), "sign", arguments, 1.0)
+        stack.pool.run(module(ECHO), "sign", arguments, PATIENCE_S)
     assert caught.value.fault is Fault.REQUEST_TOO_LARGE
 
 
@@ -205,7 +229,7 @@ def test_a_codec_that_is_not_loaded_is_an_error_of_the_module(stack: Stack, code
 
 def test_an_entry_that_is_not_there_is_refused(stack: Stack) -> None:
     with pytest.raises(ModuleRefused):
-        stack.pool.run(module(ECHO), "no_such_entry", REQUEST, 5.0)
+        stack.pool.run(module(ECHO), "no_such_entry", REQUEST, PATIENCE_S)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +255,7 @@ def test_the_load_check_accepts_and_leaves_nothing(stack: Stack) -> None:
 
 
 def test_a_source_that_never_ends_is_stopped(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_CHECK_S", 0.3)
+    monkeypatch.setattr(pool_module, "_CHECK_S", RUNS_OUT_S)
     with pytest.raises(SandboxBusy):
         stack.pool.check_source("while True:\n    pass\n")
 
@@ -241,13 +265,13 @@ def test_a_restarted_zygote_is_found_again(tmp_path: Path) -> None:
     argv = zygote_argv(control, allowed_uids=[os.getuid()], without=[])
     first = start(argv, tmp_path)
     pool = SandboxPool(control, max_workers=2)
-    pool.run(module(CONTROL), "sign", REQUEST, 5.0)
+    pool.run(module(CONTROL), "sign", REQUEST, PATIENCE_S)
     first.kill()
     first.wait()
     with pytest.raises(Busy, match=r"^the sandbox is restarting$"):
-        pool.run(module(CONTROL), "sign", REQUEST, 1.0)
+        pool.run(module(CONTROL), "sign", REQUEST, PATIENCE_S)
     second = start(argv, tmp_path)
-    assert pool.run(module(CONTROL), "sign", REQUEST, 5.0).formula == "control"
+    assert pool.run(module(CONTROL), "sign", REQUEST, PATIENCE_S).formula == "control"
     pool.close()
     stop(second)
 
