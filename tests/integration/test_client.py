@@ -27,6 +27,7 @@ from ostiary.errors import (
 from ostiary.front.serve import listen_unix
 from tests.support.fronts import NAME, Running, Site
 from tests.support.pki import Leaf, Root
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +43,9 @@ def client_of(
     site: Site, *, root: Root | None = None, leaf: Leaf | None = None, name: str = NAME
 ) -> HTTPClient:
     context = client_context((root or site.root).pem, leaf.identity_pem if leaf else None)
-    connect = tls_connector(site.running.address, server_name=name, context=lambda: context, timeout_s=5)
+    connect = tls_connector(
+        site.running.address, server_name=name, context=lambda: context, timeout_s=PATIENCE_S
+    )
     return HTTPClient(connect, host=name)
 
 
@@ -93,11 +96,11 @@ def test_a_client_that_is_not_accepted_learns_it(site: Site, leaf: Leaf | None) 
 
 def test_nobody_there_is_busy(tmp_path: Path) -> None:
     with pytest.raises(Busy):
-        HTTPClient(unix_connector(tmp_path / "s", timeout_s=1), host="local").request("GET", "/")
+        HTTPClient(unix_connector(tmp_path / "s", timeout_s=PATIENCE_S), host="local").request("GET", "/")
 
 
 def test_a_server_that_restarted_is_found_again(tmp_path: Path) -> None:
-    client = HTTPClient(unix_connector(tmp_path / "s", timeout_s=5), host="local")
+    client = HTTPClient(unix_connector(tmp_path / "s", timeout_s=PATIENCE_S), host="local")
     for _ in range(2):
         running = Running(listen_unix(tmp_path / "s", mode=0o600), None)
         assert client.call("POST", "/", {"a": 1}, type_=dict[str, int]) == {"a": 1}
@@ -115,7 +118,7 @@ def served_once(replies: list[bytes]) -> tuple[tuple[str, int], list[bytes], thr
         for reply in replies:
             sock, _ = listener.accept()
             with sock:
-                sock.settimeout(5)
+                sock.settimeout(PATIENCE_S)
                 seen.append(sock.recv(10_000))
                 sock.sendall(reply)
         listener.close()
@@ -127,7 +130,7 @@ def served_once(replies: list[bytes]) -> tuple[tuple[str, int], list[bytes], thr
 
 def test_a_post_whose_answer_is_lost_is_not_sent_again() -> None:
     address, seen, thread = served_once([b""])
-    with HTTPClient(tcp_connector(address, timeout_s=2), host="x") as client, pytest.raises(Busy):
+    with HTTPClient(tcp_connector(address, timeout_s=PATIENCE_S), host="x") as client, pytest.raises(Busy):
         client.request("POST", "/", body=b"pay")
     thread.join()
     assert len(seen) == 1
@@ -135,7 +138,7 @@ def test_a_post_whose_answer_is_lost_is_not_sent_again() -> None:
 
 def test_an_answer_that_was_cut_off_is_not_one() -> None:
     address, _, thread = served_once([b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(99)])
-    with HTTPClient(tcp_connector(address, timeout_s=2), host="x") as client, pytest.raises(Busy):
+    with HTTPClient(tcp_connector(address, timeout_s=PATIENCE_S), host="x") as client, pytest.raises(Busy):
         client.request("POST", "/", body=b"pay")
     thread.join()
 
@@ -143,14 +146,14 @@ def test_an_answer_that_was_cut_off_is_not_one() -> None:
 def test_a_late_answer_is_busy_and_one_too_large_is_refused() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with (
-        HTTPClient(tcp_connector(listener.getsockname(), timeout_s=0.2), host="x") as client,
+        HTTPClient(tcp_connector(listener.getsockname(), timeout_s=RUNS_OUT_S), host="x") as client,
         pytest.raises(Busy, match="in time"),
     ):
         client.request("GET", "/")
     listener.close()
     address, _, thread = served_once([b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(100)])
     with (
-        HTTPClient(tcp_connector(address, timeout_s=2), host="x", limit_bytes=99) as client,
+        HTTPClient(tcp_connector(address, timeout_s=PATIENCE_S), host="x", limit_bytes=99) as client,
         pytest.raises(InternalFault, match="longer than 99 bytes"),
     ):
         client.request("GET", "/")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import ssl
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +22,9 @@ from ostiary.edge.tls import client_context
 from ostiary.front.serve import listen_tcp, listen_unix
 from ostiary.front.tls import front_tls
 from tests.support.fronts import NAME, Running, Site, answer, ask, post
+from tests.support.killing import is_alive
 from tests.support.pki import Root
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least, until
 
 pytestmark = pytest.mark.slow
 
@@ -58,20 +63,24 @@ def test_a_certificate_is_parsed_once_per_connection(site: Site) -> None:
 def test_connections_that_never_pause_leave_threads_for_others(site: Site) -> None:
     """More of them than the workers have threads: a thread stays with its connection only while
     nobody waits.
-    """
-    until = time.monotonic() + 1.0
 
-    def ask_on() -> int:
-        answered = 0
-        with site.connect(site.client) as sock:
-            while time.monotonic() < until:
-                assert ask(sock)[0] == 200
-                answered += 1
-        return answered
+    None of them stops before the last has its answers, so one that waited for another to stop would wait for ever.
+    """
+    answered, failed = Counter(dict.fromkeys(range(16), 0)), threading.Event()
+
+    def ask_on(number: int) -> None:
+        try:
+            with site.connect(site.client) as sock:
+                while min(answered.values()) < 5 and not failed.is_set():
+                    assert ask(sock)[0] == 200
+                    answered[number] += 1
+        except BaseException:
+            failed.set()
+            raise
 
     with ThreadPoolExecutor(16) as pool:
-        answered = [future.result() for future in [pool.submit(ask_on) for _ in range(16)]]
-    assert min(answered) >= 5
+        for future in [pool.submit(ask_on, number) for number in answered]:
+            future.result()
 
 
 def test_a_client_without_certificate_is_refused_where_one_is_required(site: Site) -> None:
@@ -97,18 +106,11 @@ def test_a_client_without_certificate_is_served_where_one_is_optional(open_site:
         assert ask(sock)[1]["certificate"] == open_site.client.der.hex()
 
 
-def test_the_first_request_does_not_wait_for_a_delayed_ack(site: Site) -> None:
-    def first_request_s() -> float:
-        context = client_context(site.root.pem, site.client.identity_pem)
-        with socket.create_connection(site.running.address, timeout=5) as raw:  # TCP_NODELAY left off
-            sock = context.wrap_socket(raw, server_hostname=NAME)
-            started = time.monotonic()
-            ask(sock)
-            took_s = time.monotonic() - started
-            sock.close()
-            return took_s
-
-    assert sorted(first_request_s() for _ in range(7))[3] < 0.03
+def test_the_front_speaks_after_the_handshake_so_that_no_first_request_waits_for_an_ack(site: Site) -> None:
+    """A client without TCP_NODELAY keeps its request back until its part of the handshake is acknowledged."""
+    with site.connect(site.client) as sock:
+        assert select.select([sock], [], [], PATIENCE_S)[0] == [sock]
+        assert ask(sock)[0] == 200
 
 
 def test_no_session_is_resumed(site: Site) -> None:
@@ -137,11 +139,10 @@ def test_a_revoked_client_is_cut_off_at_once(site: Site) -> None:
     with site.connect(site.client) as victim, site.connect(site.root.leaf("other")) as other:
         ask(victim)
         assert ask(other, f"GET /?cut={serial} HTTP/1.1\r\nHost: x\r\n\r\n".encode())[1]["cut"] >= 1
-        victim.settimeout(1)
-        started = time.monotonic()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(
+            ConnectionError, ssl.SSLError
+        ):  # no deadline of the front's would end it in time
             assert victim.recv(10) == b""
-        assert time.monotonic() - started < 0.5
         assert ask(other)[0] == 200
 
 
@@ -213,25 +214,29 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(open_site: Site, by: s
             sock.sendall(request[at : at + (64 << 10)])
             time.sleep(0.002)
         assert answer(sock)[0] == 413
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE_S)
         assert sock.recv(1) == b""
     if by == "plain":
         running.stop()
 
 
 def test_a_client_that_never_stops_sending_is_closed_on() -> None:
-    running = Running(listen_tcp("127.0.0.1", 0), None)
-    with socket.create_connection(running.address, timeout=5) as sock:
+    running = Running(listen_tcp("127.0.0.1", 0), None, leave_s=RUNS_OUT_S)
+    with socket.create_connection(running.address, timeout=PATIENCE_S) as sock:
         sock.sendall(
             b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000000000\r\n\r\n"
         )
-        started = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while time.monotonic() - started < 10:
+
+        def is_closed_on() -> bool:
+            try:
                 sock.sendall(b"x" * 1000)
-                time.sleep(0.01)
-    assert 1.5 < time.monotonic() - started < 5
+            except ConnectionError:
+                return True
+            return False
+
+        with at_least(RUNS_OUT_S):
+            until(is_closed_on)
     running.stop()
 
 
@@ -255,7 +260,7 @@ def test_a_context_is_rotated_without_a_restart(tmp_path: Path) -> None:
     running = Running(listen_tcp("127.0.0.1", 0), lambda: contexts[marker.exists()])
 
     def served_by() -> bytes | None:
-        raw = socket.create_connection(running.address, timeout=5)
+        raw = socket.create_connection(running.address, timeout=PATIENCE_S)
         with client_context(root.pem, None).wrap_socket(raw, server_hostname=NAME) as sock:
             ask(sock)
             return sock.getpeercert(True)
@@ -269,25 +274,20 @@ def test_a_context_is_rotated_without_a_restart(tmp_path: Path) -> None:
 def test_workers_die_with_a_killed_arbiter_and_the_port_is_free_at_once() -> None:
     sock = listen_tcp("127.0.0.1", 0)
     running = Running(sock, None)
-    with socket.create_connection(running.address, timeout=5) as client:
+    with socket.create_connection(running.address, timeout=PATIENCE_S) as client:
         worker = ask(client)[1]["worker"]
     os.kill(running.pid, signal.SIGKILL)
     listen_tcp(*running.address).close()
     os.waitpid(running.pid, 0)
-    deadline = time.monotonic() + 2
-    while Path(f"/proc/{worker}/cmdline").exists() and time.monotonic() < deadline:
-        if " Z " in Path(f"/proc/{worker}/stat").read_text():
-            break
-        time.sleep(0.01)
-    assert time.monotonic() < deadline
+    until(lambda: not is_alive(worker))
 
 
 def test_a_killed_worker_is_replaced() -> None:
     running = Running(listen_tcp("127.0.0.1", 0), None)
-    with socket.create_connection(running.address, timeout=5) as client:
+    with socket.create_connection(running.address, timeout=PATIENCE_S) as client:
         worker = ask(client)[1]["worker"]
     os.kill(worker, signal.SIGKILL)
-    with socket.create_connection(running.address, timeout=5) as client:
+    with socket.create_connection(running.address, timeout=PATIENCE_S) as client:
         after = ask(client)[1]
         assert after["worker"] != worker
         assert after["slot"] == 0

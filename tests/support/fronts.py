@@ -6,10 +6,10 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +18,17 @@ import falcon
 from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
 from ostiary.edge.tls import client_context
 from ostiary.errors import Busy
+from ostiary.front import worker
 from ostiary.front.http import create_app, read_json, write_json
 from ostiary.front.serve import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
 from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.front.tls_peer import cut_off, peer_certificate, peer_value
 from tests.support.pki import Leaf, Root
+from tests.support.waiting import PATIENCE_S
 
 NAME = "node.shop.example"
-# Long enough that a busy machine does not look like a front that waits for its attackers.
-HEAD_S = 3.0
+# No deadline of the front's comes before the clients' own: who is answered did not wait for an attacker to be given up.
+NEVER_S = int(10 * PATIENCE_S)
 # The slot this worker was given; empty in the arbiter.
 SLOTS: list[int] = []
 
@@ -38,9 +40,6 @@ def parse_once(der: bytes) -> int:
     """Return how often this worker has parsed a certificate, this time included."""
     PARSED.append(der)
     return len(PARSED)
-
-
-STOP_S = 15.0
 
 
 class Resource:
@@ -86,7 +85,15 @@ def make_app() -> Any:
 class Running:
     """A front in a child process."""
 
-    def __init__(self, sock: socket.socket, tls: Callable[[], FrontTLS] | None, **options: Any) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        tls: Callable[[], FrontTLS] | None,
+        *,
+        leave_s: float = NEVER_S,
+        **options: Any,
+    ) -> None:
+        """`options` are of `Limits`; `leave_s` is how long a client may go on sending after its last answer."""
         read_fd, write_fd = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
@@ -96,7 +103,9 @@ class Running:
             os.close(read_fd)
             os.environ[READY_FD_VARIABLE] = str(write_fd)
             try:
-                limits = Limits(head_s=HEAD_S, stop_s=1, **options)
+                worker._LEAVE_S = leave_s  # type: ignore[misc]
+                patient = {"head_s": NEVER_S, "exchange_s": NEVER_S, "keepalive_s": NEVER_S}
+                limits = Limits(stop_s=1, **(patient | options))
                 front = Front(
                     listeners=[sock],
                     make_app=make_app,
@@ -119,21 +128,21 @@ class Running:
         """End it gracefully; kill it if it does not end, so that a test run never hangs."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + STOP_S
-        while os.waitpid(self.pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > deadline_s:
-                os.kill(self.pid, signal.SIGKILL)
-            time.sleep(0.01)
+        pidfd = os.pidfd_open(self.pid)
+        if not select.select([pidfd], [], [], PATIENCE_S)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(pidfd)
+        os.waitpid(self.pid, 0)
 
 
 class Site:
     """A root, a server and a client, and connections between them."""
 
-    def __init__(self, mode: Any) -> None:
+    def __init__(self, mode: Any, **options: Any) -> None:
         self.root = Root()
         server = self.root.leaf(NAME)
         tls = front_tls(server.identity_pem, self.root.pem, client_certificates=mode)
-        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: tls)
+        self.running = Running(listen_tcp("127.0.0.1", 0), lambda: tls, **options)
         self.client = self.root.leaf("agent.shop.example")
 
     def connect(self, leaf: Leaf | None, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
@@ -141,9 +150,19 @@ class Site:
         return self.connect_by(context, session=session)
 
     def connect_by(self, context: ssl.SSLContext, *, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
-        sock = socket.create_connection(self.running.address, timeout=5)
+        sock = socket.create_connection(self.running.address, timeout=PATIENCE_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return context.wrap_socket(sock, server_hostname=NAME, session=session)
+
+
+def is_open(sock: socket.socket) -> bool:
+    """Whether the other end has not closed the connection."""
+    try:
+        return socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
 
 
 def ask(sock: socket.socket, request: bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") -> tuple[int, Any]:
