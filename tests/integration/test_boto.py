@@ -21,6 +21,7 @@ from credsvc.client import SigningClient
 from credsvc.client.boto import remote_session
 from ostiary.errors import Forbidden, Misconfigured
 from tests.support.credential_service import AWS_SECRET, Service, running
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +138,6 @@ def test_the_command_line_signs(service: Service, tmp_path: Any) -> None:
         input=b"{}",
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert json.loads(done.stdout)["release"]["query.api_key"] == "foo"

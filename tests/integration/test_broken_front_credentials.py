@@ -20,7 +20,6 @@ import pytest
 
 from credsvc import items
 from credsvc.items import salted_holes_digest
-from ostiary.admin.client import AdminClient
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.work.answer import Recorded, Refused
@@ -31,6 +30,7 @@ from tests.support.credential_service import AWS_SECRET, LIBRARY, Service, runni
 from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Follower
 from tests.support.need import require_root
+from tests.support.patient_client import PatientAdminClient
 from tests.support.traces import forms
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ class Scene:
 
     def use(self, **says: Any) -> items.Use:
         """A use that the front may ask for, but for what is said otherwise; `holes` are merged."""
-        admin = AdminClient(self.home.operator_socket, service="credsvc")
+        admin = PatientAdminClient(self.home.operator_socket, service="credsvc")
         module = next(row for row in admin.call("module.list") if row["name"] == "aws-sigv4")
         now = int(time.time())
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
@@ -162,7 +162,7 @@ def test_there_is_no_use_beyond_approval_ceiling_types_and_clock(scene: Scene, n
 
 def test_a_module_that_was_proposed_is_not_one_that_was_approved(scene: Scene, tmp_path: Path) -> None:
     manifest = (LIBRARY / "aws-sigv4" / "manifest.toml").read_bytes().replace(b'"1.0.0"', b'"6.6.6"')
-    admin = AdminClient(scene.home.operator_socket, service="credsvc")
+    admin = PatientAdminClient(scene.home.operator_socket, service="credsvc")
     source = (LIBRARY / "aws-sigv4" / "module.py").read_bytes()
     proposed = admin.call("module.propose", manifest=manifest, source=source)
     answer = scene.ask(

@@ -38,6 +38,7 @@ from tests.support.ca_service import APPLICATION, NODE, RunningCA, new_key, runn
 from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Roles
 from tests.support.need import require_root
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 Forge = Callable[[Redeem, int], bytes]
@@ -191,10 +192,7 @@ def test_a_store_that_lacks_the_thiefs_leaves_is_not_signed_for_any_more(scene: 
         mint(scene)
     roles = Roles(scene.home.places)
     killed = roles.kill("keyholder", "recorder")
-    deadline = time.monotonic() + 10
-    while not roles.are_back(killed):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: roles.are_back(killed))
     for _ in range(3):
         with pytest.raises(Busy):
             mint(scene)

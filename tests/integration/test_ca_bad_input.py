@@ -17,10 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from ostiary.edge.client import HTTPClient, tcp_connector
+from ostiary.edge.home import ServiceHome
 from ostiary.errors import Unauthenticated
-from tests.support.ca_service import CA_NODE, NODE, TIMEOUT_S, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.support.ca_service import CA_NODE, NODE, Agent, RunningCA, csr_of, new_key, running_ca
 from tests.support.identities import Authority
+from tests.support.patient_client import PatientAdminClient
 from tests.support.pki import Root
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 ENROLL = "/.well-known/est/simpleenroll"
@@ -216,7 +219,8 @@ def check_refused(
 
 def state(ca: RunningCA) -> tuple[Any, ...]:
     """How many certificates there are, by state."""
-    rows = ca.admin("ca", "certificate", "list")
+    admin = PatientAdminClient(ServiceHome(ca.home / "ca").operator_socket, service="ca")
+    rows = admin.call("certificate.list")
     return tuple(sorted((row["serial_number"], row["status"]) for row in rows))
 
 
@@ -274,7 +278,7 @@ def test_no_client_certificate_where_one_is_wanted(site: Site) -> None:
     [("POST", "/ocsp", b"rubbish"), ("GET", "/ocsp/!!!", None), ("GET", "/ocsp/" + "A" * 3000, None)],
 )
 def test_a_bad_ocsp_request_is_malformed(site: Site, method: str, path: str, body: bytes | None) -> None:
-    connector = tcp_connector(site.ca.status_address, timeout_s=TIMEOUT_S)
+    connector = tcp_connector(site.ca.status_address, timeout_s=PATIENCE_S)
     with HTTPClient(connector, host="status") as client:
         content_type = "application/ocsp-request" if body else None
         response = client.request(method, path, body=body, content_type=content_type)

@@ -4,6 +4,7 @@ that left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from ostiary.errors import BadInput, Forbidden, NotFound
+from ostiary.errors import BadInput, Forbidden, NotFound, OstiaryError
 from ostiary.ledger.checkpoint import open_note
 from ostiary.ledger.verify import verify_log
 from tests.support.ca_roles import NODE, InnerCA, inner_ca, results_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -56,8 +58,9 @@ def test_two_thousand_keys_for_one_token_from_two_processes_get_one_certificate(
 
 def test_killed_roles_come_back_and_nothing_that_left_is_missing_from_the_ledger(ca: InnerCA) -> None:
     tokens = [ca.mint(ttl_s=3600) for _ in range(600)]
+    size = ca.admin.call("ledger.checkpoint")["size"]
     stop = threading.Event()
-    killer = threading.Thread(target=_kill_now_and_then, args=(ca, stop))
+    killer = threading.Thread(target=_kill_now_and_then, args=(ca, size, stop))
     worker = ca.run_as_front()
     assert worker.stdin is not None
     killer.start()
@@ -80,13 +83,20 @@ def test_killed_roles_come_back_and_nothing_that_left_is_missing_from_the_ledger
         assert entries[result["index"]]["certificate"]["serial"] == result["serial"]
 
 
-def _kill_now_and_then(ca: InnerCA, stop: threading.Event) -> None:
+def _kill_now_and_then(ca: InnerCA, size: int, stop: threading.Event) -> None:
+    """Kill when twenty more are issued, so that others are being issued then."""
+
+    def has_grown() -> bool:
+        with contextlib.suppress(OstiaryError, OSError):
+            return bool(ca.admin.call("ledger.checkpoint")["size"] >= size + 20)
+        return False
+
     for names in (("keyholder",), ("recorder",), ("keyholder", "recorder")) * 2:
-        time.sleep(0.15)
+        until(lambda: stop.is_set() or has_grown())
         if stop.is_set():
             return
         ca.kill(*names)
-        time.sleep(0.3)
+        size += 20
 
 
 def test_signatures_that_a_crash_lost_are_made_again(ca: InnerCA) -> None:
@@ -94,10 +104,7 @@ def test_signatures_that_a_crash_lost_are_made_again(ca: InnerCA) -> None:
     serial = results_of(ca.run_as_front(json.dumps(made), "1"))[0]["serial"]
     ca.kill("recorder")
     ca.wait_until_up()
-    deadline_s = time.monotonic() + 10
-    while ca.admin.call("certificate.show", serial=serial)["certificate"] is None:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    until(lambda: ca.admin.call("certificate.show", serial=serial)["certificate"])
 
 
 def test_an_operator_lists_shows_and_revokes(ca: InnerCA) -> None:

@@ -16,6 +16,7 @@ from cryptography import x509
 from ostiary.identity import identity_of
 from tests.support.ca_service import CA_NODE, RunningCA, running_ca
 from tests.support.need import require_file, require_kernel, require_tool
+from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 EC_PLUGIN = Path("/usr/lib/ipsec/plugins/libstrongswan-openssl.so")
@@ -48,7 +49,7 @@ class Pki:
             env=os.environ | {"STRONGSWAN_CONF": str(self._configuration)},
             capture_output=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE_S,
         )
 
     def __call__(self, *arguments: str) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ostiary.demo.scenario import STEPS
+from tests.support.waiting import PATIENCE_S
 
 
 def test_the_demonstration_is_true_and_leaves_nothing(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_the_demonstration_is_true_and_leaves_nothing(tmp_path: Path) -> None:
         env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(tmp_path), "TMPDIR": "/tmp"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=5 * PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

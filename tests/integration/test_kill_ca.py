@@ -26,10 +26,10 @@ from ostiary.edge.home import ServiceHome
 from ostiary.identity import identity_of
 from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, csr_of, new_key, running_ca
 from tests.support.killing import Follower, Load, Roles, come_back, kill_supervisor, load_of
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 CLIENTS = 12
-BACK_S = 10.0
 SEED = 20261122
 ROLES = ("keyholder", "recorder", "responder", "admin", "front", "status")
 VICTIMS = [*itertools.combinations(ROLES, 1), *itertools.combinations(ROLES, 2)]
@@ -74,7 +74,7 @@ def load(ca: RunningCA) -> Iterator[Load[Issued]]:
 
 def asker(ca: RunningCA, manager: Agent, controller: Agent) -> Callable[[], Issued]:
     """A client that asks for another agent each time, for the same one again until it is answered."""
-    client = ca.client(manager)
+    client = ca.client(manager, is_patient=False)
     issuing = x509.load_pem_x509_certificate(ca.issuing_pem)
     wanted = _Wanted()
 
@@ -128,16 +128,18 @@ def check_recorded(follower: Follower, issued: list[Issued]) -> None:
 
 def _spawned(follower: Follower, agents: set[str]) -> dict[str, list[dict[str, Any]]]:
     """What the ledger says was issued for these agents; waits until each is under a signed checkpoint."""
-    deadline = time.monotonic() + 5
-    while True:
+    found: dict[str, list[dict[str, Any]]] = {}
+
+    def are_all_there() -> bool:
         follower.read_on()
-        found: dict[str, list[dict[str, Any]]] = {}
+        found.clear()
         for entry in follower.entries:
             if (entry["kind"], entry["decision"]) == ("spawn", "authorized"):
                 found.setdefault(entry["certificate"]["agent"], []).append(entry["certificate"])
-        if agents <= found.keys():
-            return found
-        assert time.monotonic() < deadline, f"not recorded: {agents - found.keys()}"
+        return agents <= found.keys()
+
+    until(are_all_there, lambda: f"the entries of {agents - found.keys()}")
+    return found
 
 
 def test_each_role_and_each_pair_of_roles_is_killed_under_load(
@@ -148,22 +150,21 @@ def test_each_role_and_each_pair_of_roles_is_killed_under_load(
     victims = chance.sample(VICTIMS, len(VICTIMS))
     for names in victims:
         time.sleep(chance.uniform(0.05, 0.5))
-        come_back(roles, roles.kill(*names), load, within_s=BACK_S)
+        come_back(roles, roles.kill(*names), load)
         check_recorded(follower, load.all_answers())
-    assert len(load.all_answers()) > 20 * len(victims), "hardly any load"
     assert load.refused, "nothing was killed under load"
 
 
 def test_a_keyholder_that_stands_still_for_three_seconds(
     roles: Roles, follower: Follower, load: Load[Issued]
 ) -> None:
-    come_back(roles, {}, load, within_s=BACK_S)
+    come_back(roles, {}, load)
     stopped = roles.signal(signal.SIGSTOP, "keyholder")
     try:
         time.sleep(3)
     finally:
         roles.signal(signal.SIGCONT, "keyholder")
-    come_back(roles, {}, load, within_s=BACK_S)
+    come_back(roles, {}, load)
     assert load.refused, "nobody waited for the keyholder"
     assert roles.pids()["keyholder"] == stopped["keyholder"], "it was not replaced"
     check_recorded(follower, load.all_answers())
@@ -172,11 +173,11 @@ def test_a_keyholder_that_stands_still_for_three_seconds(
 def test_roles_die_with_their_supervisor_and_its_next_start_goes_on_with_the_ledger(
     ca: RunningCA, roles: Roles, follower: Follower, load: Load[Issued]
 ) -> None:
-    come_back(roles, {}, load, within_s=BACK_S)
+    come_back(roles, {}, load)
     assert ca.process is not None
     before = roles.pids()
     kill_supervisor(ca.process, before)
     ca.start()  # as a service manager would; it has a limit of its own, longer than a role's that comes back
-    come_back(roles, before, load, within_s=BACK_S)
+    come_back(roles, before, load)
     # The follower accepts only a ledger that begins with everything it has read before.
     check_recorded(follower, load.all_answers())

@@ -61,6 +61,7 @@ from tests.support.traces import descendants, forms, found_in_memory, in_files, 
 pytestmark = pytest.mark.slow
 PEM_KEY = re.compile(rb"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]{40,4000}-----END PRIVATE KEY-----")
 Needles = dict[str, list[bytes]]
+LOOK_S = 0.03
 
 
 class Watcher:
@@ -81,7 +82,7 @@ class Watcher:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(0.03):
+        while not self._stop.wait(LOOK_S):
             for pid in descendants(os.getpid())[1:]:
                 for name in ("cmdline", "environ"):
                     try:

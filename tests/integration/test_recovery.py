@@ -6,26 +6,20 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from tempfile import mkdtemp
+
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S, until
 
 PASSPHRASE = b"correct horse battery staple\n"
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def ostiary(home: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     argv = [sys.executable, "-m", "ostiary.cli", "--home", str(home), *arguments]
-    return subprocess.run(argv, input=PASSPHRASE, capture_output=True, timeout=60, check=False)
+    return subprocess.run(argv, input=PASSPHRASE, capture_output=True, timeout=PATIENCE_S, check=False)
 
 
 def is_served(home: Path, *arguments: str) -> bool:
@@ -37,15 +31,16 @@ def is_served(home: Path, *arguments: str) -> bool:
         assert process.stdin is not None
         process.stdin.write(PASSPHRASE)
         process.stdin.close()
-        deadline_s = time.monotonic() + 60
-        ready: list[str] = []
-        while process.poll() is None and len(ready) < 6 and time.monotonic() < deadline_s:
-            time.sleep(0.1)
+
+        def are_ready() -> bool:
             with contextlib.suppress(OSError, ValueError):
-                ready = [row["name"] for row in json.loads(roles.read_text()) if row["state"] == "ready"]
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        return len(ready) == 6
+                return [row["state"] for row in json.loads(roles.read_text())].count("ready") == 6
+            return False
+
+        until(lambda: process.poll() is not None or are_ready())
+        is_serving = process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        return is_serving
 
 
 def test_a_lost_key_comes_back_from_its_copy() -> None:

@@ -12,12 +12,12 @@ over the own key.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -36,13 +36,13 @@ from ostiary.capabilities import parse_capabilities
 from ostiary.certificate import assemble, parse_tbs, serial_hex, spki_der, spki_digest
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
-from ostiary.errors import Busy, Forbidden
+from ostiary.errors import Forbidden
 from ostiary.identity import Identity, parse_agent_id, parse_application, parse_node, parse_subsystem
 from ostiary.recorder.client import RecorderClient
 from ostiary.token import parse_token
+from tests.support.patient_client import until_answered
 
 THREADS = 32
-GIVE_UP_S = 60.0
 
 
 class Redeemer:
@@ -121,15 +121,8 @@ class Redeemer:
     def until_answered(self, made: dict[str, Any]) -> dict[str, Any]:
         """One token with one key, again after Busy."""
         key = ec.generate_private_key(ec.SECP256R1())
-        deadline_s = time.monotonic() + GIVE_UP_S
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                return {**self.redeem(made, key), "tries": tries}
-            except Busy:
-                assert time.monotonic() < deadline_s, "nobody answers"
-                time.sleep(0.02)
+        tries = itertools.count(1)
+        return until_answered(lambda: {"tries": next(tries), **self.redeem(made, key)})
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ There is no front: tests talk to the recorder as the front would, from processes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +21,13 @@ from typing import Any, Final
 from ca.config import DEFAULT_GRANTS, ConfigFile
 from ca.home import CAHome
 from ca.init import InitPlan, init_ca
-from ostiary.admin.client import AdminClient
 from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import OstiaryError
 from ostiary.roles import choose_users
+from tests.support.patient_client import PatientAdminClient
 from tests.support.repository import ROOT
+from tests.support.waiting import PATIENCE_S, until
 
 NODE: Final = "n1.nodes.shop.example"
 _SERVE: Final = (
@@ -56,8 +57,8 @@ class InnerCA:
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     @property
-    def admin(self) -> AdminClient:
-        return AdminClient(self.home.places.operator_socket, service="ca")
+    def admin(self) -> PatientAdminClient:
+        return PatientAdminClient(self.home.places.operator_socket, service="ca")
 
     def start(self) -> None:
         """Start the roles and wait until they answer an operator."""
@@ -66,21 +67,17 @@ class InnerCA:
         self.wait_until_up()
 
     def wait_until_up(self) -> None:
-        deadline_s = time.monotonic() + 30
-        while True:
-            try:
-                self.mint()
-            except (OstiaryError, OSError):
-                if time.monotonic() > deadline_s:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+        def is_up() -> bool:
+            with contextlib.suppress(OstiaryError, OSError):
+                return bool(self.mint())
+            return False
+
+        until(is_up, lambda: Path(self.log.name).read_text("utf-8", "replace")[-3000:])
 
     def stop(self) -> None:
         if self._supervisor is not None:
             self._supervisor.terminate()
-            self._supervisor.wait(30)
+            self._supervisor.wait(PATIENCE_S)
         self.log.close()
 
     def mint(self, **arguments: Any) -> dict[str, Any]:
@@ -133,6 +130,6 @@ def inner_ca() -> Iterator[InnerCA]:
 def results_of(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
     """Wait for a load program and return the JSON objects that it printed, one a line."""
     with process:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=5 * PATIENCE_S)
     assert process.returncode == 0
     return [json.loads(line) for line in output.splitlines()]

@@ -16,11 +16,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,13 +34,14 @@ from ostiary.certificate import serial_hex
 from ostiary.edge.client import HTTPClient, Response, tcp_connector, tls_connector
 from ostiary.edge.tls import build_identity_pem, client_context
 from ostiary.errors import OstiaryError
+from tests.support.patient_client import PatientHTTPClient
+from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE_S, until
 
 APPLICATION = "shop.example"
 DOMAIN = "nodes.shop.example"
 CA_NODE = f"ca.{DOMAIN}"
 NODE = f"n1.{DOMAIN}"
-START_S = 30.0
-TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +75,14 @@ class RunningCA:
     def admin(self, *arguments: str) -> Any:
         """Run `ostiary --json ...` and return its result; AssertionError with its stderr if it fails."""
         done = self.run(*arguments)
+        while done.returncode == 1 and "urn:ostiary:problem:busy" in done.stderr:
+            done = self.run(*arguments)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [*_OSTIARY, "--home", os.fspath(self.home), "--json", *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
     # --- life ---
 
@@ -94,15 +95,12 @@ class RunningCA:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + START_S
-        while not self._is_ready():
-            ended = self.process.poll()
-            assert ended is None, f"ca serve ended with {ended}: {self.log()[-3000:]}"
-            assert time.monotonic() < deadline, f"not ready: {self.log()[-3000:]}"
-            time.sleep(0.05)
+        until(self._is_ready, lambda: f"readiness: {self.log()[-3000:]}")
 
     def _is_ready(self) -> bool:
-        with contextlib.suppress(OstiaryError), self.client() as client:
+        ended = self.process.poll() if self.process is not None else None
+        assert ended is None, f"ca serve ended with {ended}: {self.log()[-3000:]}"
+        with contextlib.suppress(OstiaryError), self.client(is_patient=False) as client:
             self.status("/healthz")
             return client.request("GET", "/readyz").status == 200
         return False
@@ -113,7 +111,7 @@ class RunningCA:
         self._clients.clear()
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=PATIENCE_S)
             self.process = None
 
     def log(self) -> str:
@@ -135,7 +133,7 @@ class RunningCA:
 
     # --- clients ---
 
-    def client(self, agent: Agent | None = None) -> HTTPClient:
+    def client(self, agent: Agent | None = None, *, is_patient: bool = True) -> HTTPClient:
         """Return a keep-alive client of the front, with an agent's certificate if one is given."""
         identity = None
         if agent is not None:
@@ -143,15 +141,16 @@ class RunningCA:
             identity = build_identity_pem(agent.key, [agent.certificate, issuing])
         context = client_context(self.root_pem, identity)
         connector = tls_connector(
-            self.address, server_name=CA_NODE, context=lambda: context, timeout_s=TIMEOUT_S
+            self.address, server_name=CA_NODE, context=lambda: context, timeout_s=PATIENCE_S
         )
-        client = HTTPClient(connector, host=CA_NODE)
+        made = PatientHTTPClient if is_patient else HTTPClient
+        client = made(connector, host=CA_NODE)
         self._clients.append(client)
         return client
 
     def status(self, path: str) -> Response:
         """GET from the status instance, over plain HTTP."""
-        with HTTPClient(tcp_connector(self.status_address, timeout_s=TIMEOUT_S), host="status") as client:
+        with HTTPClient(tcp_connector(self.status_address, timeout_s=PATIENCE_S), host="status") as client:
             return client.request("GET", path)
 
     # --- what clients do ---
@@ -238,11 +237,6 @@ def running_ca() -> Iterator[RunningCA]:
         with contextlib.suppress(subprocess.TimeoutExpired):
             ca.stop()
         shutil.rmtree(home, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

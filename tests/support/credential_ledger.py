@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from credsvc.client import SigningClient
@@ -11,9 +10,7 @@ from ostiary.edge.client import HTTPClient
 from ostiary.ledger.checkpoint import read_checkpoint
 from tests.support.credential_service import Service
 from tests.support.identities import Agent
-
-_GUARD_S = 60.0
-"""Against hanging: the checkpoint that covers an entry is stored with the next batch, or a moment later."""
+from tests.support.waiting import until
 
 
 def http_of(client: SigningClient) -> HTTPClient:
@@ -49,24 +46,17 @@ def entries(service: Service) -> list[dict[str, Any]]:
 
 
 def last_denied(service: Service, agent: Agent) -> dict[str, Any]:
-    """The newest refusal of an agent."""
-    until = time.monotonic() + _GUARD_S
-    while True:
-        denied = [
+    """The newest refusal of an agent, once a checkpoint covers it: with the next batch, or a moment later."""
+    return until(
+        lambda: [
             entry
             for entry in entries(service)
             if entry["decision"] == "denied" and entry["by"].get("serial") == agent.serial
         ]
-        if denied:
-            return denied[-1]
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    )[-1]
 
 
 def entry_at(service: Service, index: int) -> dict[str, Any]:
     """The entry with this index, once a checkpoint covers it."""
-    until = time.monotonic() + _GUARD_S
-    while size(service) <= index:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: size(service) > index)
     return entries(service)[index]

@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,8 +27,11 @@ from credsvc.client import SigningClient
 from ostiary.edge.tls import client_context
 from ostiary.errors import OstiaryError
 from tests.support.identities import Agent, Authority
+from tests.support.patient_client import PatientSigningClient
+from tests.support.ports import free_port
 from tests.support.repository import ROOT
-from tests.support.stand_ins import CA_NAME, ClaimManager, RevocationCA, free_port
+from tests.support.stand_ins import CA_NAME, ClaimManager, RevocationCA
+from tests.support.waiting import PATIENCE_S, until
 
 APPLICATION = "shop.example"
 SERVICE_NODE = "credentials.nodes.shop.example"
@@ -89,8 +91,10 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
-                timeout=60,
+                timeout=PATIENCE_S,
             )
+        if done.returncode == 1 and b"urn:ostiary:problem:busy" in done.stderr and not secrets:
+            return self.command(*arguments)
         if done.returncode != 0:
             raise CommandFailed(done.stderr.decode())
         return json.loads(done.stdout) if done.stdout else None
@@ -122,27 +126,29 @@ class Service:
         self._wait_ready()
 
     def _wait_ready(self) -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+        prober = self.client(self.authority.agent("prober"), is_patient=False)
+
+        def is_ready() -> bool:
             if self.process is None or self.process.poll() is not None:
                 raise RuntimeError(f"the service ended:\n{self.log}")
-            with contextlib.suppress(OstiaryError):
-                self.get(self.authority.agent("prober"), "/readyz")
-                return
-            time.sleep(0.05)
-        raise RuntimeError(f"the service is not ready:\n{self.log}")
+            with contextlib.suppress(OstiaryError), prober._http() as http:
+                return http.request("GET", "/readyz").status == 200
+            return False
+
+        until(is_ready, lambda: f"readiness:\n{self.log}")
 
     def stop(self) -> None:
         for client in self.clients:
             client.close()
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=PATIENCE_S)
             self.process = None
 
-    def client(self, agent: Agent) -> SigningClient:
+    def client(self, agent: Agent, *, is_patient: bool = True) -> SigningClient:
         context = client_context(self.authority.pem, agent.identity_pem)
-        client = SigningClient(f"https://{SERVICE_NODE}", context, address=("127.0.0.1", self.port))
+        made = PatientSigningClient if is_patient else SigningClient
+        client = made(f"https://{SERVICE_NODE}", context, address=("127.0.0.1", self.port))
         self.clients.append(client)
         return client
 

@@ -29,8 +29,7 @@ from ostiary.work.answer import Recorded, Refused, decode_recorded, decode_refus
 from ostiary.work.item import Item
 from ostiary.work.item_encoding import encode_item
 from tests.support.repository import ROOT
-
-TIMEOUT_S = 5.0
+from tests.support.waiting import PATIENCE_S
 
 
 class ThiefInRole:
@@ -61,7 +60,7 @@ class ThiefInRole:
         if self._process.stdin is not None and self._process.stdout is not None:
             self._process.stdin.close()
             self._process.stdout.close()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_S)
 
     def submit(self, channel: Path, item: Item) -> Recorded | Refused:
         """Submit an item to the recorder."""
@@ -105,7 +104,7 @@ class ThiefInRole:
 def _call(path: Path, question: dict[str, Any]) -> dict[str, Any]:
     with closing(Client(path, expected_uids=frozenset({question["uid"]}))) as client:
         try:
-            answer = client.call(base64.b64decode(question["body"]), timeout_s=TIMEOUT_S)
+            answer = client.call(base64.b64decode(question["body"]), timeout_s=PATIENCE_S)
         except OstiaryError as exc:
             return {"error": exc.message}
     return {"status": int(answer.status), "body": base64.b64encode(answer.body).decode()}

@@ -3,7 +3,7 @@
 roles = Roles(ServiceHome(home / "ca"))
 with load_of(clients) as load:
     killed = roles.kill("keyholder", "front")
-    come_back(roles, killed, load, within_s=10)
+    come_back(roles, killed, load)
 follower.read_through(index)
 """
 
@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from ostiary.ledger.note import VerifierKey, parse_verifier_key
 from ostiary.ledger.tree import Frontier
 from ostiary.ledger.verify import Since, verify_log
 from tests.support.traces import descendants
+from tests.support.waiting import until
 
 AnswerT = TypeVar("AnswerT")
 _PAUSE_S = 0.02
@@ -130,25 +130,15 @@ def load_of(clients: Sequence[Callable[[], AnswerT]]) -> Iterator[Load[AnswerT]]
         load.stop()
 
 
-def come_back(roles: Roles, killed: Mapping[str, int], load: Load[Any], *, within_s: float) -> float:
-    """Wait until all roles are ready and every client was answered again; return how long it took."""
-    began = time.monotonic()
-    _until(lambda: roles.are_back(killed), f"{sorted(killed)} did not come back", began + within_s, roles)
+def come_back(roles: Roles, killed: Mapping[str, int], load: Load[Any]) -> None:
+    """Wait until all roles are ready and every client was answered again."""
+    until(lambda: roles.are_back(killed), lambda: f"{sorted(killed)} ready again: {roles.rows()}")
     counts = load.counts()
-    _until(
+    until(
         lambda: bool(load.wrong) or load.has_answered_all(counts),
-        f"no answer after {sorted(killed)} came back, refusals {dict(load.refused)}",
-        began + within_s,
-        roles,
+        lambda: f"answers after {sorted(killed)} came back: refusals {load.refused}, {roles.rows()}",
     )
     assert not load.wrong, load.wrong
-    return time.monotonic() - began
-
-
-def _until(condition: Callable[[], bool], what: str, deadline: float, roles: Roles) -> None:
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: {roles.rows()}"
-        time.sleep(0.02)
 
 
 class Follower:
@@ -160,17 +150,14 @@ class Follower:
         self._since: Since | None = None
         self.entries: list[dict[str, Any]] = []
 
-    def read_through(self, index: int, *, within_s: float = 5.0) -> None:
+    def read_through(self, index: int) -> None:
         """Read on until the proven entries hold the one at `index`."""
-        deadline = time.monotonic() + within_s
-        while True:
+
+        def is_read() -> bool:
             self.read_on()
-            if len(self.entries) > index:
-                return
-            assert time.monotonic() < deadline, (
-                f"{len(self.entries)} entries are signed for, not entry {index}"
-            )
-            time.sleep(0.05)
+            return len(self.entries) > index
+
+        until(is_read, lambda: f"entry {index}: {len(self.entries)} are signed for")
 
     def read_on(self) -> None:
         """Take the newest checkpoint and prove what it adds."""
@@ -185,14 +172,15 @@ class Follower:
         self.entries += [json.loads(text) for text in texts]
 
     def _checkpoint(self) -> Checkpoint:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                return open_note(self._admin.call("ledger.checkpoint")["note"].encode(), [self._key])
-            except OstiaryError:  # the admin role was among the killed
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
+        notes: list[str] = []
+
+        def is_told() -> bool:
+            with contextlib.suppress(OstiaryError):  # the admin role was among the killed
+                notes.append(self._admin.call("ledger.checkpoint")["note"])
+            return bool(notes)
+
+        until(is_told, "the admin role's answer")
+        return open_note(notes[0].encode(), [self._key])
 
 
 def _key_in(path: Path) -> VerifierKey:
@@ -214,7 +202,7 @@ def kill_supervisor(supervisor: subprocess.Popen[bytes], roles: Mapping[str, int
     assert {*roles.values()} < {*family}, "the roles' workers are among them"
     supervisor.kill()
     supervisor.wait()
-    deadline = time.monotonic() + 3
-    while left := [pid for pid in family if is_alive(pid)]:
-        assert time.monotonic() < deadline, f"{left} outlive their supervisor"
-        time.sleep(0.02)
+    until(
+        lambda: not any(map(is_alive, family)),
+        lambda: f"the ends of {[pid for pid in family if is_alive(pid)]}, whose supervisor was killed",
+    )
