@@ -13,10 +13,10 @@ TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests be
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
 
-test: check ## check, then every test with branch coverage
+test: check ## check, then every test, side by side, with branch coverage (ARGS='-n0 -k token': some, in one process)
 	@scripts/system-packages demo test
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
-	$(PYTHON_BIN) -m pytest --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)
+	$(PYTHON_BIN) -m pytest -n auto --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)
 
 pythons: setup ## the unit tests on each tested CPython that this machine has (VERSIONS="3.12 3.13": on those)
 	scripts/pythons $(VERSIONS)

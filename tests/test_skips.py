@@ -28,7 +28,7 @@ pytest.skip("needs everything", allow_module_level=True)
 """
 
 
-def _run(tmp_path: Path, source: str, *, ci: bool) -> str:
+def _run(tmp_path: Path, source: str, *, ci: bool, processes: int) -> str:
     tests = tmp_path / "tests"
     tests.mkdir()
     shutil.copy(ROOT / "tests" / "conftest.py", tests)
@@ -40,6 +40,7 @@ def _run(tmp_path: Path, source: str, *, ci: bool) -> str:
         sys.executable,
         "-m",
         "pytest",
+        f"-n{processes}",
         "-p",
         "no:cacheprovider",
         "-o",
@@ -50,13 +51,15 @@ def _run(tmp_path: Path, source: str, *, ci: bool) -> str:
     return subprocess.run(argv, cwd=tmp_path, env=env, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.parametrize("processes", [0, 2])
 @pytest.mark.parametrize(("ci", "outcome"), [(False, "2 skipped"), (True, "1 failed, 1 skipped")])
-def test_a_missing_tool_fails_in_ci_only(tmp_path: Path, ci: bool, outcome: str) -> None:
-    output = _run(tmp_path, WANTING, ci=ci)
+def test_a_missing_tool_fails_in_ci_only(tmp_path: Path, ci: bool, outcome: str, processes: int) -> None:
+    output = _run(tmp_path, WANTING, ci=ci, processes=processes)
     assert outcome in output
     assert not ci or "nothing may be skipped in CI: needs the command 'no-such-command'" in output
 
 
-@pytest.mark.parametrize(("ci", "outcome"), [(False, "1 skipped"), (True, "1 error")])
-def test_the_same_for_a_whole_file(tmp_path: Path, ci: bool, outcome: str) -> None:
-    assert outcome in _run(tmp_path, WANTING_MODULE, ci=ci)
+@pytest.mark.parametrize("processes", [0, 2])
+@pytest.mark.parametrize(("ci", "outcome"), [(False, "1 skipped"), (True, "error")])
+def test_the_same_for_a_whole_file(tmp_path: Path, ci: bool, outcome: str, processes: int) -> None:
+    assert outcome in _run(tmp_path, WANTING_MODULE, ci=ci, processes=processes)

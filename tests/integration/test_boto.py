@@ -20,16 +20,15 @@ from botocore.exceptions import UnsupportedSignatureVersionError
 from credsvc.client import SigningClient
 from credsvc.client.boto import remote_session
 from ostiary.errors import Forbidden, Misconfigured
-from tests.support.credential_service import AWS_SECRET, Service, running
+from tests.support.credential_service import AWS_SECRET, Service
 from tests.support.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running() as service:
-        yield service
+def service(shared_credentials: Service) -> Service:
+    return shared_credentials
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, item_digest
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
-from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key, running_ca
+from tests.support.ca_service import APPLICATION, NODE, Agent, RunningCA, new_key
 from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Follower
 from tests.support.need import require_root
@@ -108,16 +108,13 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with running_ca() as ca:
-        home = CAHome(ServiceHome(ca.home / "ca"))
-        users = RoleUsers(base=None)
-        if home.places.channel("front").stat().st_uid != ca.home.stat().st_uid:
-            users = RoleUsers(base=home.config().role_uid_base)
-        with ThiefInRole(users, RoleName.FRONT) as thief:
-            yield Scene(
-                ca=ca, home=home, users=users, thief=thief, follower=Follower(home.places, service="ca")
-            )
+def scene(shared_ca: RunningCA) -> Iterator[Scene]:
+    ca, home = shared_ca, CAHome(ServiceHome(shared_ca.home / "ca"))
+    users = RoleUsers(base=None)
+    if home.places.channel("front").stat().st_uid != ca.home.stat().st_uid:
+        users = RoleUsers(base=home.config().role_uid_base)
+    with ThiefInRole(users, RoleName.FRONT) as thief:
+        yield Scene(ca=ca, home=home, users=users, thief=thief, follower=Follower(home.places, service="ca"))
 
 
 def test_what_a_front_may_ask_it_gets_and_it_is_recorded(scene: Scene) -> None:

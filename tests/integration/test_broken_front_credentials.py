@@ -26,7 +26,7 @@ from ostiary.work.answer import Recorded, Refused
 from ostiary.work.item import Item, Operator, Peer, item_digest
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
-from tests.support.credential_service import AWS_SECRET, LIBRARY, Service, running
+from tests.support.credential_service import AWS_SECRET, LIBRARY, Service
 from tests.support.inside_role import ThiefInRole
 from tests.support.killing import Follower
 from tests.support.need import require_root
@@ -100,14 +100,13 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with running() as service:
-        home = ServiceHome(service.home / "credsvc")
-        shared = home.channel("front").stat().st_uid == service.home.stat().st_uid
-        users = RoleUsers(base=None if shared else 61220)
-        with ThiefInRole(users, RoleName.FRONT) as thief:
-            follower = Follower(home, service="credsvc")
-            yield Scene(service=service, home=home, users=users, thief=thief, follower=follower)
+def scene(shared_credentials: Service) -> Iterator[Scene]:
+    service, home = shared_credentials, ServiceHome(shared_credentials.home / "credsvc")
+    shared = home.channel("front").stat().st_uid == service.home.stat().st_uid
+    users = RoleUsers(base=None if shared else 61220)
+    with ThiefInRole(users, RoleName.FRONT) as thief:
+        follower = Follower(home, service="credsvc")
+        yield Scene(service=service, home=home, users=users, thief=thief, follower=follower)
 
 
 def day_key(secret: str) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from cryptography.x509 import ocsp
 from ostiary.edge.client import HTTPClient, tcp_connector
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import Unauthenticated
-from tests.support.ca_service import CA_NODE, NODE, Agent, RunningCA, csr_of, new_key, running_ca
+from tests.support.ca_service import CA_NODE, NODE, Agent, RunningCA, csr_of, new_key
 from tests.support.identities import Authority
 from tests.support.patient_client import PatientAdminClient
 from tests.support.pki import Root
@@ -40,11 +39,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running_ca() as ca:
-        manager = ca.enroll("certificate-manager", capabilities=("enroll:node",))
-        controller = ca.enroll("node-controller", capabilities=("spawn:component-harness",))
-        yield Site(ca=ca, manager=manager, controller=controller)
+def site(shared_ca: RunningCA) -> Site:
+    manager = shared_ca.enroll("certificate-manager", capabilities=("enroll:node",))
+    controller = shared_ca.enroll("node-controller", capabilities=("spawn:component-harness",))
+    return Site(ca=shared_ca, manager=manager, controller=controller)
 
 
 def ask(

@@ -24,7 +24,7 @@ from ostiary.errors import Forbidden, OstiaryError
 from ostiary.identity import identity_of
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import decode_bundle
-from tests.support.ca_service import NODE, Agent, RunningCA, new_key, running_ca
+from tests.support.ca_service import NODE, Agent, RunningCA, new_key
 from tests.support.need import require_tool
 from tests.support.waiting import PATIENCE_S, until
 
@@ -32,9 +32,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def ca() -> Iterator[RunningCA]:
-    with running_ca() as running:
-        yield running
+def ca(shared_ca: RunningCA) -> RunningCA:
+    return shared_ca
 
 
 def openssl(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from ostiary.identity import identity_of
-from tests.support.ca_service import CA_NODE, RunningCA, running_ca
+from tests.support.ca_service import CA_NODE, RunningCA
 from tests.support.need import require_file, require_kernel, require_tool
 from tests.support.waiting import PATIENCE_S
 
@@ -66,10 +65,9 @@ class Pki:
 
 
 @pytest.fixture(scope="module")
-def ca() -> Iterator[RunningCA]:
+def ca(shared_ca: RunningCA) -> RunningCA:
     require_tool("pki")
-    with running_ca() as running:
-        yield running
+    return shared_ca
 
 
 def test_strongswan_enrolls_and_renews(ca: RunningCA) -> None:

@@ -5,7 +5,6 @@ with a problem that says why, and are no burden to others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,16 +12,15 @@ from credsvc.client import SigningClient
 from ostiary.edge.tls import client_context
 from ostiary.errors import BadInput, Forbidden, Unauthenticated
 from tests.support.credential_ledger import auditor, http_of
-from tests.support.credential_service import SERVICE_NODE, Service, running
+from tests.support.credential_service import SERVICE_NODE, Service
 from tests.support.identities import Authority
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with running() as service:
-        yield service
+def service(shared_credentials: Service) -> Service:
+    return shared_credentials
 
 
 @pytest.fixture
