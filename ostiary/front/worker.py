@@ -203,8 +203,8 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         except OSError:
             # Another worker was faster, the client left, or no descriptor is free: the poller will ask again.
             return
-        if self.nr_conns + 1 >= self.worker_connections and self.pending_conns:
-            self._drop(self.pending_conns[0])
+        if self.nr_conns + 1 >= self.worker_connections:
+            self._make_room()
         self.nr_conns += 1
         self._park(FrontConnection(self.cfg, sock, client, listener.getsockname(), self.settings))
 
@@ -269,6 +269,9 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         waits = time.monotonic() < conn.head_deadline if outcome is _WAIT else conn.take_leave()
         if waits and self.alive:
             self._park(conn)
+            # It filled up while threads had all that waited; gunicorn would not accept until one of them goes.
+            if self.nr_conns >= self.worker_connections:
+                self._make_room()
         else:
             self.nr_conns -= 1
             conn.close()
@@ -302,6 +305,12 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.pending_conns.append(conn)
         on_readable = functools.partial(self.on_pending_socket_readable, conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, on_readable)
+
+    def _make_room(self) -> None:
+        """Drop the connection that has been without a complete head for longest, if any waits."""
+        oldest = min(self.pending_conns, key=lambda conn: conn.head_deadline, default=None)
+        if oldest is not None:
+            self._drop(oldest)
 
     def _drop(self, conn: FrontConnection) -> None:
         self.pending_conns.remove(conn)

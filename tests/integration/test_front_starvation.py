@@ -132,6 +132,21 @@ def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along
     running.stop()
 
 
+def test_a_front_that_filled_up_while_its_threads_had_every_client_makes_room_afterwards() -> None:
+    """When the last place was taken there was nobody to drop: all were in threads, which found no whole head."""
+    running = Running(listen_tcp("127.0.0.1", 0), None, connections=3)
+    for _ in range(100):
+        attackers = [socket.create_connection(running.address) for _ in range(6)]
+        for attacker in attackers:
+            with contextlib.suppress(ConnectionError):
+                attacker.sendall(b"G")
+        with socket.create_connection(running.address, timeout=PATIENCE_S) as sock:
+            assert ask(sock)[0] == 200
+        for attacker in attackers:
+            attacker.close()
+    running.stop()
+
+
 def test_a_slow_body_is_ended_by_its_deadline() -> None:
     """The deadline of one exchange, shortened for the test, holds against a byte now and then."""
     running = Running(listen_tcp("127.0.0.1", 0), None, exchange_s=0.5)
