@@ -1,6 +1,8 @@
-"""How soon what happened is known elsewhere, and what small acts cost: numbers that no test asserts, since a slow machine is not wrong.
+"""How soon what happened is known elsewhere, and what small acts cost: numbers that no test asserts, since
+a slow machine is not wrong.
 
-Each "how soon" is the slowest of TIMES in a service that has nothing else to do; the costs are medians of this process alone.
+Each "how soon" is the slowest of TIMES in a service that has nothing else to do; the costs are medians of
+this process alone.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ def revocation_to_waiter(ca: RunningCA) -> float:
 
 
 def revocation_to_refusal(service: Service) -> float:
-    """From a revocation to the first refusal by the credentials service, on a connection that was open before."""
+    """From a revocation to the first refusal by the credentials service, on a connection opened before."""
     slowest_s = 0.0
     for _ in range(TIMES):
         agent = service.authority.agent("component", capabilities=["credential:use"])

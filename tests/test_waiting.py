@@ -1,8 +1,10 @@
-"""No test fails because a machine is slow: read from the tests' own sources (`tests/support/waiting.py` says how to wait).
+"""No test fails because a machine is slow, as far as the tests' sources show it. How to wait is said in
+`tests/support/waiting.py`.
 
 - Nobody but `waiting` reads a stopwatch, so nobody can compare what it shows with a limit.
 - No assertion puts a moment of the clock in order with another.
-- A number that limits a wait is a guard against hanging, and so at least `GUARD_S`, or has a name that says that it is to run out.
+- A number that limits a wait is a guard against hanging, and so at least `GUARD_S`, or has a name that says
+  that it is to run out.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class FrontWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         waits = time.monotonic() < conn.head_deadline if outcome is _WAIT else conn.take_leave()
         if waits and self.alive:
             self._park(conn)
-            # It filled up while threads had all that waited; gunicorn would not accept until one of them goes.
+            # It filled up while threads had all that waited; gunicorn accepts again when one of them goes.
             if self.nr_conns >= self.worker_connections:
                 self._make_room()
         else:

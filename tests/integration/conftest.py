@@ -1,4 +1,4 @@
-"""Services that several files share: each starts in seconds, and none of these files changes what the others see.
+"""Services that several files share: each takes seconds to start, and no file changes what others see.
 
 `tests/conftest.py` gives the files that share a service to one process. A test that kills, loads, restarts or
 re-configures its service, or counts what it has, runs one of its own.

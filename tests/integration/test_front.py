@@ -64,7 +64,8 @@ def test_connections_that_never_pause_leave_threads_for_others(site: Site) -> No
     """More of them than the workers have threads: a thread stays with its connection only while
     nobody waits.
 
-    None of them stops before the last has its answers, so one that waited for another to stop would wait for ever.
+    None of them stops before the last has its answers: one that waited for another to stop would wait for
+    ever.
     """
     answered, failed = Counter(dict.fromkeys(range(16), 0)), threading.Event()
 

@@ -87,7 +87,9 @@ def test_a_trickled_head_is_ended_by_its_deadline() -> None:
 
 
 def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
-    """Without our close, gunicorn's graceful close waits up to 2 s for the client, on the main loop, and then resets."""
+    """Without our close, gunicorn's graceful close waits up to 2 s for the client, on the main loop, and
+    then resets.
+    """
     attackers = [open_site.connect(None) for _ in range(5)]
     for attacker in attackers:
         attacker.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -133,7 +135,7 @@ def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along
 
 
 def test_a_front_that_filled_up_while_its_threads_had_every_client_makes_room_afterwards() -> None:
-    """When the last place was taken there was nobody to drop: all were in threads, which found no whole head."""
+    """Nobody could be dropped when the last place was taken: all were in threads, which found no head."""
     running = Running(listen_tcp("127.0.0.1", 0), None, connections=3)
     for _ in range(100):
         attackers = [socket.create_connection(running.address) for _ in range(6)]

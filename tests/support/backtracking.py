@@ -1,6 +1,7 @@
 """A matcher that goes back as Python's `re` does, and counts: how often a character of the text is looked at.
 
-It reads what `re` parsed, so it counts for what runs; no lazy quantifiers, anchors or references, which no pattern of ours has.
+It reads what `re` parsed, so it counts for what runs. It knows no lazy quantifiers, anchors or references,
+which no pattern of ours has.
 """
 
 from __future__ import annotations

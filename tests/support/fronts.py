@@ -27,7 +27,8 @@ from tests.support.pki import Leaf, Root
 from tests.support.waiting import PATIENCE_S
 
 NAME = "node.shop.example"
-# No deadline of the front's comes before the clients' own: who is answered did not wait for an attacker to be given up.
+# No deadline of the front's comes before the clients' own: who is answered did not wait for an attacker to be
+# given up.
 NEVER_S = int(10 * PATIENCE_S)
 # The slot this worker was given; empty in the arbiter.
 SLOTS: list[int] = []
@@ -93,7 +94,7 @@ class Running:
         leave_s: float = NEVER_S,
         **options: Any,
     ) -> None:
-        """`options` are of `Limits`; `leave_s` is how long a client may go on sending after its last answer."""
+        """`options` are of `Limits`; `leave_s` is how long a client may send after its last answer."""
         read_fd, write_fd = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()

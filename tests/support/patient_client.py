@@ -1,6 +1,7 @@
-"""Clients that come again when a service is busy, as its answer asks them to: a machine whose cores are taken is.
+"""Clients that come again when a service is busy, as its answer asks them to.
 
-For tests of what a service does; those of what being busy looks like take `HTTPClient` itself.
+For tests of what a service does, also where all cores are taken; those of what being busy looks like take
+`HTTPClient` itself.
 """
 
 from __future__ import annotations

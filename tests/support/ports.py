@@ -1,4 +1,4 @@
-"""Ports of loopback for services that tests start by command line, where a port must be known before anybody listens."""
+"""Ports of loopback for services that tests start by command line: known before anybody listens there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 import socket
 from typing import Final
 
-# Below the ephemeral ports (ip_local_port_range begins at 32768), so that no outgoing connection takes one meanwhile. Several
-# test processes choose at once: by chance, since one that counted up would meet the next.
+# Below the ephemeral ports (ip_local_port_range begins at 32768), so that no outgoing connection takes one
+# meanwhile. Several test processes choose at once: by chance, since one that counted up would meet the next.
 _CHOICE: Final = range(10_000, 32_000)
 _random = random.SystemRandom()
 

@@ -108,7 +108,7 @@ class Managers:
 
 
 def life_of(serial: KeySerial) -> str:
-    """How long the kernel lets a key live on: a word of /proc/keys, "perm", "expd" or a number with its unit."""
+    """How long the kernel lets a key live on, by /proc/keys: "perm", "expd" or a number with its unit."""
     listed = Path("/proc/keys").read_text("utf-8", "replace").splitlines()
     return next(line.split()[3] for line in listed if int(line.split()[0], 16) == serial)
 

@@ -1,12 +1,12 @@
 """How tests wait: for something to happen, never for a time in which it must have happened.
 
 Rules (tests/test_waiting.py reads the tests' sources and holds them):
-- No test asserts that something took less than a time. A machine whose cores are all taken is slow, not wrong; what an act
-  costs is measured in `benchmarks/`. What "at once" means is shown otherwise: by what was still open when the answer came, by
-  the number of steps, by the error that only a deadline gives.
-- A wait ends when its condition holds. `PATIENCE_S` is a guard against hanging alone: far more than the longest step takes,
-  so that a test that runs into it has found a fault.
-- A deadline that a test wants to see run out is short, and is named so (`RUNS_OUT_S`, or a name that ends in `_runs_out_s`).
+- No test asserts that something took less than a time. A machine whose cores are all taken is slow, not
+  wrong; what an act costs is measured in `benchmarks/`. What "at once" means is shown otherwise: by what was
+  still open when the answer came, by the number of steps, by the error that only a deadline gives.
+- A wait ends when its condition holds. `PATIENCE_S` is a guard against hanging alone: far more than the
+  longest step takes, so that a test that runs into it has found a fault.
+- A deadline that a test wants to see run out is short, and named so (`RUNS_OUT_S`).
 - A lower bound is safe on any machine: `at_least`, `rarely`.
 """
 
@@ -27,7 +27,7 @@ _LOOK_S: Final = 0.01
 
 
 def until(condition: Callable[[], T], what: str | Callable[[], object] = "the condition") -> T:
-    """Ask until the answer is true, and return it; AssertionError, which says what never came, after `PATIENCE_S`."""
+    """Ask until the answer is true, and return it; AssertionError with what never came after `PATIENCE_S`."""
     give_up_s = in_a_while()
     while not (found := condition()):
         if time.monotonic() > give_up_s:

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 def calls_of(act: Callable[[], object]) -> int:
-    """How many functions, Python's and C's, an act calls; the first time, what it keeps for the next is made."""
+    """How many functions, Python's and C's, an act calls; not the first time, when it makes what it keeps."""
     act()
     count = 0
 
