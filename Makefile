@@ -13,7 +13,8 @@ TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests be
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
 
-test: check ## check, then every test, side by side, with branch coverage (ARGS='-n0 -k token': some, in one process)
+# ARGS='-n0 -k token': some of them, in one process.
+test: check ## check, then every test, side by side, with branch coverage
 	@scripts/system-packages demo test
 	@rm -rf .coverage.d && mkdir -m 1777 .coverage.d # role processes write here as users of their own
 	$(PYTHON_BIN) -m pytest -n auto --cov --cov-report=term --durations=20 --durations-min=2 $(ARGS)

@@ -73,7 +73,7 @@ ADAPTERS = {
     "RestrictedPython": "credsvc.sandbox.policy",
 }
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc"}
-LONGEST = 420
+LONGEST = 400
 
 
 def _within(module: str, *packages: str) -> bool:
