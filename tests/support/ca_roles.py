@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from ostiary.edge.home import ServiceHome
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import OstiaryError
 from ostiary.roles import choose_users
+from tests.support.killing import Roles
 from tests.support.patient_client import PatientAdminClient
 from tests.support.repository import ROOT
 from tests.support.waiting import PATIENCE_S, until
@@ -87,11 +87,8 @@ class InnerCA:
         return made
 
     def kill(self, *names: str) -> None:
-        """Send SIGKILL to roles, found in the supervisor's status file."""
-        rows = json.loads(self.home.places.roles.read_bytes())
-        for row in rows:
-            if row["name"] in names and row["pid"]:
-                os.kill(row["pid"], signal.SIGKILL)
+        """Send SIGKILL to roles; one that died by itself since the status was written is dead already."""
+        Roles(self.home.places).kill(*names)
 
     def run_as_front(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the load program as the front's user."""
