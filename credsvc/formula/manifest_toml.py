@@ -48,7 +48,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _PLACE: Final = re.compile(r"`\$\.(\w+)|field `([^`]+)`")
 
 _Few = Meta(max_length=MAX_ENTRIES)
-_Tables = Annotated[dict[str, dict[str, Any]], _Few]
+_Tables = Annotated[dict[str, Any], _Few]
 _SomeTables = Annotated[_Tables, Meta(min_length=1)]
 
 _T = TypeVar("_T")
@@ -133,11 +133,11 @@ def _read(table: dict[str, Any], kind: type[_T], path: str) -> _T:
     # An approver reads it: nothing in it may steer a terminal or turn the direction of writing.
     if not getattr(value, "summary", "").isprintable():
         raise _wrong(f"{path}.summary", "wanted one line of printable text")
-    for key in getattr(value, "__struct_fields__", ()):
-        texts = getattr(value, key)
-        # A name that stands in a list twice is a slip of the author's, and no list here means anything by it.
+    # A name that stands in a list twice is a slip of the author's, and no list here means anything by it.
+    # The file's lists are asked: a set among the value's members has swallowed the slip.
+    for key, texts in table.items():
         if (
-            isinstance(texts, tuple)
+            isinstance(texts, list)
             and isinstance(next(iter(texts), None), str)
             and len(set(texts)) < len(texts)
         ):
@@ -155,14 +155,18 @@ def _pattern(_: type, text: object) -> SafePattern:
         raise ValueError(exc.message) from exc
 
 
-def _tables(tables: Mapping[str, dict[str, Any]], path: str) -> Iterator[tuple[str, dict[str, Any], str]]:
+def _tables(tables: Mapping[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any], str]]:
     for name, table in tables.items():
-        if _NAME.fullmatch(name) is None:
-            raise _wrong(f"{path}.{name}", f"wanted a name that matches {_NAME.pattern}")
+        is_name = _NAME.fullmatch(name) is not None
+        if not is_name or not isinstance(table, dict):
+            raise _wrong(
+                f"{path}.{name}",
+                "wanted a table" if is_name else f"wanted a name that matches {_NAME.pattern}",
+            )
         yield name, table, f"{path}.{name}"
 
 
-def _read_all(tables: Mapping[str, dict[str, Any]], kind: type[_T], path: str) -> dict[str, _T]:
+def _read_all(tables: Mapping[str, Any], kind: type[_T], path: str) -> dict[str, _T]:
     return {name: _read(table, kind, place) for name, table, place in _tables(tables, path)}
 
 

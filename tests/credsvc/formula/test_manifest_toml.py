@@ -54,6 +54,8 @@ CHANGES = [
     ("optional = true", 'optional = "yes"', "manifest.shareable.extra.optional"),
     ("optional = true", "hidden = true", "manifest.shareable.extra.hidden"),
     ("[shareable.extra]", "[shareable.Extra]", "manifest.shareable.Extra"),
+    ('version = "1.0.0"', 'version = "1.0.0"\nshareable.other = 7', "manifest.shareable.other"),
+    ('holes.t = { type = "time", skew_s = 60 }', 'holes.t = "time"', HOLES + ".t"),
     ('context = ["word"]', 'context = ["other"]', HOLES),
     ('context = ["word"]', 'context = ["word", "word"]', "manifest.operations.op.context"),
     ('context = ["word"]', 'context = ["rows[path]"]', HOLES),
@@ -118,6 +120,11 @@ def test_all_alternatives_supply_the_same_context() -> None:
             "manifest.hosts",
         ),
         ('must = ["host"]', 'must = ["host", "host"]', "manifest.operations.op.formulas.op.holes.rows.must"),
+        (
+            'must = ["host"]',
+            'without = ["date", "date"]',
+            "manifest.operations.op.formulas.op.holes.rows.without",
+        ),
     ],
 )
 def test_a_text_that_stands_in_a_list_twice_is_refused(before: str, after: str, field: str) -> None:
