@@ -38,6 +38,9 @@ def configure(role: str, *, level: str = "INFO", stream: TextIO | None = None) -
     # gunicorn's own line for each request would hold its path, and with it names of credentials; what
     # happened is in the ledger.
     logging.getLogger("gunicorn.access").disabled = True
+    # A library's message that does not fit its arguments is lost: `logging` would print both on stderr, as
+    # they are.
+    logging.raiseExceptions = False
 
 
 class _JSONLines(logging.Formatter):
@@ -60,8 +63,7 @@ class _JSONLines(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["where"] = places(record.exc_info[2])
-        at = datetime.fromtimestamp(record.created, UTC)
-        line["at"] = at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        line["at"] = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return json.dumps(line)
 
 
@@ -85,5 +87,6 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(name): hide(str(name), item) for name, item in value.items()}
+        # A name is held to the same rule: what is no text may hold anything.
+        return {str(_plain(name)): hide(str(name), item) for name, item in value.items()}
     return f"({type(value).__name__})"

@@ -19,12 +19,13 @@ SECRET = "hunter2-marked"
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before, level, raises = root.handlers[:], root.level, logging.raiseExceptions
     stream = io.StringIO()
     log.configure("front", stream=stream)
     yield stream
     root.handlers[:] = before
     root.setLevel(level)
+    logging.raiseExceptions = raises
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -45,6 +46,9 @@ class Opaque:
     def __repr__(self) -> str:
         return SECRET
 
+    def __hash__(self) -> int:
+        return 1
+
 
 @pytest.mark.parametrize(
     "extra",
@@ -54,6 +58,7 @@ class Opaque:
         {"value": Opaque()},
         {"value": SECRET.encode()},
         {"nested": {"passphrase": SECRET, "more": [Opaque()]}},
+        {"names": {Opaque(): 1, SECRET.encode(): 2}},
     ],
 )
 def test_what_may_be_a_secret_is_not_written(stream: io.StringIO, extra: dict[str, object]) -> None:
@@ -74,6 +79,15 @@ def test_an_exception_is_told_by_type_and_place(stream: io.StringIO) -> None:
     assert line["error"] == "RuntimeError"
     assert "test_log.py" in line["where"][0]
     assert SECRET not in stream.getvalue()
+
+
+def test_a_message_that_does_not_fit_its_arguments_shows_neither(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.getLogger("library").warning("%d of", SECRET)
+    logging.getLogger("library").warning("and on")
+    assert [line["event"] for line in lines(stream)] == ["and on"]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_message_can_not_forge_a_line(stream: io.StringIO) -> None:
