@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import stat
@@ -87,7 +88,7 @@ def choose_users(base: int, program: str, home: Path) -> RoleUsers:
 
     1. The process is root.
     2. Other users can enter the home: every directory above it has the execute bit for others.
-    3. Another user can run this Python and import the roles' program.
+    3. Another user can run this Python and import the modules of the roles.
 
     Where 2 or 3 fails, a warning says what to change, and the roles share root: better than not starting,
     and `readyz` reports it.
@@ -102,8 +103,9 @@ def choose_users(base: int, program: str, home: Path) -> RoleUsers:
     closed = next((parent for parent in home.parents if not parent.stat().st_mode & stat.S_IXOTH), None)
     if closed is not None:
         reason = f"other users can't enter '{closed}': move the home to a directory that they can enter"
-    # 3. Typically false for a virtual environment under /root, or a pyenv Python in a private home.
-    elif not can_run_as(probe, [program]):
+    # 3. Typically false for a virtual environment under /root, or a pyenv Python in a private home. To import
+    # the program alone shows little: it loads a role's module, and the libraries, only when it is that role.
+    elif not can_run_as(probe, [*importlib.import_module(program).ROLES.values()]):
         reason = f"uid {probe.uid} can't run '{sys.executable}': install it where all users can read it"
     else:
         return users

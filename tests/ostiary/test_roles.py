@@ -96,6 +96,19 @@ def test_root_separates_the_roles_where_others_can_enter_and_run(monkeypatch: py
     assert choose_users(BASE, "ca.role", Path("/ostiary-ca")) == RoleUsers(base=BASE)
 
 
+def test_what_others_must_be_able_to_load_is_what_the_roles_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[str] = []
+
+    def can_run_as(_user: User, modules: Sequence[str]) -> bool:
+        probed.extend(modules)
+        return True
+
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    monkeypatch.setattr(roles, "can_run_as", can_run_as)
+    choose_users(BASE, "ca.role", Path("/ostiary-ca"))
+    assert {"ca.keyholder.role", "ca.recorder.role", "ca.front.role"} <= set(probed)
+
+
 def test_root_shares_its_user_where_the_home_is_closed_to_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
