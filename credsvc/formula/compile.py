@@ -107,7 +107,7 @@ class Environment:
         self.confidential = confidential
         self.state = state
         self.memo = memo
-        # The row that the innermost join at work stands at.
+        # The row that the join at work stands at; joins do not nest.
         self.row: Row = ()
         self.slots: list[bytes | None] = [None] * slots
 
@@ -173,7 +173,7 @@ class _Compiler:
         }
         self._slot_closures: dict[str, Callable[[Environment], Any]] = {}
         self._memo_count = 0
-        # Of the innermost join that is being compiled.
+        # Of the join that is being compiled; joins do not nest (`kinds.py`, check 2).
         self._columns: list[str] = []
 
     def outputs(self) -> Iterator[CompiledOutput]:
@@ -297,16 +297,15 @@ class _Compiler:
         rows = self._formula.holes[source.name]
         if not isinstance(rows, ListHole):
             raise AssertionError("a join over no list passed the check of kinds")
-        # Put back afterwards, as the row below: a template may use a name that is bound to another join.
-        outer, self._columns = self._columns, list(rows.columns)
+        self._columns = list(rows.columns)
         inner = self._compile(template, memo=False)
-        self._columns = outer
         glue, name = separator.text.encode(), source.name
 
         def joined(env: Environment) -> bytes:
-            row = env.row
-            parts = [inner(env) for env.row in env.holes[name]]
-            env.row = row
+            parts: list[bytes] = []
+            for row in env.holes[name]:
+                env.row = row
+                parts.append(inner(env))
             return glue.join(parts)
 
         return joined

@@ -70,6 +70,8 @@ class _Scope:
     shareable: Collection[str]
     confidential: Collection[str]
     bound: dict[str, Kind] = field(default_factory=dict)
+    # Names that are bound to what holds a join.
+    looping: set[str] = field(default_factory=set)
     used: set[str] = field(default_factory=set)
 
 
@@ -88,6 +90,12 @@ def check_kinds(
             if kind not in _PRINTABLE:
                 _fail(statement.expression, "only text and octets can be bound to a name")
             scope.bound[statement.name] = kind
+            if any(
+                node.function == "join" if isinstance(node, Call) else node.name in scope.looping
+                for node in walk(statement.expression)
+                if isinstance(node, Call | Binding)
+            ):
+                scope.looping.add(statement.name)
         else:
             _check_output(statement, kind)
     _check_size(statements)  # 6
@@ -146,6 +154,9 @@ def _kind(expression: Expression, scope: _Scope, rows: ListHole | None) -> Kind:
         case Call():
             return _call_kind(expression, scope, rows)
         case Binding(name=name):
+            # 2. A name does not hide the loop: the machine's check reasons about one.
+            if rows is not None and name in scope.looping:
+                _fail(expression, f"a join inside a join, by the name {name!r}: joins do not nest")
             scope.used.add(name)
             return scope.bound[name]
         case Number():

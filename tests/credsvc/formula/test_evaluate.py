@@ -120,18 +120,6 @@ def test_each_function(expression: str, expected: str) -> None:
     assert evaluated(build(operation("op", f"release x = {expression}")), holes).outputs == {"x": expected}
 
 
-@pytest.mark.parametrize(("template", "wanted"), [(".key names .name", "avb,cvd"), ("names .key", "va,vc")])
-def test_a_join_keeps_its_columns_and_rows_around_the_name_of_another_join(
-    template: str, wanted: str
-) -> None:
-    formula = f"names = join(';', $query, .value)\nrelease x = join(',', $pairs, {template})\n"
-    pairs = 'holes.pairs = { type = "list", columns = { key = "[a-z]+", name = "[a-z]+" }, max = 4 }\n'
-    manifest = build(operation("op", formula + "release y = hex(hmac(sha256, !key, 'a'))") + pairs)
-    rows = [{"key": "a", "name": "b"}, {"key": "c", "name": "d"}]
-    released = evaluated(manifest, {"query": [{"name": "q", "value": "v"}], "pairs": rows})
-    assert released.outputs["x"] == wanted
-
-
 def test_an_absent_optional_field_leaves_its_release_out() -> None:
     manifest = build(
         operation("op", "release x = hex(hmac(sha256, !key, 'a'))\nrelease header.extra = @extra")

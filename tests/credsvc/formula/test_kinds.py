@@ -18,6 +18,14 @@ KINDS = [
     ("release x = join('', $word, .name)", "runs over a list"),
     ("release x = join($word, $rows, .name)", "separator of a join is a literal"),
     ("release x = join('', $rows, join('', $rows, .name))", "joins do not nest"),
+    (
+        "n = join('', $rows, .name)\nrelease x = join('', $rows, .name n)",
+        "by the name 'n': joins do not nest",
+    ),
+    (
+        "n = join('', $rows, .name)\nm = 'a' n\nrelease x = join('', $rows, m)",
+        "by the name 'm': joins do not nest",
+    ),
     ("release x = $rows", "must be text"),
     ("release x = 'a' $rows", "not a list"),
     ("release x = $t", "takes one of these formats: .date"),
