@@ -114,7 +114,7 @@ def check_names(accepted: AcceptedCSR, identity: Identity) -> None:
         extensions = accepted.request.extensions
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
         raise BadInput(
-            "csr: the requested extensions are malformed, or one is there twice", field="csr"
+            "csr: the requested extensions are malformed, or one occurs twice", field="csr"
         ) from exc
     for extension in extensions:
         match extension.value:

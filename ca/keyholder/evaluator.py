@@ -101,11 +101,11 @@ class CAEvaluator:
         # other way round, would be a lie about who asked.
         is_front = isinstance(item, FrontCertificate)
         if is_front != (identity.subsystem == CERTIFICATE_AUTHORITY):
-            raise Forbidden("only the front's certificate has the CA's own name", rule="authority-name")
+            raise Forbidden("only the front's certificate may have the CA's own name", rule="authority-name")
         # A client that connects to a service verifies the node's name; an agent with it could pose as the
         # service.
         if identity.node_name_in_san != (identity.subsystem in SERVICES):
-            raise Forbidden("only certificates of services have their node's name", rule="node-name")
+            raise Forbidden("only certificates of services may have their node's name", rule="node-name")
 
 
 def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int]:
@@ -116,7 +116,7 @@ def _scope(tbs: bytes, guard: CertificateGuard, now: datetime) -> tuple[int, int
 
 def _require_same(signed: tuple[object, ...], recorded: tuple[object, ...]) -> None:
     if signed != recorded:
-        raise Forbidden("the record describes other bytes", rule="record-differs")
+        raise Forbidden("the record describes different bytes", rule="record-differs")
 
 
 def _seconds(moment: datetime) -> int:

@@ -98,7 +98,7 @@ def _leaf(prepared: Prepared, guard: CertificateGuard) -> Leaf:
     serial_number = parse_serial_hex(prepared.serial)
     capabilities = parse_capabilities(prepared.capabilities)
     if serial_number.bit_length() > MAX_SERIAL_BITS or len(capabilities) != len(prepared.capabilities):
-        raise BadInput("certificate: the serial number is too long, or a capability is there twice")
+        raise BadInput("certificate: the serial number is too long, or a capability occurs twice")
     subsystem = parse_subsystem(prepared.subsystem)
     identity = Identity(
         application=guard.application,

@@ -121,7 +121,7 @@ def activate(rows: Rows, item: Activate, terms: Terms) -> Decision:
             left_s = row.issued_at + PROOF_WINDOW_S - terms.now_s
             raise forbidden(
                 "proof-window",
-                f"the agent's own word counts in {left_s} s, unless somebody contests it by then",
+                f"the agent can confirm its own certificate in {left_s} s, unless it is contested by then",
             )
     return _activated(rows, row, item.means, terms.now_s)
 

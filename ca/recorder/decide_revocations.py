@@ -60,7 +60,7 @@ def expire_pending(rows: Rows, item: ExpirePending, terms: Terms) -> Decision:
     row = rows.certificates.get(item.serial)
     if row is None or row.status != "pending" or (row.deadline is not None and row.deadline > terms.now_s):
         raise forbidden(
-            "certificate-not-pending", f"certificate {item.serial} has no deadline that has passed"
+            "certificate-not-pending", f"certificate {item.serial} is not pending past its deadline"
         )
     end(rows, row, "cessationOfOperation", terms.now_s)
     return DONE

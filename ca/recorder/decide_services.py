@@ -34,7 +34,9 @@ def front_certificate(rows: Rows, item: FrontCertificate, terms: Terms) -> Decis
 def responder_certificate(rows: Rows, item: ResponderCertificate, terms: Terms) -> Decision:
     """The OCSP responder's certificate; the keyholder's guard checks whom it names."""
     if item.serial in rows.certificates:
-        raise forbidden("certificate-serial-taken", f"a certificate {item.serial} exists; plan it again")
+        raise forbidden(
+            "certificate-serial-taken", f"certificate {item.serial} exists already; prepare it again"
+        )
     if not terms.now_s < item.not_after <= terms.now_s + terms.max_node_lifetime_s:
         raise forbidden(
             "responder-times", f"a responder's certificate may live at most {terms.max_node_lifetime_s} s"

@@ -190,7 +190,7 @@ def mint_token(rows: Rows, item: MintToken, terms: Terms) -> Decision:
 
 def _check_mintable(rows: Rows, item: MintToken, terms: Terms) -> None:
     if item.token_id in rows.tokens:
-        raise forbidden("token-taken", f"a token {item.token_id} exists")
+        raise forbidden("token-taken", f"token {item.token_id} exists already")
     if item.subsystem == CERTIFICATE_AUTHORITY:
         raise forbidden("reserved-subsystem", f"'{item.subsystem}' is the CA's own name", field="subsystem")
     if not terms.now_s < item.expires_at <= terms.now_s + MAX_TOKEN_S:

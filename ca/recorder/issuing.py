@@ -49,12 +49,12 @@ def check_issuable(rows: Rows, prepared: Prepared, *, now_s: EpochSeconds, max_l
     # 1. `rows` has the certificate of that serial number if there is one: loading asks for it.
     if prepared.serial in rows.certificates:
         raise forbidden(
-            "certificate-serial-taken", f"a certificate {prepared.serial} exists; prepare it again"
+            "certificate-serial-taken", f"certificate {prepared.serial} exists already; prepare it again"
         )
     # 2.
     planned_at = prepared.not_before + _BACKDATE_S
     if not now_s - _LATENESS_S <= planned_at <= now_s + 1:
-        raise forbidden("certificate-times", "not_before is outside the accepted window; ask again")
+        raise forbidden("certificate-times", "not_before is outside the accepted window; retry")
     # 3.
     if not 0 < prepared.not_after - planned_at <= max_lifetime_s:
         raise forbidden(

@@ -74,7 +74,7 @@ def write_scaffold(folder: Path) -> list[Path]:
     """Write the files; BadInput where the folder's name can't be a module's, Conflict where it exists."""
     name = folder.absolute().name
     if not _NAME.fullmatch(name):
-        raise BadInput(f"'{name}' can't be a module's name: lower-case letters, digits, hyphens")
+        raise BadInput(f"'{name}' is not a module's name; wanted lower-case letters, digits and hyphens")
     if folder.exists():
         raise Conflict(f"'{folder}' exists: nothing was written")
     (folder / "vectors").mkdir(parents=True)

@@ -187,7 +187,7 @@ def _paths(expression: Expression, above: _Path) -> Iterator[tuple[str, _Path]]:
 
 def _misuse(declared: ConfidentialField, path: _Path) -> str:
     if declared.type is FieldType.BEARER:
-        return "is a bearer: it is sent to the provider, never released"
+        return "is a bearer: it can only be sent to the provider, never released"
     # A join would repeat the secret as often as the caller gives rows.
     if any(isinstance(node, Call) and node.function == "join" for node, _ in path):
         return "stands in the template of a join"
@@ -229,12 +229,12 @@ def _iterations(lines: list[WayOut]) -> Iterator[Finding]:
             lo, hi = _bounds(node.arguments[2], line.formula)
             if lo < MIN_ITERATIONS or hi > MAX_ITERATIONS:
                 yield _refusal(
-                    "iterations", line, f"pbkdf2 wants {MIN_ITERATIONS} to {MAX_ITERATIONS} iterations"
+                    "iterations", line, f"pbkdf2 takes {MIN_ITERATIONS} to {MAX_ITERATIONS} iterations"
                 )
             lo, hi = _bounds(node.arguments[3], line.formula)
             if lo != hi or not MIN_OCTETS <= lo <= MAX_OCTETS:
                 yield _refusal(
-                    "iterations", line, f"pbkdf2 wants a fixed length of {MIN_OCTETS} to {MAX_OCTETS} octets"
+                    "iterations", line, f"pbkdf2 takes a fixed length of {MIN_OCTETS} to {MAX_OCTETS} octets"
                 )
 
 
@@ -308,7 +308,8 @@ def _distinct(released: list[Value]) -> Iterator[Finding]:
             same_operation = value.formula.operation == other.formula.operation
             if not same_operation and share_secret(value, other) and may_equal(value.atoms, other.atoms):
                 message = (
-                    f"it can release the same value as formula {other.formula.name!r} of another operation"
+                    "the value released here can equal that of "
+                    f"formula {other.formula.name!r} of another operation"
                 )
                 yield _refusal("distinct", value, message)
 

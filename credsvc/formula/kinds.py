@@ -173,7 +173,7 @@ def _check_leaf(
     match leaf:
         case Column(name=name):
             if rows is None or name not in rows.columns:
-                _fail(leaf, f"no list around it has a column {name!r}")
+                _fail(leaf, f"no enclosing list has a column {name!r}")
         case Shareable(name=name):
             if name not in scope.shareable:
                 _fail(leaf, f"there is no public field {name!r}")
@@ -227,8 +227,8 @@ def _join_kind(call: Call, scope: _Scope, rows: ListHole | None) -> Kind:
     if rows is not None:
         _fail(call, "a join inside a join: joins do not nest")
     if not isinstance(separator, Text):
-        _fail(separator, "the separator of a join is a literal")
+        _fail(separator, "the separator of a join must be a literal")
     kind = scope.holes.get(source.name) if isinstance(source, Hole) else None
     if not isinstance(kind, ListHole) or _kind(source, scope, None) != "list":
-        _fail(source, "a join runs over a list hole")
+        _fail(source, "a join must run over a list hole")
     return _printable(template, scope, kind)

@@ -341,7 +341,7 @@ class _Line:
             self._next += 1
             return self._call(name, at, depth)
         if name not in self._bound:
-            self._fail(f"the name {name!r} is not bound on an earlier line and is no function")
+            self._fail(f"the name {name!r} is neither bound on an earlier line nor a function")
         self._next += 1
         return Binding(name=name, at=at)
 
@@ -360,7 +360,7 @@ class _Line:
     def _algorithm(self, function: str) -> str:
         wanted = ALGORITHMS[function]
         if self._next >= len(self._tokens) or self._tokens[self._next][1] not in wanted:
-            self._fail(f"{function} wants an algorithm first: {', '.join(wanted)}")
+            self._fail(f"{function} takes an algorithm as its first argument: {', '.join(wanted)}")
         algorithm = self._tokens[self._next][1]
         self._next += 1
         self._take_mark(",")

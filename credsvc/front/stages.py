@@ -288,7 +288,7 @@ class Stages:
         based on was replaced.
         """
         if self._ports.catalog.has_moved(request.credential, seen):
-            raise Moved("credential, module or policies were replaced meanwhile: try again")
+            raise Moved("the credential, its module or the policies changed meanwhile: try again")
         self._ports.metrics.count("denied")
         target = f"{request.credential}/{request.operation}"
         self._ports.refuser.refuse(request.peer, act="use", target=target, rule=rule, reason=reason)

@@ -73,7 +73,7 @@ class CredentialEvaluator:
         """Keep an approved module's manifest; the approver's signature is verified again."""
         item = self.decoder.decode(document.approval)
         if not isinstance(item, ApproveModule):
-            raise Forbidden("a document without an approval", rule="approval-missing")
+            raise Forbidden("the document has no approval", rule="approval-missing")
         self._keep_approved(item, document.manifest)
 
     def evaluate(self, item: Item, attachment: bytes, *, now: datetime) -> bytes:
@@ -87,7 +87,7 @@ class CredentialEvaluator:
                 self._keep_approved(item, attachment)
                 return b""
             case _:
-                raise Forbidden("nothing to evaluate", rule="kind-not-evaluated")
+                raise Forbidden("items of this kind have nothing to evaluate", rule="kind-not-evaluated")
 
     def _evaluate_use(self, item: Use, blob: bytes, now: datetime) -> bytes:
         # 1. An approval is of manifest and code together: a formula means what its holes were written for.
@@ -104,11 +104,11 @@ class CredentialEvaluator:
             description.version,
             description.module,
         ) != recorded:
-            raise Forbidden("the sealed credential is another one", rule="credential-differs")
+            raise Forbidden("the sealed credential is not the recorded one", rule="credential-differs")
         # A newer manifest of the same module might release what was put as a key for MACs only.
         if description.field_types != _field_types(approved.manifest):
             raise Forbidden(
-                "the module now declares its secrets otherwise: put the credential anew",
+                "the module now declares different secret fields: put the credential again",
                 rule="credential-fields",
             )
         # 3. and 4. The front checked the holes by its clock; this one is asked for its own.
@@ -160,10 +160,12 @@ class CredentialEvaluator:
         try:
             self._approver.verify(item.signature, approval_statement(item))
         except InvalidSignature as exc:
-            raise Forbidden("the approver key did not sign this", rule="approval-signature") from exc
+            raise Forbidden(
+                "the approval is not signed by the approver key", rule="approval-signature"
+            ) from exc
         manifest = parse_manifest(manifest_bytes)
         if manifest.name != item.module:
-            raise Forbidden("the manifest is another module's", rule="approval-manifest")
+            raise Forbidden("the manifest names another module", rule="approval-manifest")
         # Last, and whoever signed: the machine refuses formulas that could release a secret.
         check_approvable(manifest)
         self._approved[item.module, item.manifest_digest] = _Approved(manifest, item.module_digest)

@@ -75,7 +75,7 @@ def _decide_put(rows: Rows, item: PutCredential) -> Decided:
     current = rows.credentials.get(item.credential)
     version = current.version if current else 0
     if item.credential in rows.putting:
-        return _deny("stale-credential", f"version {version + 1} of '{item.credential}' is being put already")
+        return _deny("stale-credential", f"version {version + 1} of '{item.credential}' is already being put")
     if item.version != version + 1:
         return _deny(
             "stale-credential", f"'{item.credential}' has version {version}, so the next is {version + 1}"

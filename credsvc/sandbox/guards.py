@@ -129,7 +129,7 @@ def _shift(value: Any, count: Any) -> Any:
 def _check_numbers(*values: Any) -> None:
     for value in values:
         if type(value) is not int and type(value) is not bool:
-            raise TypeError("integers wanted")
+            raise TypeError("wanted integers")
 
 
 _IN_PLACE: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -150,7 +150,7 @@ def _text(value: Any) -> str:
     # str() of anything else tells an address (`<function f at 0x7f...>`), which helps to break out.
     if type(value) in _SHOWN:
         return str(value)
-    raise TypeError("text, integer, truth value or None wanted")
+    raise TypeError("wanted text, an integer, a truth value or None")
 
 
 def _str(value: Any = "") -> str:
@@ -162,7 +162,7 @@ def _int(value: Any = 0, base: int | None = None) -> int:
         return int(value)
     if base is not None and type(value) is str and type(base) is int:
         return int(value, base)
-    raise TypeError("text or integer wanted")
+    raise TypeError("wanted text or an integer")
 
 
 def _bool(value: Any = False) -> bool:  # noqa: FBT002 - the builtin's own form
@@ -248,7 +248,7 @@ def _isinstance(value: Any, kind: Any) -> bool:
     kinds: Iterable[Any] = kind if type(kind) is tuple else (kind,)
     found = [_TYPES.get(each) for each in kinds]
     if None in found:
-        raise TypeError("a plain type wanted")
+        raise TypeError("wanted a plain type")
     return type(value) in found
 
 

@@ -96,7 +96,7 @@ def parse_arguments(arguments: list[str]) -> Settings:
         else:
             raise ValueError(f"unknown option {option!r} {value!r}")
     if not path or not uids:
-        raise ValueError("--control and --allow-uid are wanted")
+        raise ValueError("--control and --allow-uid are required")
     return Settings(
         control_path=path, allowed_uids=frozenset(uids), layers=Layers.without(frozenset(without))
     )

@@ -266,7 +266,7 @@ def verify(
             "entries": checkpoint.size - first,
         },
         human=f"{checkpoint.origin}: the tree of {checkpoint.size} entries is as signed; "
-        f"{checkpoint.size - first} of them were read now",
+        f"{checkpoint.size - first} of its entries were read now",
     )
 
 

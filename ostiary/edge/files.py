@@ -29,5 +29,7 @@ def read_private(path: Path, *, limit_bytes: int) -> bytes:
     content = read_limited(path, limit_bytes=limit_bytes)
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        raise Misconfigured(f"'{path}' has mode {mode:o}; a secret wants 600: chmod 600 '{path}'")
+        raise Misconfigured(
+            f"'{path}' has mode {mode:o}; a file with a secret must have mode 600: chmod 600 '{path}'"
+        )
     return content

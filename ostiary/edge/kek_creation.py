@@ -73,7 +73,7 @@ def create_kek(
     # 1.
     if recovery is None and is_volatile(spec, directory=directory):
         raise Misconfigured(
-            f"{spec!r} forgets at the next start of the machine: "
+            f"{spec!r} does not outlast a restart of the machine: "
             "name a file for a recovery copy, or another store",
             field="kek",
         )

@@ -39,16 +39,16 @@ def store_in_keyring(store: KeyringStore, kek: bytes, application: str, service:
     try:
         keyring_backend(store).set_password(keyring_service(application), service, kek.hex())
     except KeyringError as exc:
-        raise Misconfigured(f"{store.backend} does not store: {exc}", field="kek") from exc
+        raise Misconfigured(f"{store.backend} cannot store the key: {exc}", field="kek") from exc
     if read_from_keyring(store, application, service) != kek.hex():
-        raise Misconfigured(f"{store.backend} does not give back what it was given", field="kek")
+        raise Misconfigured(f"{store.backend} does not return the key that it was given", field="kek")
 
 
 def keyring_backend(store: KeyringStore) -> KeyringBackend:
     """The backend that a store names; Misconfigured where there is none such, or it keeps nothing."""
     if store.backend.startswith(_REFUSED):
         raise Misconfigured(
-            f"{store.backend} keeps nothing or guesses where; name the backend itself", field="kek"
+            f"{store.backend} stores nothing, or chooses a backend by itself; name that backend", field="kek"
         )
     try:
         return load_keyring(store.backend)

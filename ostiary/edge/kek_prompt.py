@@ -19,6 +19,6 @@ def asked(ask: Callable[[], str] | None) -> str:
     """The passphrase; Misconfigured where there is nobody to ask."""
     if ask is None:
         raise Misconfigured(
-            "the key-encryption key is under a passphrase and there is nobody to ask", field="kek"
+            "the key-encryption key needs a passphrase, and there is nobody to ask for it", field="kek"
         )
     return ask()

@@ -82,7 +82,7 @@ def listen(path: Path, *, mode: int, gid: int | None) -> socket.socket:
     """Open a listening SEQPACKET socket at `path`, replacing one that a dead role left there."""
     check_path(path)
     if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-        raise Misconfigured(f"'{path}' is in the way of a socket")
+        raise Misconfigured(f"'{path}' exists and is not a socket")
     # Left by a role that was killed; two roles of one service never listen at one path at a time, because the
     # supervisor starts the second after the first has ended.
     path.unlink(missing_ok=True)

@@ -73,9 +73,9 @@ def parse_wrapped(content: bytes) -> tuple[dict[str, str], bytes]:
         "application",
         "service",
     }:
-        raise BadInput("the wrapped key is not a file of ours")
+        raise BadInput("the file is not a wrapped key of ostiary")
     if {name: value[name] for name in PARAMETERS} != PARAMETERS:
-        raise BadInput("the wrapped key was made with other parameters than this release's")
+        raise BadInput("the wrapped key was made with parameters that this release does not use")
     # Hex of one length each, so that scrypt and AES-GCM never see what this release does not write.
     try:
         if any(len(bytes.fromhex(value[name])) != size for name, size in sizes.items()):

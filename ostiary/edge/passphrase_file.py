@@ -20,7 +20,7 @@ def passphrase_from_file() -> str:
     named = os.environ.get(FILE_VARIABLE)
     if named is None:
         raise Misconfigured(
-            f"the key-encryption key is under a passphrase: name a file with it in {FILE_VARIABLE}"
+            f"the key-encryption key needs a passphrase: name a file that holds it in {FILE_VARIABLE}"
         )
     # A file and not the variable itself: /proc/PID/environ shows a process's variables to others of its user,
     # and children inherit them.

@@ -112,7 +112,9 @@ def _unseal(
     blob = read_private(home.sealed_keys, limit_bytes=_MAX_SEALED_BYTES)
     keys = open_keys(blob, kind, Sealer(kek, purpose=KEYS_PURPOSE))
     if keys.application != settings.application:
-        raise Misconfigured(f"the sealed keys are of '{keys.application}', not '{settings.application}'")
+        raise Misconfigured(
+            f"the sealed keys belong to '{keys.application}', not to '{settings.application}'"
+        )
     return evaluator(keys, kek), load_ledger_key(keys.ledger_key)
 
 

@@ -86,7 +86,7 @@ class Witness:
         proves what the mark would have said.
         """
         if self._frontier is not None:
-            raise Forbidden("the tree was resumed before", rule="witness-resume-once")
+            raise Forbidden("the tree has been resumed already", rule="witness-resume-once")
         if request.size == 0:
             # Nothing to prove: where a mark exists, the empty tree does not pass it, and nothing is signed.
             self._frontier = Frontier()
@@ -116,7 +116,7 @@ class Witness:
         """
         self._append(first, leaf_hashes)
         if self._must_pass is not None and self._must_pass.size > self.size:
-            raise Forbidden("the newest tree that was signed was not shown yet", rule="witness-high-water")
+            raise Forbidden("the newest signed tree has not been shown yet", rule="witness-high-water")
         return self._sign()
 
     def _sign(self) -> bytes:
@@ -142,7 +142,7 @@ class Witness:
         # A frontier knows its root at its own size only: leaves that jump over the mark could not be
         # compared.
         if mark is not None and frontier.size < mark.size < extended.size:
-            raise Forbidden("the leaves jump over the newest tree that was signed", rule="witness-high-water")
+            raise Forbidden("the leaves jump over the newest signed tree", rule="witness-high-water")
         self._frontier = extended
         self._pass_mark()
 
@@ -152,13 +152,13 @@ class Witness:
             # For good: what was shown is not the history that was signed, and nothing may be built on it.
             self._frontier = None
             raise Forbidden(
-                "the ledger was rewound or forked: its root is not the one that was signed",
+                "the ledger was rewound or forked: its root is not the signed one",
                 rule="witness-fork",
             )
 
     def _require(self) -> Frontier:
         if self._frontier is None:
-            raise Forbidden("no tree was resumed yet", rule="witness-resume-first")
+            raise Forbidden("no tree has been resumed yet", rule="witness-resume-first")
         return self._frontier
 
 

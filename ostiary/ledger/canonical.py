@@ -81,7 +81,7 @@ def _check_members(members: dict[str, JSON], depth: int) -> bool:
 
 def _check_integer(value: int) -> None:
     if not -MAX_INTEGER <= value <= MAX_INTEGER:
-        raise BadInput("an integer lies outside of 53 bits; write it as a string")
+        raise BadInput("an integer needs more than 53 bits; write it as a string")
 
 
 def _sorted_by_utf16(value: JSON) -> JSON:

@@ -81,7 +81,7 @@ def read_checkpoint(note: bytes) -> Checkpoint:
     """Return what a note says without checking who signed it: for those who wrote it themselves."""
     lines = note_text(note)[:-1].split("\n")
     if len(lines) < 3:
-        raise BadInput("the note's text is no checkpoint; wanted origin, size and root hash", field="note")
+        raise BadInput("the note's text is not a checkpoint; wanted origin, size and root hash", field="note")
     origin, size, root, *extensions = lines
     return Checkpoint(
         origin=origin,

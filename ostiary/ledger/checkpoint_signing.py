@@ -35,7 +35,7 @@ class Checkpoint:
         if not 0 <= self.size <= MAX_SIZE:
             raise BadInput(f"{self.size} is not a tree size; wanted 0 to {MAX_SIZE}", field="size")
         if len(self.root) != HASH_BYTES:
-            raise BadInput("a root hash is 32 bytes long", field="root")
+            raise BadInput("a root hash must be 32 bytes long", field="root")
         if any(not line or not line.isprintable() for line in self.extensions):
             raise BadInput("an extension line is empty or holds control characters", field="extensions")
 

@@ -73,7 +73,7 @@ def parse_verifier_key(text: str) -> VerifierKey:
     try:
         key_type = KeyType(material[0])
     except (ValueError, IndexError) as exc:
-        raise BadInput("the verifier key is of a type that is not known here", field="verifier key") from exc
+        raise BadInput("the verifier key is of an unknown type", field="verifier key") from exc
     key = VerifierKey(name=name, key_type=key_type, public_key=material[1:])
     if str(key) != text:
         raise BadInput(

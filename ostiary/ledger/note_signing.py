@@ -57,7 +57,7 @@ class VerifierKey:
     def __post_init__(self) -> None:
         check_name(self.name)
         if len(self.public_key) != _PUBLIC_KEY_BYTES:
-            raise BadInput("an Ed25519 public key is 32 bytes long", field="public_key")
+            raise BadInput("an Ed25519 public key must be 32 bytes long", field="public_key")
 
     @property
     def key_id(self) -> bytes:
@@ -79,7 +79,7 @@ def verifier_key(name: str, private_key: Ed25519PrivateKey, key_type: KeyType) -
 def sign_text(text: str, name: str, private_key: Ed25519PrivateKey) -> bytes:
     """Return the note of a text that ends in a newline, with one signature of type 0x01; deterministic."""
     if not text.endswith("\n"):
-        raise BadInput("the text of a note ends in a newline", field="text")
+        raise BadInput("the text of a note must end in a newline", field="text")
     key_id = verifier_key(name, private_key, KeyType.LOG).key_id
     return f"{text}\n{signature_line(name, key_id + private_key.sign(text.encode()))}".encode()
 

@@ -174,7 +174,7 @@ def _check_place(index: int, width: int) -> None:
     if not 0 <= index <= MAX_SIZE:
         raise BadInput(f"there is no tile {index}", field="index")
     if not 1 <= width <= TILE_WIDTH:
-        raise BadInput(f"a tile is 1 to {TILE_WIDTH} wide, not {width}", field="width")
+        raise BadInput(f"a tile must be 1 to {TILE_WIDTH} wide, not {width}", field="width")
 
 
 def _index_and_width(index: int, width: int) -> str:

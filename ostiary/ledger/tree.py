@@ -47,14 +47,14 @@ class Frontier:
 
     def __post_init__(self) -> None:
         if not 0 <= self.size <= MAX_SIZE:
-            raise BadInput(f"a tree of {self.size} leaves is not one; wanted 0 to {MAX_SIZE}", field="size")
+            raise BadInput(f"{self.size} is not a tree size; wanted 0 to {MAX_SIZE}", field="size")
         if len(self.peaks) != self.size.bit_count():
             raise BadInput(
                 f"a tree of {self.size} leaves has {self.size.bit_count()} peaks, not {len(self.peaks)}",
                 field="peaks",
             )
         if any(len(peak) != HASH_BYTES for peak in self.peaks):
-            raise BadInput("a peak is not 32 bytes long", field="peaks")
+            raise BadInput("a peak must be 32 bytes long", field="peaks")
 
     def extend(self, leaves: Iterable[bytes]) -> Frontier:
         """Return the frontier after these leaf hashes (not entries) are appended; one to two hashes

@@ -99,7 +99,7 @@ def verify_log(
 def _check_order(since: Since | None, checkpoint: Checkpoint, waypoints: Sequence[Checkpoint]) -> None:
     others = [*waypoints, since.checkpoint] if since else waypoints
     if any(each.origin != checkpoint.origin for each in others):
-        raise NotProven(f"a checkpoint is of another log than {checkpoint.origin!r}", field="origin")
+        raise NotProven(f"a checkpoint belongs to a log other than {checkpoint.origin!r}", field="origin")
     if since and since.checkpoint.size > checkpoint.size:
         raise NotProven(
             f"the log shrank from {since.checkpoint.size} to {checkpoint.size} entries",

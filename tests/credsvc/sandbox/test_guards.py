@@ -116,7 +116,7 @@ def test_a_shift_is_bounded(value: int, count: int) -> None:
 )
 def test_arithmetic_is_of_integers(guard: str, arguments: tuple[Any, Any]) -> None:
     """`%` on text would format, and show addresses and the hash seed."""
-    with pytest.raises(TypeError, match="integers wanted"):
+    with pytest.raises(TypeError, match="wanted integers"):
         GUARDS[guard](*arguments)
 
 

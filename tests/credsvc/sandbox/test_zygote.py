@@ -63,7 +63,7 @@ def test_arguments() -> None:
     ],
 )
 def test_wrong_arguments(arguments: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"want|option|literal"):
+    with pytest.raises(ValueError, match=r"want|require|option|literal"):
         parse_arguments(arguments)
 
 

@@ -24,7 +24,7 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(b"x")
     path.chmod(0o640)
-    with pytest.raises(Misconfigured, match="mode 640; a secret wants 600"):
+    with pytest.raises(Misconfigured, match="mode 640; a file with a secret must have mode 600"):
         files.read_private(path, limit_bytes=10)
     path.chmod(0o600)
     assert files.read_private(path, limit_bytes=10) == b"x"

@@ -105,7 +105,7 @@ def test_restoring_beside_another_key_is_a_conflict_and_beside_the_same_is_not(t
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"), [("refuses", "does not store"), ("forgets", "does not give back")]
+    ("fault", "message"), [("refuses", "cannot store the key"), ("forgets", "does not return the key")]
 )
 def test_backend_that_fails_leaves_no_copy_behind(
     tmp_path: Path, memory: type[MemoryKeyring], monkeypatch: pytest.MonkeyPatch, fault: str, message: str
@@ -126,7 +126,7 @@ def test_backend_that_fails_leaves_no_copy_behind(
     ],
 )
 def test_backend_that_guesses_or_keeps_nothing_is_refused(tmp_path: Path, backend: str) -> None:
-    with pytest.raises(Misconfigured, match="name the backend itself"):
+    with pytest.raises(Misconfigured, match="name that backend"):
         create_kek(f"keyring:{backend}", APPLICATION, SERVICE, directory=tmp_path)
 
 

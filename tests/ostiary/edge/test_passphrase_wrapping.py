@@ -25,5 +25,5 @@ def test_a_wrapped_key_says_whose_it_is_before_it_is_opened() -> None:
         bytes(32), "correct horse battery", application="shop.example", service="ca", random=bytes(28)
     )
     assert wrapped_for(content) == "shop.example"
-    with pytest.raises(BadInput, match="not a file of ours"):
+    with pytest.raises(BadInput, match="not a wrapped key"):
         wrapped_for(content[:-10])

@@ -154,7 +154,7 @@ def test_text_that_is_no_checkpoint(old: str, new: str) -> None:
 
 def test_a_signed_text_of_two_lines_is_no_checkpoint() -> None:
     note = sign_text("shop.example/ca\n7\n", ORIGIN, LOG_SECRET)
-    with pytest.raises(BadInput, match="no checkpoint"):
+    with pytest.raises(BadInput, match="not a checkpoint"):
         open_note(note, [LOG_KEY])
 
 

@@ -166,9 +166,9 @@ def test_a_log_does_not_shrink() -> None:
 
 def test_checkpoints_of_another_log_are_refused() -> None:
     other = dataclasses.replace(checkpoint(700), origin="shop.example/credentials")
-    assert "another log" in fault(ENTRIES, checkpoint(1500), waypoints=(other,)).message
+    assert "a log other than" in fault(ENTRIES, checkpoint(1500), waypoints=(other,)).message
     since = Since.read(other, LOG)
-    assert "another log" in fault(ENTRIES[700:], checkpoint(1500), since=since).message
+    assert "a log other than" in fault(ENTRIES[700:], checkpoint(1500), since=since).message
 
 
 def test_the_empty_log() -> None:
