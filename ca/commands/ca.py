@@ -40,10 +40,14 @@ def _call(verb: str, **arguments: Any) -> Any:
 
 @ca.command()
 @click.option("--application", required=True, help="The platform instance, a DNS-like name: shop.example.")
-@click.option("--node-domain", "node_domains", multiple=True, help="Where nodes are named (repeatable).")
+@click.option(
+    "--node-domain", "node_domains", multiple=True, help="A domain below which nodes are named (repeatable)."
+)
 @click.option("--kek", default="file:kek", help="file:PATH, prompt, keyring:kernel or keyring:MODULE.CLASS.")
-@click.option("--recovery", type=click.Path(path_type=Path), help="Where a recovery copy of that key goes.")
-@click.option("--recovery-passphrase", type=SECRET, help="Of the copy; else asked for.")
+@click.option(
+    "--recovery", type=click.Path(path_type=Path), help="Where to write a recovery copy of that key."
+)
+@click.option("--recovery-passphrase", type=SECRET, help="The copy's passphrase; asked for otherwise.")
 @click.option("--node", help="This CA's own machine [ca.<application>].")
 @click.option("--listen", help="HOST:PORT of the front.")
 @click.option("--status-listen", help="HOST:PORT of OCSP and CRLs, plain HTTP.")
@@ -149,11 +153,20 @@ def token() -> None:
 @click.option("--subsystem", required=True)
 @click.option("--node", required=True, help="FQDN of the agent's machine.")
 @click.option("--endpoint", "endpoints", multiple=True, help="https+tcp://NODE:PORT (repeatable).")
-@click.option("--capability", "capabilities", multiple=True, help="At most what [grants] says (repeatable).")
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    help="A capability within [grants] of config.toml (repeatable).",
+)
 @click.option("--address", default="", help="The IP address it must come from.")
 @click.option("--agent", default="", help="The agent's UUID [a new one].")
 @click.option("--ttl", type=DURATION, default="10m", show_default=True, help="How long the token lives.")
-@click.option("--csr", type=click.File("rb"), help="Bind it to this request's key (DER, or base64 of it).")
+@click.option(
+    "--csr",
+    type=click.File("rb"),
+    help="A PKCS#10 request (DER, or base64 of it); binds the token to its key.",
+)
 def create_token(ttl: int, csr: Any, **asked: Any) -> None:
     """Make a token that buys one certificate, active at once. The token is shown once."""
     import base64
@@ -176,7 +189,7 @@ def list_tokens(limit: int) -> None:
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
 def revoke_token(token_id: str) -> None:
-    """Make an open token worthless."""
+    """Void an open token."""
     output.emit(_call("token.revoke", id=token_id), human=f"token {token_id} is void")
 
 
@@ -185,7 +198,7 @@ def revoke_token(token_id: str) -> None:
 @click.option(
     "--address", default="", help="IP[:PORT] where its manager will listen; the CA proves it there."
 )
-@click.option("--again", is_flag=True, help="Make the node's old certificates void.")
+@click.option("--again", is_flag=True, help="Void the node's earlier certificates.")
 @click.option("--ttl", type=DURATION, default="1h", show_default=True, help="How long its tokens live.")
 def bootstrap(node: str, address: str, again: bool, ttl: int) -> None:
     """Make a bootstrap document for a node: endpoints, root, ledgers, two tokens."""
@@ -239,7 +252,7 @@ def list_certificates(status: str | None, **filters: Any) -> None:
 @certificate.command("show")
 @click.argument("serial")
 def show_certificate(serial: str) -> None:
-    """Show a certificate, and all that the CA knows of it."""
+    """Show a certificate, and all that the CA knows about it."""
     output.emit(_call("certificate.show", serial=serial))
 
 
@@ -261,6 +274,6 @@ def show_certificate(serial: str) -> None:
     show_default=True,
 )
 def revoke_certificate(serial: str, reason: str) -> None:
-    """Revoke a certificate; with keyCompromise also all that was started with it."""
+    """Revoke a certificate; with keyCompromise, also every certificate that descends from it."""
     done = _call("certificate.revoke", serial=serial, reason=reason)
     output.emit(done, human=f"certificate {serial} is revoked ({reason})")

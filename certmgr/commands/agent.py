@@ -34,7 +34,7 @@ def agent() -> None:
 
 
 @agent.command()
-@click.option("--subsystem", required=True, metavar="NAME", help="What kind of agent.")
+@click.option("--subsystem", required=True, metavar="NAME", help="The agent's sub-system.")
 @click.option(
     "--capability", "capabilities", multiple=True, metavar="C", help="A capability that it will need."
 )
@@ -79,7 +79,9 @@ def request(
 )
 @click.option("--via", type=_VIA, default="auto", show_default=True)
 @click.option(
-    "--lease/--no-lease", default=True, help="Lend the agent to this session, as this command ends at once."
+    "--lease/--no-lease",
+    default=True,
+    help="Lease the agent to this session, because this command ends at once.",
 )
 @socket_option
 def claim(

@@ -32,7 +32,7 @@ def certmgr() -> None:
     metavar="HOST:PORT",
     default="0.0.0.0:7443",
     show_default=True,
-    help="Where the authority dials back.",
+    help="Where the manager listens; the authority dials back to it.",
 )
 def serve(bootstrap: str, socket_path: Path | None, listen: str) -> None:
     """Run the manager until SIGTERM; its records stay in the kernel for its next start."""

@@ -102,7 +102,7 @@ def put(
 def rotate(
     name: str, secrets: Sequence[tuple[str, Secret | None]], fields: Sequence[tuple[str, str]]
 ) -> None:
-    """Replace a credential's secrets, and enable it if it was disabled. The rest stays unless it is given."""
+    """Replace a credential's secrets, and enable it if it was disabled. What is not given stays as it was."""
     current = call("credential.show", name=name)
     kept = {key: current[key] for key in ("module", "owner", "ceiling", "labels")}
     _put(name, secrets, {**kept, "shareable": {**current["shareable"], **dict(fields)}})

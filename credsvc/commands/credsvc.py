@@ -51,7 +51,7 @@ def credsvc() -> None:
 )
 @click.option("--application", metavar="NAME", help="The application, without a bootstrap document.")
 @click.option("--node", metavar="FQDN", help="The node that the service runs on.")
-@click.option("--ca-url", metavar="URL", help="Where the CA is.")
+@click.option("--ca-url", metavar="URL", help="The URL of the CA.")
 @click.option(
     "--ca-address",
     metavar="HOST:PORT",
@@ -68,7 +68,7 @@ def credsvc() -> None:
 )
 @click.option("--kek-passphrase", type=SECRET, help="For `--kek prompt` and --recovery; asked for otherwise.")
 @click.option("--approver-key", type=click.Path(path_type=Path), metavar="FILE", required=True)
-@click.option("--passphrase", type=SECRET, help="Of the approver key; asked for otherwise.")
+@click.option("--passphrase", type=SECRET, help="The approver key's passphrase; asked for otherwise.")
 def init(
     ca_bootstrap: Path | None,
     root: Path | None,

@@ -54,7 +54,7 @@ def new(folder: Path) -> None:
 
 @module.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--without", multiple=True, hidden=True, help="Leave a layer of the sandbox out.")
+@click.option("--without", multiple=True, hidden=True, help="Leave out a layer of the sandbox.")
 def load(folder: Path, without: Sequence[str]) -> None:
     """Propose a module to the service; nothing uses it before it is approved."""
     from credsvc.sandbox.client.private import private_sandbox
@@ -70,7 +70,7 @@ def load(folder: Path, without: Sequence[str]) -> None:
 
 @module.command("list")
 def list_() -> None:
-    """List all versions that were ever proposed."""
+    """List every version ever proposed."""
     rows = call("module.list")
     output.emit(rows, human=output.table(rows, ("name", "state", "module_digest", "manifest_digest")))
 
@@ -89,7 +89,9 @@ def show(name: str) -> None:
 @click.argument("name")
 @click.option("--key", type=click.Path(path_type=Path, exists=True), required=True, help="The approver key.")
 @click.option(
-    "--passphrase", type=SECRET, help="Of the approver key; asked for otherwise, below what it approves."
+    "--passphrase",
+    type=SECRET,
+    help="The approver key's passphrase; asked for otherwise, after showing what it approves.",
 )
 def approve(name: str, key: Path, passphrase: Secret | None) -> None:
     """Show what the version proposed last may do, sign it, and make it the active one."""
@@ -110,7 +112,7 @@ def approve(name: str, key: Path, passphrase: Secret | None) -> None:
 @module.command()
 @click.argument("folder", type=_FOLDER)
 @click.option("--trace", "is_traced", is_flag=True, help="Print every binding, with the vectors' keys.")
-@click.option("--without", multiple=True, hidden=True, help="Leave a layer of the sandbox out.")
+@click.option("--without", multiple=True, hidden=True, help="Leave out a layer of the sandbox.")
 @click.pass_context
 def selftest(context: click.Context, folder: Path, is_traced: bool, without: Sequence[str]) -> None:
     """Check the manifest as approval would, and run the vectors through the real sandbox."""

@@ -56,9 +56,15 @@ def show(only_schema: bool) -> None:
 @click.argument("operation")
 @click.option("--subsystem", required=True)
 @click.option("--node", required=True)
-@click.option("--agent", default=_ANYBODY, help="This agent; otherwise one that no rule names.")
+@click.option("--agent", default=_ANYBODY, help="The agent that asks; otherwise one that no rule names.")
 @click.option("--capability", "capabilities", multiple=True, default=("credential:use",), show_default=True)
-@click.option("--context", "context_pairs", type=PAIR, multiple=True, help="NAME=VALUE, as policy sees it.")
+@click.option(
+    "--context",
+    "context_pairs",
+    type=PAIR,
+    multiple=True,
+    help="NAME=VALUE: one attribute of the context that policy sees.",
+)
 @click.pass_context
 def explain(
     context: click.Context,
@@ -68,7 +74,7 @@ def explain(
     context_pairs: Sequence[tuple[str, str]],
     **asked: Any,
 ) -> None:
-    """Say which rule allows or refuses a use; the exit code is 1 where it is refused."""
+    """Say which rule allows or refuses a use; the exit code is 1 if it is refused."""
     from credsvc.formula.manifest_toml import parse_manifest
     from credsvc.formula.types import Strength
     from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet

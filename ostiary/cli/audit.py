@@ -95,14 +95,16 @@ def audit() -> None:
 
 @audit.command("list")
 @_SERVICE
-@click.option("--serial", help="About this certificate.")
-@click.option("--agent", help="About this agent.")
-@click.option("--token", help="About the token with this id.")
-@click.option("--credential", help="About this credential.")
-@click.option("--module", help="About this credential module.")
+@click.option("--serial", help="Entries about this certificate.")
+@click.option("--agent", help="Entries about this agent.")
+@click.option("--token", help="Entries about the token with this id.")
+@click.option("--credential", help="Entries about this credential.")
+@click.option("--module", help="Entries about this credential module.")
 @click.option("--kind", help="Acts of this kind (redeem, renew, use, ...).")
 @click.option("--decision", type=click.Choice(["authorized", "denied"]))
-@click.option("--since", type=click.IntRange(0), default=None, metavar="SEQ", help="From this entry on.")
+@click.option(
+    "--since", type=click.IntRange(0), default=None, metavar="SEQ", help="Entries from this one on."
+)
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 def list_entries(
     service: str, kind: str | None, decision: str | None, since: int | None, limit: int, **terms: str | None

@@ -76,7 +76,7 @@ def everywhere_options() -> list[click.Option]:
         click.Option(
             ["--json"],
             is_flag=True,
-            help="Results and errors as JSON.",
+            help="Print results and errors as JSON.",
             expose_value=False,
             is_eager=True,
             callback=_set_json,
