@@ -67,7 +67,7 @@ class Role:
     stop_s: float = 8.0
 
 
-class State(Enum):
+class RoleState(Enum):
     """A role's state: starting -> ready -> (it ended) waiting -> starting -> ... -> stopped."""
 
     STARTING = "starting"
@@ -114,7 +114,7 @@ class Supervisor:
         while not running.was_ready:
             if self._stop.received:
                 return False
-            if running.state is not State.STARTING:
+            if running.state is not RoleState.STARTING:
                 code = running.last_exit
                 raise Misconfigured(
                     f"role '{running.role.name}' ended with {code} before it was ready; see its log"
@@ -163,7 +163,7 @@ class _Running:
 
     def __init__(self, role: Role) -> None:
         self.role = role
-        self.state = State.STOPPED
+        self.state = RoleState.STOPPED
         self.restarts = 0
         self.last_exit: int | None = None
         self.ready_deadline_s = 0.0
@@ -192,16 +192,16 @@ class _Running:
         self._pidfd = os.pidfd_open(self._process.pid)
         self._started_s = time.monotonic()
         self.ready_deadline_s = self._started_s + self.role.ready_timeout_s
-        self.state = State.STARTING
+        self.state = RoleState.STARTING
 
     def fds(self) -> list[int]:
         return [fd for fd in (self._pidfd, self._ready_fd) if fd is not None]
 
     def wakes_at_s(self) -> float | None:
         match self.state:
-            case State.STARTING:
+            case RoleState.STARTING:
                 return self.ready_deadline_s
-            case State.WAITING:
+            case RoleState.WAITING:
                 return self._next_start_s
             case _:
                 return None
@@ -213,10 +213,10 @@ class _Running:
             self._ended(self._process.returncode)
             return True
         now = time.monotonic()
-        if self.state is State.STARTING and self.restarts and now >= self.ready_deadline_s:
+        if self.state is RoleState.STARTING and self.restarts and now >= self.ready_deadline_s:
             _log.error("role was not ready in time", extra={"role": self.role.name})
             self._kill(signal.SIGKILL)
-        if self.state is State.WAITING and now >= self._next_start_s:
+        if self.state is RoleState.WAITING and now >= self._next_start_s:
             self._restart()
             return True
         return changed
@@ -233,7 +233,7 @@ class _Running:
                 self._process.wait()
             self.last_exit = self._process.returncode
         self._release()
-        self.state = State.STOPPED
+        self.state = RoleState.STOPPED
 
     def status(self) -> RoleStatus:
         return RoleStatus(
@@ -264,7 +264,7 @@ class _Running:
         # EOF without the byte: the role closed the pipe. Its exit, or the deadline, decides what follows.
         if said == b"R":
             self.was_ready = True
-            self.state = State.READY
+            self.state = RoleState.READY
         return True
 
     def _ended(self, code: int) -> None:
@@ -278,7 +278,7 @@ class _Running:
     def _wait(self) -> None:
         self._next_start_s = time.monotonic() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, LAST_BACKOFF_S)
-        self.state = State.WAITING
+        self.state = RoleState.WAITING
 
     def _kill(self, number: signal.Signals) -> None:
         if self._pidfd is not None:
