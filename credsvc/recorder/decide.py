@@ -38,7 +38,7 @@ Decided = tuple[Verdict, bytes | None]
 """The verdict, and what rides beside the item to the keyholder (None: it has no part)."""
 
 
-def decide(rows: Rows, item: Item) -> Decided:
+def decide_item(rows: Rows, item: Item) -> Decided:
     """Rule on one item."""
     return _DECISIONS[type(item)](rows, item)
 

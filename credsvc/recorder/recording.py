@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection
 
 from credsvc.items import ADMIN, FRONT, INTERNAL, ApproveModule, PutCredential, Use
-from credsvc.recorder.decide import decide
+from credsvc.recorder.decide import decide_item
 from credsvc.recorder.storing import activate, active_documents, load, store, store_sealed
 from credsvc.store.rows import Rows
 from ostiary.keyholder.protocol import Document
@@ -41,7 +41,7 @@ class CredentialRecording:
 
     def _rule(self, tx: Connection, rows: Rows, position: int, asked: Asked, now_ms: int) -> Ruling:
         item = asked.item
-        verdict, attachment = decide(rows, item)
+        verdict, attachment = decide_item(rows, item)
         if verdict.decision == "authorized":
             store(tx, item, now_ms=now_ms)
         salt = item.salt if isinstance(item, Use) else None

@@ -10,7 +10,7 @@ import pytest
 
 from credsvc.items import ADMIN, FRONT, INTERNAL, DeleteCredential, DisableCredential
 from credsvc.recorder import decide as decisions
-from credsvc.recorder.decide import decide
+from credsvc.recorder.decide import decide_item
 from credsvc.store.rows import CredentialRow, ModuleRow, Rows
 from ostiary.work.item import Item
 from ostiary.work.reports import Refuse
@@ -64,12 +64,12 @@ def test_each_kind_that_may_be_asked_has_a_decision() -> None:
 )
 def test_what_rides_beside_an_authorized_act_to_the_keyholder(item: Item, attachment: bytes | None) -> None:
     """None where the keyholder has no part: then nothing is sent to it."""
-    verdict, found = decide(rows(), item)
+    verdict, found = decide_item(rows(), item)
     assert (verdict.decision, found) == ("authorized", attachment)
 
 
 def test_an_approval_brings_the_manifest_to_the_keyholder() -> None:
-    verdict, attachment = decide(rows(state="proposed"), APPROVE)
+    verdict, attachment = decide_item(rows(state="proposed"), APPROVE)
     assert (verdict.decision, attachment) == ("authorized", b"manifest")
 
 
@@ -91,21 +91,21 @@ def test_an_approval_brings_the_manifest_to_the_keyholder() -> None:
 def test_a_denied_act_changes_no_row_and_reaches_no_keyholder(item: Item, rule: str) -> None:
     before = rows()
     after = deepcopy(before)
-    verdict, attachment = decide(after, item)
+    verdict, attachment = decide_item(after, item)
     assert (verdict.decision, verdict.rule, attachment) == ("denied", rule, None)
     assert after == before
 
 
 def test_without_a_policy_no_digest_fits() -> None:
     """Not even the empty one, which a front has before it has read any."""
-    verdict, _ = decide(rows(policy=None), msgspec.structs.replace(USE, policy_digest=""))
+    verdict, _ = decide_item(rows(policy=None), msgspec.structs.replace(USE, policy_digest=""))
     assert verdict.rule == "stale-policy"
 
 
 @pytest.mark.parametrize("change", [DISABLE, DELETE])
 def test_each_change_of_a_credential_takes_a_version(change: Item) -> None:
     after = rows()
-    decide(after, change)
+    decide_item(after, change)
     assert after.credentials["grid"].version == 2
-    verdict, _ = decide(after, msgspec.structs.replace(PUT, version=2))
+    verdict, _ = decide_item(after, msgspec.structs.replace(PUT, version=2))
     assert verdict.rule == "stale-credential"
