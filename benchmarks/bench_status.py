@@ -18,7 +18,7 @@ from cryptography.x509 import ocsp
 from benchmarks.load import Load, Measured, request_bytes, run_load
 from benchmarks.stages import cpu_by_role, print_cpu
 from benchmarks.table import Row, print_table
-from ostiary.edge.client import HTTPClient, tcp_connector
+from ostiary.edge.http_client import HTTPClient, tcp_connector
 from tests.support.ca_service import Agent, RunningCA, running_ca
 
 SECONDS = 5.0

@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_ce
 from certmgr.issued import Issued, Wanted, check_issued
 from ostiary.address import Address
 from ostiary.certificate import SerialHex
-from ostiary.edge.client import Connector, HTTPClient
 from ostiary.edge.clock import Clock
+from ostiary.edge.http_client import Connector, HTTPClient
 from ostiary.edge.tls import client_context
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault
 from ostiary.identity import Application, identity_of

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from ostiary.edge.client import HTTPClient, tls_connector
+from ostiary.edge.http_client import HTTPClient, tls_connector
 from ostiary.errors import Misconfigured
 
 TIMEOUT_S: Final = 10.0

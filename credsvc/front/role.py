@@ -30,9 +30,9 @@ from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
 from credsvc.sandbox.client.pool import SandboxPool
 from credsvc.store.tables import LEDGER
 from ostiary.address import Address, parse_address
-from ostiary.edge.client import HTTPClient, tls_connector
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.files import read_limited
+from ostiary.edge.http_client import HTTPClient, tls_connector
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.place import Place
 from ostiary.errors import Misconfigured

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ostiary.edge.client import HTTPClient, unix_connector
+from ostiary.edge.http_client import HTTPClient, unix_connector
 from ostiary.secret import Secret
 
 # A manager itself waits up to 8 s for the CA; below that, a client would give up on a claim that succeeds.

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from ostiary.edge.client import HTTPClient, tcp_connector
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.http_client import HTTPClient, tcp_connector
 from ostiary.errors import Unauthenticated
 from tests.support.ca_service import CA_NODE, NODE, Agent, RunningCA, csr_of, new_key
 from tests.support.identities import Authority

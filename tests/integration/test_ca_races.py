@@ -9,8 +9,8 @@ from threading import Barrier
 
 import pytest
 
-from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.http_client import HTTPClient
 from ostiary.errors import Forbidden
 from tests.support.ca_service import Agent, RunningCA, new_key, running_ca
 from tests.support.killing import Follower

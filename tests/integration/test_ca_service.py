@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.front.certificates_api import MAX_WAIT_S
-from ostiary.edge.client import HTTPClient
+from ostiary.edge.http_client import HTTPClient
 from ostiary.edge.tls import build_identity_pem, server_context
 from ostiary.errors import Forbidden, OstiaryError
 from ostiary.identity import identity_of

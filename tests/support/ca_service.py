@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from ostiary.certificate import serial_hex
-from ostiary.edge.client import HTTPClient, Response, tcp_connector, tls_connector
+from ostiary.edge.http_client import HTTPClient, Response, tcp_connector, tls_connector
 from ostiary.edge.tls import build_identity_pem, client_context
 from ostiary.errors import OstiaryError
 from tests.support.patient_client import PatientHTTPClient

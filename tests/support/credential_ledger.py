@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from credsvc.client import SigningClient
-from ostiary.edge.client import HTTPClient
+from ostiary.edge.http_client import HTTPClient
 from ostiary.ledger.checkpoint import read_checkpoint
 from tests.support.credential_service import Service
 from tests.support.identities import Agent

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from credsvc.client import SigningClient
 from ostiary.admin.client import AdminClient
-from ostiary.edge.client import HTTPClient, Response
+from ostiary.edge.http_client import HTTPClient, Response
 from ostiary.errors import Busy
 from tests.support.waiting import until
 

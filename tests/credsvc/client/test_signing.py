@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from credsvc.client.signing import Signed, SigningClient
-from ostiary.edge.client import tcp_connector
+from ostiary.edge.http_client import tcp_connector
 from tests.support.waiting import PATIENCE_S
 
 SIGNED = Signed(

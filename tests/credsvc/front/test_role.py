@@ -12,8 +12,8 @@ from credsvc.front.own_certificate import OwnCertificate
 from credsvc.front.role import _Worker, revocation_feed
 from credsvc.front.stages import STAGES
 from credsvc.home import place_of
-from ostiary.edge.client import HTTPClient
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.http_client import HTTPClient
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.tls import client_context
 from ostiary.edge.users import RoleUsers

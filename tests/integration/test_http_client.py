@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from ostiary.edge.client import HTTPClient, Response, error_of, tcp_connector, tls_connector, unix_connector
+from ostiary.edge.http_client import (
+    HTTPClient,
+    Response,
+    error_of,
+    tcp_connector,
+    tls_connector,
+    unix_connector,
+)
 from ostiary.edge.tls import client_context
 from ostiary.errors import (
     BadInput,
