@@ -63,7 +63,7 @@ class CAService:
     """Implements `ostiary.recorder.service.Service`. Owner: the recorder's thread."""
 
     decoder = ItemDecoder((*ca_items.FRONT, *ca_items.RESPONDER, *ca_items.ADMIN))
-    lists = CHANNELS
+    channels = CHANNELS
     # None: a signature that is lost is made again with the same bytes.
     settled_first: tuple[type[Item], ...] = ()
 

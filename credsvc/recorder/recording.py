@@ -26,7 +26,7 @@ from ostiary.work.item import Item, ItemDecoder
 class CredentialRecording:
     """Implements `ostiary.recorder.service.Service`. Owner: the recorder's thread."""
 
-    lists: Mapping[str, tuple[type[Item], ...]] = {"front": FRONT, "admin": ADMIN}
+    channels: Mapping[str, tuple[type[Item], ...]] = {"front": FRONT, "admin": ADMIN}
     settled_first: tuple[type[Item], ...] = (PutCredential, ApproveModule)
 
     def __init__(self, application: str) -> None:

@@ -140,7 +140,7 @@ class RecorderLoop:
                 Status.REFUSED, encode_answer(Refused(by="parser", rule="bad-item", reason=exc.message))
             )
             return
-        if not isinstance(item, self._service.lists[request.channel]):
+        if not isinstance(item, self._service.channels[request.channel]):
             _log.error(
                 "item-not-on-list",
                 extra={"channel": request.channel, "item": type(item).__name__, "pid": request.peer.pid},

@@ -67,7 +67,8 @@ class Service(Protocol):
 
     origin: str
     decoder: ItemDecoder
-    lists: Mapping[str, tuple[type[Item], ...]]
+    channels: Mapping[str, tuple[type[Item], ...]]
+    """The kinds of items that each channel may carry."""
     settled_first: tuple[type[Item], ...]
     """Kinds whose output must be stored before it is answered: the keyholder would not make the same bytes
     again.

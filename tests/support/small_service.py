@@ -59,7 +59,7 @@ class NotesService:
 
     origin = ORIGIN
     decoder = ItemDecoder((Activate, VoidToken, Alarm))
-    lists: Mapping[str, tuple[type[Item], ...]] = {"front": (Activate,)}
+    channels: Mapping[str, tuple[type[Item], ...]] = {"front": (Activate,)}
     settled_first: tuple[type[Item], ...] = ()
     due_once: Sequence[Item] = ()
 
