@@ -21,7 +21,7 @@ from ostiary.edge.kek_spec import (
     PromptStore,
     parse_kek_hex,
     parse_kek_spec,
-    read_private,
+    read_key_file,
 )
 
 Ask = Callable[[], str]
@@ -32,7 +32,7 @@ def load_kek(spec: str, application: str, service: str, *, directory: Path, ask:
     """Return the key's 32 bytes; Misconfigured says what to do where it is missing, damaged or badly kept."""
     match parse_kek_spec(spec, directory=directory):
         case FileStore(path=path):
-            return parse_kek_hex(read_private(path).strip(), str(path))
+            return parse_kek_hex(read_key_file(path).strip(), str(path))
         case PromptStore(path=path):
             from ostiary.edge.kek_prompt import load_wrapped  # noqa: PLC0415 - only this store needs it
 

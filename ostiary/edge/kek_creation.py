@@ -28,7 +28,7 @@ from ostiary.edge.kek_spec import (
     KeyringStore,
     PromptStore,
     parse_kek_spec,
-    read_private,
+    read_key_file,
 )
 from ostiary.edge.passphrase import unwrap
 from ostiary.edge.passphrase_wrapping import RANDOM_BYTES, wrap
@@ -110,7 +110,7 @@ def restore_kek(
     Raises Conflict where it holds another one, Unauthenticated for a wrong passphrase.
     """
     store = parse_kek_spec(spec, directory=directory)
-    kek = unwrap(read_private(recovery.path), recovery.ask(), application=application, service=service)
+    kek = unwrap(read_key_file(recovery.path), recovery.ask(), application=application, service=service)
     if _is_vacant(store, application, service):
         _put(store, kek, application, service, ask)
     elif not secrets.compare_digest(load_kek(spec, application, service, directory=directory, ask=ask), kek):

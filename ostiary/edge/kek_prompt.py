@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ostiary.edge.kek_spec import read_private
+from ostiary.edge.kek_spec import read_key_file
 from ostiary.edge.passphrase import unwrap
 from ostiary.errors import Misconfigured
 
 
 def load_wrapped(path: Path, ask: Callable[[], str] | None, application: str, service: str) -> bytes:
     """The key; BadInput where the file is another service's, Unauthenticated for a wrong passphrase."""
-    return unwrap(read_private(path), asked(ask), application=application, service=service)
+    return unwrap(read_key_file(path), asked(ask), application=application, service=service)
 
 
 def asked(ask: Callable[[], str] | None) -> str:

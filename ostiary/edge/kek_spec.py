@@ -76,7 +76,7 @@ def parse_kek_hex(text: bytes, place: str) -> bytes:
     return kek
 
 
-def read_private(path: Path) -> bytes:
+def read_key_file(path: Path) -> bytes:
     """Read a regular file that only its owner may read: root, this user, or the directory's owner."""
     # O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer; it is refused below. All
     # checks are made on the descriptor that is read, so nobody can exchange the file between them.
