@@ -15,12 +15,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
 from ostiary.certificate import accept_public_key, spki_der
@@ -83,10 +78,3 @@ def build_csr(key: ec.EllipticCurvePrivateKey, names: Names) -> bytes:
     # RFC 2985 section 5.4.2: pyca writes this as an extensionRequest attribute.
     host = x509.SubjectAlternativeName([x509.DNSName(names.host)])
     return builder.add_extension(host, critical=False).sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def is_key_of(private_key_pem: Secret, certificate: x509.Certificate) -> bool:
-    """Whether a certificate certifies the public half of this private key."""
-    key = load_pem_private_key(private_key_pem.reveal(), None)
-    public = accept_public_key(key.public_key())
-    return spki_der(public) == spki_der(accept_public_key(certificate.public_key()))

@@ -22,8 +22,6 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["AARCH64", "X86_64", "LockdownError", "Machine", "call", "prctl", "raw", "this_machine"]
-
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_CAPBSET_READ: Final = 23

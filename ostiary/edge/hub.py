@@ -150,13 +150,10 @@ class Hub:
         return link
 
     def watch(self, fd: int, *, name: str) -> None:
-        """Report `Readable(name)` once per poll while `fd` is readable; the caller reads and closes it."""
+        """Report `Readable(name)` once per poll while `fd` is readable; the caller reads it, and closes it
+        after the last poll.
+        """
         self._add(fd, Readable(name=name, fd=fd))
-
-    def unwatch(self, fd: int) -> None:
-        """Forget a watched descriptor; call before closing it."""
-        self._epoll.unregister(fd)
-        del self._sources[fd]
 
     def poll(self, timeout_s: float | None) -> list[Event]:
         """Everything that waits; sleeps up to `timeout_s` (None: for ever) only while nothing does."""
