@@ -62,7 +62,7 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Revoked(msgspec.Struct, frozen=True, kw_only=True):
-    serial_number: str
+    serial: str = msgspec.field(name="serial_number")
 
 
 class _Feed(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +110,7 @@ class ESTClient:
         with self._connection(identity_pem) as client:
             return self._enroll(client, "simplereenroll", csr_der, wanted, {})
 
-    def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
+    def spawn(self, manager_pem: bytes, request: SpawnRequest) -> Issued:
         """Get an agent's first certificate, as its node's manager; repeating the same request is safe."""
         wanted = request.wanted
         body = {
@@ -121,7 +121,7 @@ class ESTClient:
             "spawner": request.spawner_serial,
             "csr": base64.b64encode(request.csr_der).decode(),
         }
-        with self._connection(manager, keep=True) as client:
+        with self._connection(manager_pem, keep=True) as client:
             answer = client.call("POST", "/v1/agents", body, type_=_Spawned)
         try:
             found = x509.load_pem_x509_certificates(f"{answer.certificate}\n{answer.chain}".encode())
@@ -165,9 +165,9 @@ class ESTClient:
         with self._connection(identity_pem) as client:
             return client.call("GET", "/v1/whoami", type_=_Status).status
 
-    def retire(self, manager: bytes, serial: SerialHex) -> None:
+    def retire(self, manager_pem: bytes, serial: SerialHex) -> None:
         """Revoke a certificate of this node whose program has ended."""
-        with self._connection(manager, keep=True) as client:
+        with self._connection(manager_pem, keep=True) as client:
             reason = {"reason": "cessationOfOperation"}
             path = f"/v1/certificates/{serial}/revoke"
             client.request("POST", path, body=msgspec.json.encode(reason), content_type="application/json")
@@ -178,7 +178,7 @@ class ESTClient:
         """Return the feed's next position and the serials revoked since; waits up to `wait_s` for one."""
         with self._connection(identity_pem, timeout_s=wait_s + self._timeout_s) as client:
             feed = client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=_Feed)
-        return feed.next, [SerialHex(each.serial_number) for each in feed.revoked]
+        return feed.next, [SerialHex(each.serial) for each in feed.revoked]
 
     def ledger(self, identity_pem: bytes, path: str) -> bytes:
         """Return a checkpoint (`checkpoint`) or a tile (`tile/0/000.p/7`) of the authority's ledger."""

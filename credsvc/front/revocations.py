@@ -36,7 +36,7 @@ _log = logging.getLogger("ostiary.revocations")
 class RevokedCertificate(msgspec.Struct, frozen=True):
     """One line of the feed; what else it says is not needed here."""
 
-    serial_number: str
+    serial: str = msgspec.field(name="serial_number")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class Revocations:
         none.
         """
         page = feed(since=self._next, wait_s=WAIT_S if self._caught_up else 0)
-        news = {parse_serial_hex(line.serial_number) for line in page.revoked} - self._revoked
+        news = {parse_serial_hex(line.serial) for line in page.revoked} - self._revoked
         # Known first, cut off second: a connection made in between is refused by what is known.
         self._revoked |= news
         self._next = page.next

@@ -101,25 +101,25 @@ class FakeAuthority:
     def redeem(self, token: Token, csr_der: bytes, wanted: Wanted) -> Issued:
         return self._sign("redeem", csr_der, wanted, frozenset())
 
-    def spawn(self, manager: bytes, request: SpawnRequest) -> Issued:
-        assert b"PRIVATE KEY" in manager
+    def spawn(self, manager_pem: bytes, request: SpawnRequest) -> Issued:
+        assert b"PRIVATE KEY" in manager_pem
         return self._sign(
             "spawn", request.csr_der, request.wanted, request.wanted.capabilities or frozenset()
         )
 
-    def renew(self, identity: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
+    def renew(self, identity_pem: bytes, csr_der: bytes, wanted: Wanted) -> Issued:
         return self._sign("renew", csr_der, wanted, GRANTS.get(wanted.names.subsystem, frozenset()))
 
-    def prove(self, identity: bytes, serial: SerialHex) -> str:
+    def prove(self, identity_pem: bytes, serial: SerialHex) -> str:
         self._maybe("prove", self.fail)
         return self.proof
 
-    def status(self, identity: bytes) -> str:
+    def status(self, identity_pem: bytes) -> str:
         self._maybe("status", self.fail)
         renewed = [pem for pem, verb in self.kinds.items() if verb == "renew"]
-        return "active" if any(pem in identity for pem in renewed) else "pending"
+        return "active" if any(pem in identity_pem for pem in renewed) else "pending"
 
-    def retire(self, manager: bytes, serial: SerialHex) -> None:
+    def retire(self, manager_pem: bytes, serial: SerialHex) -> None:
         self._maybe("retire", self.fail)
         self.retired.append(serial)
 

@@ -71,7 +71,7 @@ def test_the_feed_is_the_cas_at_the_address_under_the_urls_name(monkeypatch: pyt
         ask = revocation_feed(config, own(authority))
         ca.revoke("0a")
         page = ask(since=0, wait_s=0)
-        assert (page.next, [line.serial_number for line in page.revoked]) == (1, ["0a"])
+        assert (page.next, [line.serial for line in page.revoked]) == (1, ["0a"])
         assert ask(since=1, wait_s=0).revoked == ()
     finally:
         for client in made:
