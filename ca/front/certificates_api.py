@@ -85,8 +85,8 @@ def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Ca
 
 
 class Revoke:
-    """End a certificate at the request of its agent or its node's manager; the recorder decides who is
-    that.
+    """End a certificate at the request of its agent or its node's manager; the recorder decides who
+    that is.
     """
 
     def __init__(self, parts: FrontParts) -> None:

@@ -32,8 +32,8 @@ from ostiary.token import Token
 
 # base64 in lines of 64 or 76 characters takes up to 1.37 times the DER.
 _BODY_BYTES: Final = MAX_CSR_BYTES * 3 // 2
-# What they say is as old as the issuing CA.
-_A_DAY: Final = "public, max-age=86400"
+# These answers change only with the issuing CA.
+_CACHED_FOR_A_DAY: Final = "public, max-age=86400"
 
 
 class CACerts:
@@ -46,7 +46,7 @@ class CACerts:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         self._parts.doorkeeper.check_source_pace(req)
         resp.content_type = CERTS_ONLY_TYPE
-        resp.set_header("Cache-Control", _A_DAY)
+        resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._body
 
 
@@ -60,7 +60,7 @@ class CSRAttributes:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         self._parts.doorkeeper.check_source_pace(req)
         resp.content_type = CSRATTRS_TYPE
-        resp.set_header("Cache-Control", _A_DAY)
+        resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._body
 
 

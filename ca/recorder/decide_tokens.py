@@ -123,12 +123,12 @@ def _spent(rows: Rows, token: TokenRow, item: Redeem, terms: Terms) -> Decision:
         # The certificate carries no capability yet, so little is lost, and a thief who was first gains
         # nothing.
         rows.replace_token(replace(token, status="void", contested=True))
-        item_of_end = VoidCertificate(serial=bought.serial, because="contested", reason="keyCompromise")
+        voided = VoidCertificate(serial=bought.serial, because="contested", reason="keyCompromise")
         return denied(
             "token-contested",
             f"a second key came for token {token.token_id} while its certificate is pending: both are void; "
             f"make a new one: ostiary ca bootstrap --node {token.node} --again",
-            void(rows, bought, item_of_end, terms.now_s),
+            void(rows, bought, voided, terms.now_s),
             _alarm(token),
         )
     # Proven meanwhile, so the certificate stays. One alarm per token: whoever found it could fill the ledger.

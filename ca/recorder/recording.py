@@ -16,8 +16,19 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from ca import items as ca_items
-from ca.items import ExpirePending, FrontCertificate, PublishCRL, Redeem, Renew, Resign, Spawn
+from ca.items import (
+    ADMIN,
+    FRONT,
+    INTERNAL,
+    RESPONDER,
+    ExpirePending,
+    FrontCertificate,
+    PublishCRL,
+    Redeem,
+    Renew,
+    Resign,
+    Spawn,
+)
 from ca.recorder.decide import decide_item
 from ca.recorder.decision import DONE, Decision, Terms
 from ca.recorder.issuing import RESIGN_S, prepared_of
@@ -34,9 +45,9 @@ from ostiary.work.item import Item, ItemDecoder
 from ostiary.work.item_encoding import encode_item
 
 CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
-    "front": ca_items.FRONT,
-    "responder": ca_items.RESPONDER,
-    "admin": ca_items.ADMIN,
+    "front": FRONT,
+    "responder": RESPONDER,
+    "admin": ADMIN,
 }
 # Of one turn, which clients' items share; what is left is due again 0.25 s later.
 MAX_EXPIRED_AT_ONCE: Final = 200
@@ -62,7 +73,7 @@ class CASettings:
 class CAService:
     """Implements `ostiary.recorder.service.Service`. Owner: the recorder's thread."""
 
-    decoder = ItemDecoder((*ca_items.FRONT, *ca_items.RESPONDER, *ca_items.ADMIN))
+    decoder = ItemDecoder((*FRONT, *RESPONDER, *ADMIN))
     channels = CHANNELS
     # None: a signature that is lost is made again with the same bytes.
     settled_first: tuple[type[Item], ...] = ()
@@ -90,7 +101,7 @@ class CAService:
             if isinstance(each.item, PublishCRL):
                 rulings += self._publish(tx, each, each.item)
             else:
-                answers = None if isinstance(each.item, ca_items.INTERNAL) else position
+                answers = None if isinstance(each.item, INTERNAL) else position
                 rulings += _rulings(each, decide_item(rows, each.item, terms), answers)
         # 3.
         store(tx, rows)

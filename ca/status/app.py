@@ -45,8 +45,8 @@ _BUNDLE_NS: Final = 200_000_000
 """A fifth of the second within which a revocation shows."""
 # RFC 5019 section 6 lets caches keep an answer until its nextUpdate: for us that would be ten minutes too
 # long.
-_A_SECOND: Final = "public, max-age=1, no-transform"
-_A_DAY: Final = "public, max-age=86400"
+_CACHED_FOR_A_SECOND: Final = "public, max-age=1, no-transform"
+_CACHED_FOR_A_DAY: Final = "public, max-age=86400"
 # One spelling per shard, as in the URLs of certificates; nine digits are 7e12 certificates.
 _SHARD: Final = re.compile(r"(0|[1-9][0-9]{0,8})\.crl")
 _TRY_LATER: Final = error_response(ErrorStatus.tryLater)
@@ -113,7 +113,7 @@ class OCSP:
             resp.content_type, resp.data = OCSP_RESPONSE_TYPE, _MALFORMED
             return
         if self._answer(resp, request_der):
-            resp.set_header("Cache-Control", _A_SECOND)
+            resp.set_header("Cache-Control", _CACHED_FOR_A_SECOND)
 
     def _answer(self, resp: falcon.Response, request_der: bytes) -> bool:
         """Answer with what the responder says, or with tryLater; returns whether it answered."""
@@ -170,7 +170,7 @@ def _send(req: falcon.Request, resp: falcon.Response, content: bytes, content_ty
     # A strong validator (RFC 9110 section 8.8.3): receivers that poll get 304 until there is another list.
     tag = hashlib.sha256(content).hexdigest()[:32]
     resp.etag = tag
-    resp.set_header("Cache-Control", _A_SECOND)
+    resp.set_header("Cache-Control", _CACHED_FOR_A_SECOND)
     if any(str(known) in {tag, "*"} for known in req.if_none_match or ()):
         resp.status = falcon.HTTP_304
         return
@@ -191,7 +191,7 @@ class _Fixed:
 
     def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
         resp.content_type = self._content_type
-        resp.set_header("Cache-Control", _A_DAY)
+        resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._content
 
 

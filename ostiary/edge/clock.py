@@ -6,7 +6,8 @@ Rules:
 - A part that compares moments of the calendar over its life (validity, freshness, renewal) gets a `Clock`, so
   that a test can hand it another.
 - A process folder or a command may call `time` itself: for a deadline of its own (monotonic), or to stamp one
-  fact with the wall clock.
+  fact with the wall clock. So does `certmgr.client`, which agents import and which imports nothing of ours
+  but `keyutils`.
 - Deadlines between processes of one host are CLOCK_MONOTONIC nanoseconds (`ostiary.edge.channel`); every
   record is in UTC.
 """

@@ -110,7 +110,7 @@ class GuardedSocket(HeldWrites, socket.socket):
         return 0
 
     def discard(self, nbytes: int) -> int:
-        """Discard up to `nbytes` and return how many it were."""
+        """Discard up to `nbytes` and return how many there were."""
         return len(super().recv(nbytes))
 
     def _transmit(self, data: bytes) -> None:
