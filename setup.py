@@ -1,6 +1,6 @@
-"""Copies what is read but never imported (credential modules, deployment data, documents) into the wheel.
+"""Copies what is read but never imported (credential modules, example clients, documents) into the wheel.
 
-Settings are in pyproject.toml. This file exists because `modules/`, `deploy/`, `clients/` and `docs/` stand
+Settings are in pyproject.toml. This file exists because `modules/`, `clients/` and `docs/` stand
 beside the packages in a checkout and inside the package `ostiary` in a wheel (`ostiary/_shipped/`);
 `ostiary.shipped` finds them in both.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("modules", "deploy", "clients", "docs")
+SHIPPED = ("modules", "clients", "docs")
 
 
 class BuildWithData(build_py):

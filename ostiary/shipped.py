@@ -1,7 +1,7 @@
-"""Locates the data that comes with Ostiary: credential modules, deployment files, example clients, documents.
+"""Locates the data that comes with Ostiary: credential modules, example clients, documents.
 
 Rules:
-- In a checkout the data lies beside the packages (`modules/`, `deploy/`, `clients/`, `docs/`), in a wheel
+- In a checkout the data lies beside the packages (`modules/`, `clients/`, `docs/`), in a wheel
   inside this package (`_shipped/`, see setup.py).
 - No other module builds a path from `__file__` to find it.
 - A shipped credential module is only *proposed*, like any other: it runs after its approval.
@@ -18,7 +18,7 @@ from ostiary.errors import Misconfigured
 _PACKAGE: Final = Path(__file__).resolve().parent
 
 
-def shipped_directory(name: Literal["modules", "deploy", "clients", "docs"]) -> Path:
+def shipped_directory(name: Literal["modules", "clients", "docs"]) -> Path:
     """Return the directory of that data; Misconfigured when this installation lacks it."""
     candidates = [_PACKAGE / "_shipped" / name]
     # The folder beside an installed package is site-packages, where `modules/` would belong to a stranger.

@@ -13,7 +13,7 @@ from tests.support.repository import ROOT
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 FILE = re.compile(
-    r"`((?:ca|certmgr|credsvc|keyutils|ostiary|modules|deploy|docs)/[\w./-]+\.(?:py|md|toml|yaml))`"
+    r"`((?:ca|certmgr|credsvc|keyutils|ostiary|modules|clients|docs)/[\w./-]+\.(?:py|md|toml|yaml))`"
 )
 
 

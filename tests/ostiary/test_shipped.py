@@ -36,10 +36,10 @@ def test_a_folder_in_site_packages_is_not_ours(site: Path) -> None:
         shipped.module_library()
 
 
-def test_deployment_data_is_found_the_same_way(site: Path) -> None:
+def test_example_clients_are_found_the_same_way(site: Path) -> None:
     (site / "pyproject.toml").touch()
-    (site / "deploy").mkdir()
-    assert shipped.shipped_directory("deploy") == site / "deploy"
+    (site / "clients").mkdir()
+    assert shipped.shipped_directory("clients") == site / "clients"
 
 
 def test_so_are_documents(site: Path) -> None:
