@@ -260,7 +260,7 @@ class Agents:
     def _report(self, record: Record, peer: Peer, exc: OstiaryError) -> None:
         rule = exc.rule if isinstance(exc, Forbidden) else exc.kind
         report = {"agent": record.agent, "uid": peer.uid, "pid": peer.process.key.pid, "rule": rule}
-        _log.warning("claim refused", extra=report)
+        _log.warning("claim-refused", extra=report)
         self._reports.append(report | {"at": self._clock.now().isoformat()})
 
     # --- ending ---
@@ -286,7 +286,7 @@ class Agents:
             record = self._table.get(agent)
             if record is None or record.life.state in DEAD:
                 return
-            _log.info("scope ended", extra={"agent": agent, "subsystem": record.names.subsystem})
+            _log.info("scope-ended", extra={"agent": agent, "subsystem": record.names.subsystem})
             if record.spawn is None:
                 # The user stays fixed, or anybody who read the bootstrap document could claim it now.
                 uid = record.binding.uid if record.binding else record.uid
@@ -300,7 +300,7 @@ class Agents:
             for record in self._table.live():
                 current = record.current.issued if record.current else None
                 if current is not None and current.serial in serials:
-                    _log.warning("the authority revoked the certificate", extra={"agent": record.agent})
+                    _log.warning("certificate-revoked", extra={"agent": record.agent})
                     self.apply(record.agent, CutOff())
 
     # --- what the conductor does ---
@@ -320,7 +320,7 @@ class Agents:
             if issued is not None and record.upcoming is not None:
                 record = replace(record, upcoming=replace(record.upcoming, issued=issued))
             if life.state is not record.life.state:
-                _log.info("agent", extra={"agent": agent, "state": life.state.value})
+                _log.info("agent-moved", extra={"agent": agent, "state": life.state.value})
             self._put(performed(replace(record, life=life), actions))
             self.wake.set()
             return actions

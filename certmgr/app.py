@@ -136,7 +136,7 @@ class Manager:
         # 1. before there is any secret in memory
         threading.stack_size(_STACK_BYTES)
         for shortfall in harden_process():
-            _log.info("not hardened", extra={"shortfall": shortfall})
+            _log.info("manager-less-protected", extra={"shortfall": shortfall})
         bootstrap, clock, view = self._serving.bootstrap, SystemClock(), LinuxProcesses()
         # 2. on the main thread: the threads of step 5 inherit its session keyring (`certmgr.vault`)
         vault = Vault(bootstrap.manager.agent)

@@ -116,7 +116,7 @@ class Conductor:
                 self._hand_out()
             except Exception:  # noqa: BLE001 - the other agents' lives go on
                 if not self._stopped.is_set():  # else the pool has just been closed
-                    _log.exception("unexpected", extra={"part": "conductor"})
+                    _log.exception("unexpected-exception", extra={"part": "conductor"})
                     self._stopped.wait(1)
                 continue
             due = self._agents.next_due()
@@ -147,11 +147,11 @@ class Conductor:
         except OstiaryError as exc:
             event = _event_of(exc, action)
             _log.warning(
-                "the authority refused or failed",
+                "authority-refused-or-failed",
                 extra={"agent": agent, "action": action.value, "kind": exc.kind, "problem": exc.message},
             )
         except Exception:  # noqa: BLE001 - a fault of ours must not leave the agent without an outcome
-            _log.exception("unexpected", extra={"agent": agent, "action": action.value})
+            _log.exception("unexpected-exception", extra={"agent": agent, "action": action.value})
             event = Unavailable()
         self._agents.apply(agent, event, issued=issued)
 

@@ -52,9 +52,9 @@ class Follower:
             return self._turn(record.current.identity_pem)
         except OstiaryError as exc:
             problem = {"what": self._name, "kind": exc.kind, "problem": exc.message}
-            _log.info("could not follow", extra=problem)
+            _log.info("authority-not-followed", extra=problem)
         except Exception:  # noqa: BLE001 - the other duties of this process go on
-            _log.exception("unexpected", extra={"what": self._name})
+            _log.exception("unexpected-exception", extra={"what": self._name})
         return PAUSE_S
 
 

@@ -113,14 +113,14 @@ class LedgerMemory:
                 open_note(value.note, [self._ledger.key])
                 return Memory(note=value.note, contradiction=value.contradiction or None)
             except (msgspec.MsgspecError, BadInput):
-                _log.exception("unreadable memory of a ledger", extra={"origin": self._ledger.origin})
+                _log.exception("ledger-memory-unreadable", extra={"origin": self._ledger.origin})
         return Memory(note=self._ledger.note)
 
     def see(self, note: bytes, fetch: Callable[[str], bytes]) -> None:
         """Compare a checkpoint that the service has published, and remember it."""
         memory = advance(self._memory, note, self._ledger, fetch)
         if memory.contradiction and memory.contradiction != self._memory.contradiction:
-            _log.error("the ledger contradicts its earlier checkpoint", extra={"origin": self._ledger.origin})
+            _log.error("ledger-contradicts-checkpoint", extra={"origin": self._ledger.origin})
         if memory != self._memory:
             self._memory = memory
             stored = _Stored(note=memory.note or b"", contradiction=memory.contradiction or b"")

@@ -73,7 +73,7 @@ class ProofListener:
                 # its close: closing first could reset the connection before it has read everything.
                 wrapped.recv(1)
         except (OSError, ValueError) as exc:
-            _log.info("handshake failed", extra={"reason": getattr(exc, "reason", type(exc).__name__)})
+            _log.info("handshake-failed", extra={"reason": getattr(exc, "reason", type(exc).__name__)})
         finally:
             connection.close()
             self._slots.release()

@@ -121,12 +121,12 @@ class Table:
                 record = decode_record(content, now=now, jitter=jitter())
             except OstiaryError:
                 # Left in place: a manager of the release that wrote it may return, and it expires by itself.
-                _log.exception("unreadable record of an earlier manager", extra={"agent": name})
+                _log.exception("record-unreadable", extra={"agent": name})
                 continue
             self._records[record.agent] = record
             self._by_digest[record.claim_digest] = record.agent
         if self._records:
-            _log.info("restored an earlier manager's agents", extra={"count": len(self._records)})
+            _log.info("agents-restored", extra={"count": len(self._records)})
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what `certmgr status` shows of each agent; no secret."""

@@ -50,7 +50,7 @@ class ScopeWatch:
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - the watch must go on for the other agents
-                _log.exception("unexpected", extra={"part": "watch"})
+                _log.exception("unexpected-exception", extra={"part": "watch"})
             # With thousands of agents a look takes long; sleeping nine times as long keeps the share. A pidfd
             # still ends the sleep at once.
             took_s = (self._clock.monotonic_ns() - began_ns) / 1e9

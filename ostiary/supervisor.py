@@ -100,7 +100,7 @@ class Supervisor:
             for running in self._running:
                 if not self._start_first(running):
                     return
-            _log.info("all roles are ready")
+            _log.info("roles-ready")
             while not self._stop.received:
                 self._turn()
         finally:
@@ -155,7 +155,7 @@ class Supervisor:
         try:
             write_atomic(self._status_path, msgspec.json.encode(rows), mode=PUBLIC_FILE)
         except OSError as exc:  # a full disk must not take the service down
-            _log.warning("cannot write the status file", extra={"reason": exc.strerror})
+            _log.warning("status-file-not-written", extra={"reason": exc.strerror})
 
 
 class _Running:
@@ -214,7 +214,7 @@ class _Running:
             return True
         now = time.monotonic()
         if self.state is RoleState.STARTING and self.restarts and now >= self.ready_deadline_s:
-            _log.error("role was not ready in time", extra={"role": self.role.name})
+            _log.error("role-not-ready-in-time", extra={"role": self.role.name})
             self._kill(signal.SIGKILL)
         if self.state is RoleState.WAITING and now >= self._next_start_s:
             self._restart()
@@ -228,7 +228,7 @@ class _Running:
             try:
                 self._process.wait(self.role.stop_s)
             except subprocess.TimeoutExpired:
-                _log.warning("role did not stop in time", extra={"role": self.role.name})
+                _log.warning("role-not-stopped-in-time", extra={"role": self.role.name})
                 self._kill(signal.SIGKILL)
                 self._process.wait()
             self.last_exit = self._process.returncode
@@ -249,7 +249,7 @@ class _Running:
         try:
             self.start()
         except Misconfigured as exc:
-            _log.error("can't restart", extra={"role": self.role.name, "reason": exc.message})
+            _log.error("role-not-restarted", extra={"role": self.role.name, "reason": exc.message})
             self._wait()
 
     def _look_for_ready(self) -> bool:
@@ -269,7 +269,7 @@ class _Running:
 
     def _ended(self, code: int) -> None:
         self.last_exit = code
-        _log.warning("role ended", extra={"role": self.role.name, "exit": code})
+        _log.warning("role-ended", extra={"role": self.role.name, "exit": code})
         self._release()
         if time.monotonic() - self._started_s >= STEADY_S:
             self._backoff_s = FIRST_BACKOFF_S

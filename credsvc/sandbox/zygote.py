@@ -207,7 +207,7 @@ class _Zygote:
         try:
             self._nursery.make_spare()
         except LockdownError as exc:
-            _log("sandbox worker could not be made", reason=str(exc))
+            _log("sandbox-worker-not-made", reason=str(exc))
 
     def _handle(self, source: Any) -> None:
         if source == self._wake_read:
@@ -227,7 +227,7 @@ class _Zygote:
         credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
         _pid, uid, _gid = struct.unpack("iII", credentials)
         if uid not in self._settings.allowed_uids:
-            _log("sandbox control connection refused", uid=uid)
+            _log("sandbox-control-refused", uid=uid)
             channel.close()
             return
         channel.setblocking(False)
@@ -251,7 +251,7 @@ class _Zygote:
         try:
             worker = self._nursery.take()
         except LockdownError as exc:
-            _log("sandbox worker could not be made", reason=str(exc))
+            _log("sandbox-worker-not-made", reason=str(exc))
             connection.channel.send(b"F")
             return
         connection.workers[worker.worker_id] = worker
@@ -285,7 +285,7 @@ class _Zygote:
             )
             digest = owner.bury(worker.worker_id, status) if owner is not None else ""
             if status != 0:
-                _log("sandbox worker ended", module=digest, **_describe(status))
+                _log("sandbox-worker-ended", module=digest, **_describe(status))
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True

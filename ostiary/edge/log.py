@@ -3,7 +3,8 @@
 Rules:
 - `configure` is called once, in a role's main; all else uses `logging.getLogger("ostiary.<part>")` with
   `extra=`.
-- `extra` names what a message carries. The values are public (ids, kinds, counts), never payloads.
+- A message is the event's name in kebab case, constant, so that a search finds all of its kind (gunicorn's
+  are its own). `extra` names what it carries. The values are public (ids, kinds, counts), never payloads.
 - What is not text, number, list, mapping or None is logged by its type: an object's repr may hold anything.
 - Members whose name says that they are secret are replaced. That is the last net, not the rule; a test marks
   secrets and searches all logs for them.

@@ -148,7 +148,7 @@ class _Errors:
         instance = _instance()
         problem = problem_of(error, audience=self._audience, instance=instance)
         if problem.status == 500:
-            _log.error("request failed", extra={"instance": instance, "problem": error.message})
+            _log.error("request-failed", extra={"instance": instance, "problem": error.message})
         else:
             _log_refusal(req, problem)
         if isinstance(error, Busy):
@@ -175,7 +175,7 @@ class _Errors:
         frames = traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
         where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
         _log.error(
-            "unexpected exception",
+            "unexpected-exception",
             extra={"instance": instance, "error": type(error).__name__, "where": where, "method": req.method},
         )
         fault = problem_of(InternalFault("unexpected"), audience=self._audience, instance=instance)
@@ -196,7 +196,7 @@ def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
 def _log_refusal(req: falcon.Request, problem: Problem) -> None:
     """Log what was refused and why: the path, which is public, but neither query nor body."""
     _log.info(
-        "request refused",
+        "request-refused",
         extra={
             "status": problem.status,
             "problem": problem.type.removeprefix(PROBLEM_URN),

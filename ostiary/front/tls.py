@@ -204,7 +204,7 @@ class TLSSocket(HeldWrites):
             if _NO_CERTIFICATE in str(exc):
                 # No HTTP yet to answer in: the client gets the alert certificate_required, the log the
                 # reason.
-                _log.info("client certificate refused", extra={"reason": "missing", "source": self._source()})
+                _log.info("client-certificate-refused", extra={"reason": "missing", "source": self._source()})
             raise
         self._is_connected = True
         certificate = self._tls.get_peer_certificate(as_cryptography=True)

@@ -91,12 +91,12 @@ def answer_request(keyholder: Keyholder, request: Request) -> None:
     """Answer one message of a recorder, whatever it holds."""
     answer = keyholder.answer(request.body)
     if isinstance(answer, Refusal):
-        _log.error("refused", extra={"reason": answer.reason, "pid": request.peer.pid})
+        _log.error("request-refused", extra={"reason": answer.reason, "pid": request.peer.pid})
     try:
         request.reply(Status.OK, encode_message(answer))
     except BadInput as exc:
         # The outputs of a batch may exceed a frame together; that must not end the keyholder.
-        _log.error("refused", extra={"reason": exc.message, "pid": request.peer.pid})
+        _log.error("request-refused", extra={"reason": exc.message, "pid": request.peer.pid})
         request.reply(Status.OK, encode_message(Refusal(reason=f"answer-too-large: {exc.message}")))
 
 

@@ -87,7 +87,9 @@ def test_a_failure_only_pauses_the_follower(
 
     caplog.set_level("INFO", logger="ostiary.certmgr")
     assert followed(agents, turn) == PAUSE_S
-    assert caplog.messages == ["could not follow" if isinstance(error, Busy) else "unexpected"]
+    assert caplog.messages == [
+        "authority-not-followed" if isinstance(error, Busy) else "unexpected-exception"
+    ]
 
 
 def test_it_runs_until_it_is_stopped(agents: Agents) -> None:

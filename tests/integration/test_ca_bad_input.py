@@ -211,7 +211,7 @@ def check_refused(
     assert problem["type"].startswith("urn:ostiary:problem:")
     assert problem.get("detail") or status in {404, 405}
     assert state(site.ca) == before
-    logged = [line for line in site.ca.log().splitlines() if '"request refused"' in line]
+    logged = [line for line in site.ca.log().splitlines() if '"request-refused"' in line]
     assert any(f'"status": {status}' in line and path.partition("?")[0] in line for line in logged[-6:])
 
 
