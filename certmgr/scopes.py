@@ -123,11 +123,13 @@ def choose_scope(view: ProcessView, claimer: Process, around: Surroundings) -> S
     own = _own_cgroup(view, claimer, around)
     if own is not None:
         return CgroupScope(path=own.path, inode=own.inode)
-    # 3. to 5.
+    # 3.
     if around.named is not None:
         return ProcessScope(root=around.named)
+    # 4.
     if around.lease_until is not None:
         return LeaseScope(anchor=_anchor(view, claimer), until=around.lease_until)
+    # 5.
     return ProcessScope(root=claimer.key)
 
 

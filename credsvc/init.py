@@ -55,10 +55,20 @@ class NewService:
 
 
 def init_service(home: ServiceHome, new: NewService) -> None:
-    """Make the service; Conflict where there is one already."""
+    """Make the service; Conflict where there is one already.
+
+    1. There is neither a service nor an approver key.
+    2. Lay out the home, and make the key-encryption key.
+    3. Draw the keys; the approver's goes to its own file, under a passphrase.
+    4. Seal the keyholder's keys.
+    5. Publish what anybody may have.
+    6. Make the store.
+    7. Write the config: from then on it is a service.
+    """
+    # 1.
     if home.config.exists() or new.approver_file.exists():
         raise Conflict(f"'{home.path}' or '{new.approver_file}' exists already: nothing was changed")
-    # Without users of their own for the roles: `serve` gives the files to them, as root.
+    # 2. Without users of their own for the roles: `serve` gives the files to them, as root.
     lay_out(home, RoleUsers(base=None))
     config = new.config
     kek = create_kek(
@@ -69,6 +79,7 @@ def init_service(home: ServiceHome, new: NewService) -> None:
         ask=new.kek_passphrase,
         recovery=new.recovery,
     )
+    # 3.
     ledger, intake, approver = (
         Ed25519PrivateKey.generate(),
         X25519PrivateKey.generate(),
@@ -90,18 +101,21 @@ def init_service(home: ServiceHome, new: NewService) -> None:
         random=os.urandom(RANDOM_BYTES),
     )
     write_atomic(new.approver_file, wrapped, mode=0o600)
+    # 4.
     sealed = seal_keys(keys, Sealer(kek, purpose=KEYS_PURPOSE), nonce=os.urandom(12))
     write_atomic(home.sealed_keys, sealed, mode=0o600)
+    # 5.
     vkey = verifier_key(config.origin, ledger, KeyType.LOG)
     write_atomic(home.public / "ledger.vkey", f"{vkey}\n".encode(), mode=0o644)
     write_atomic(home.public / "intake.json", publish_intake(config.application, intake, ledger), mode=0o644)
     write_atomic(home.public / "root.pem", new.root_pem, mode=0o644)
+    # 6.
     engine = open_for_writing(config.database_url or sqlite_url(home.database))
     upgrade(engine, migrations=MIGRATIONS)
     engine.dispose()
     # Readable for the front's and admin's group, writable for the recorder alone.
     home.database.chmod(0o640)
-    # Last: a service without a config is not one, and a second init may then clean up.
+    # 7. Last: a service without a config is not one, and a second init may then clean up.
     write_atomic(home.config, print_config(config), mode=0o644)
 
 

@@ -189,17 +189,26 @@ def mint_token(rows: Rows, item: MintToken, terms: Terms) -> Decision:
 
 
 def _check_mintable(rows: Rows, item: MintToken, terms: Terms) -> None:
+    """Check what an operator asks for; raises Forbidden.
+
+    1. The id is not taken, and the sub-system is not the CA's own.
+    2. Token and certificate live no longer than they may.
+    3. Policy grants the capabilities.
+    4. The node is not enrolled, unless it is to begin again.
+    """
+    # 1.
     if item.token_id in rows.tokens:
         raise forbidden("token-taken", f"token {item.token_id} exists already")
     if item.subsystem == CERTIFICATE_AUTHORITY:
         raise forbidden("reserved-subsystem", f"'{item.subsystem}' is the CA's own name", field="subsystem")
+    # 2.
     if not terms.now_s < item.expires_at <= terms.now_s + MAX_TOKEN_S:
         raise forbidden("token-times", f"a token may live at most {MAX_TOKEN_S} s", field="ttl")
     if not 0 < item.lifetime_s <= terms.max_node_lifetime_s:
         raise forbidden(
             "token-times", f"a certificate may live at most {terms.max_node_lifetime_s} s", field="lifetime"
         )
-    # Now, for the operator's sake; what counts is policy when the token is redeemed.
+    # 3. Now, for the operator's sake; what counts is policy when the token is redeemed.
     beyond = set(item.capabilities) - terms.grant(item.subsystem)
     if beyond:
         raise forbidden(
@@ -208,6 +217,7 @@ def _check_mintable(rows: Rows, item: MintToken, terms: Terms) -> None:
             "add it under [grants] in the CA's config.toml and restart the CA",
             field="capabilities",
         )
+    # 4.
     if item.bootstrap and not item.again and rows.of_node(item.node, item.subsystem):
         raise forbidden(
             "node-enrolled",

@@ -85,6 +85,7 @@ class Witness:
         A checkpoint beyond the mark is newer than the mark: a power cut set the mark back, and the signature
         proves what the mark would have said.
         """
+        # 1.
         if self._frontier is not None:
             raise Forbidden("the tree has been resumed already", rule="witness-resume-once")
         if request.size == 0:
@@ -108,12 +109,14 @@ class Witness:
 
     def catch_up(self, request: CatchUp) -> None:
         """Append leaves that were recorded while the keyholder was away."""
+        # 2.
         self._append(request.first, request.leaf_hashes)
 
     def append(self, first: int, leaf_hashes: bytes) -> bytes:
         """Append a batch's leaves and sign the new tree; return the note. Forbidden before the mark was
         passed.
         """
+        # 4. A batch's leaves may lead through the mark, too; nothing is signed before they have.
         self._append(first, leaf_hashes)
         if self._must_pass is not None and self._must_pass.size > self.size:
             raise Forbidden("the newest signed tree has not been shown yet", rule="witness-high-water")
@@ -149,7 +152,7 @@ class Witness:
     def _pass_mark(self) -> None:
         frontier, mark = self._require(), self._must_pass
         if mark is not None and frontier.size == mark.size and frontier.root() != mark.root:
-            # For good: what was shown is not the history that was signed, and nothing may be built on it.
+            # 3. For good: what was shown is not the history that was signed, and nothing may be built on it.
             self._frontier = None
             raise Forbidden(
                 "the ledger was rewound or forked: its root is not the signed one",

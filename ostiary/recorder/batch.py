@@ -128,10 +128,10 @@ class Recorder:
         stage = self.metrics.stage
         with self._engine.begin() as tx:
             with stage("settle"):
-                self._ledger.lock(tx)  # 1.
-                self._settle(
-                    tx, taken
-                )  # 2. first: what follows may ask for a certificate signed a moment ago
+                # 1.
+                self._ledger.lock(tx)
+                # 2. Before deciding, which may ask for a certificate that was signed a moment ago.
+                self._settle(tx, taken)
             with stage("decide"):  # 3.
                 rulings = self._service.decide(tx, asked, now_ms=now_ms)
                 if len(asked) > 1 and _work_bytes(rulings) > MAX_WORK_BYTES:
