@@ -27,8 +27,8 @@ from ostiary.secret import Secret
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a secret belongs."""
+class EnvelopePlace(msgspec.Struct, frozen=True, kw_only=True):
+    """The credential and field that an envelope is made for."""
 
     application: str
     credential: str
@@ -40,7 +40,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return canonical({"intake": "ostiary-v1", **msgspec.to_builtins(self)})
 
 
-def open_envelope(envelope: bytes, place: Place, intake_key: X25519PrivateKey) -> Secret:
+def open_envelope(envelope: bytes, place: EnvelopePlace, intake_key: X25519PrivateKey) -> Secret:
     """Open an envelope; BadInput where it was made for another place or key."""
     try:
         return Secret(SUITE.decrypt(envelope, intake_key, info=place.info()))

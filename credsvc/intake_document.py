@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from credsvc.intake import SUITE, Place
+from credsvc.intake import SUITE, EnvelopePlace
 from ostiary.errors import BadInput, Forbidden
 from ostiary.ledger.canonical import canonical
 from ostiary.secret import Secret
@@ -59,7 +59,7 @@ def read_intake(document: bytes, *, application: str, ledger_key: Ed25519PublicK
     return intake.intake_key
 
 
-def encrypt_to_intake(secret: Secret, place: Place, intake_key: bytes) -> bytes:
+def encrypt_to_intake(secret: Secret, place: EnvelopePlace, intake_key: bytes) -> bytes:
     """Make an envelope (enc || ciphertext) for the intake key (X25519, 32 raw bytes)."""
     if len(secret.reveal()) > MAX_SECRET_BYTES:
         raise BadInput(f"the secret is longer than {MAX_SECRET_BYTES} bytes", field=place.field)

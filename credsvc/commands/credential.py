@@ -119,7 +119,7 @@ def _envelopes(
 ) -> dict[str, bytes]:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    from credsvc.intake import Place
+    from credsvc.intake import EnvelopePlace
     from credsvc.intake_document import encrypt_to_intake, read_intake
     from ostiary.edge.files import read_limited
     from ostiary.edge.home import ServiceHome
@@ -142,7 +142,7 @@ def _envelopes(
     envelopes = {}
     for field, given in secrets:
         secret = given if given is not None else prompt_secret(field)
-        place = Place(application=application, credential=credential_name, module=module, field=field)
+        place = EnvelopePlace(application=application, credential=credential_name, module=module, field=field)
         envelopes[field] = encrypt_to_intake(secret, place, intake_key)
     return envelopes
 

@@ -32,7 +32,7 @@ from credsvc.formula.evaluate import Memo, evaluate
 from credsvc.formula.holes import check_ceiling_names
 from credsvc.formula.manifest import Manifest
 from credsvc.formula.manifest_toml import parse_manifest
-from credsvc.intake import Place, open_envelope
+from credsvc.intake import EnvelopePlace, open_envelope
 from credsvc.keyholder.keys import CredentialKeys, load_intake_key
 from credsvc.keyholder.sealed_credential import Description, open_credential, seal_credential
 from ostiary.errors import Forbidden
@@ -146,7 +146,7 @@ class CredentialEvaluator:
         return seal_credential(description, secrets, self._sealer, nonce=os.urandom(12))
 
     def _take_in(self, item: PutCredential, manifest: Manifest, field: str) -> bytes:
-        place = Place(
+        place = EnvelopePlace(
             application=self._application, credential=item.credential, module=item.module, field=field
         )
         secret = open_envelope(item.envelopes[field], place, self._intake).reveal()

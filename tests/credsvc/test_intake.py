@@ -11,14 +11,16 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from credsvc.intake import Place, open_envelope
+from credsvc.intake import EnvelopePlace, open_envelope
 from credsvc.intake_document import MAX_SECRET_BYTES, encrypt_to_intake
 from ostiary.errors import BadInput
 from ostiary.secret import Secret
 
 INTAKE = X25519PrivateKey.from_private_bytes(b"\x01" * 32)
 PUBLIC = INTAKE.public_key().public_bytes_raw()
-PLACE = Place(application="shop.example", credential="billing", module="gogrid", field="shared_secret")
+PLACE = EnvelopePlace(
+    application="shop.example", credential="billing", module="gogrid", field="shared_secret"
+)
 
 
 @given(st.binary(max_size=200))

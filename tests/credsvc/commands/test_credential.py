@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from credsvc.intake import Place, open_envelope
+from credsvc.intake import EnvelopePlace, open_envelope
 from credsvc.intake_document import publish_intake
 from ostiary.cli.root import run
 from ostiary.errors import Forbidden
@@ -53,7 +53,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> OperatorVerbs:
 
 
 def _opened(verbs: OperatorVerbs, field: str = "shared_secret") -> bytes:
-    place = Place(application=APPLICATION, credential="grid", module="gogrid", field=field)
+    place = EnvelopePlace(application=APPLICATION, credential="grid", module="gogrid", field=field)
     verb, arguments = verbs.asked[-1]
     assert verb == "credential.put"
     return open_envelope(arguments["envelopes"][field], place, INTAKE).reveal()

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from credsvc.intake import Place
+from credsvc.intake import EnvelopePlace
 from credsvc.intake_document import encrypt_to_intake
 from credsvc.items import ApproveModule, PutCredential, Use, approval_statement
 from credsvc.keyholder.evaluator import CredentialEvaluator
@@ -77,7 +77,9 @@ def approval(
 def put(
     secret: bytes = b"bar", *, credential: str = "grid", sealed_for: str = "grid", version: int = 1
 ) -> PutCredential:
-    place = Place(application="shop.example", credential=sealed_for, module="gogrid", field="shared_secret")
+    place = EnvelopePlace(
+        application="shop.example", credential=sealed_for, module="gogrid", field="shared_secret"
+    )
     envelope = encrypt_to_intake(Secret(secret), place, INTAKE.public_key().public_bytes_raw())
     return PutCredential(
         operator=OPERATOR,
@@ -284,7 +286,7 @@ def test_two_blobs_of_one_version_never_share_derived_keys() -> None:
     """Two puts of one version may meet (docs/adr/0015), and the recorder chooses which blob it brings."""
     made = evaluator()
     made.evaluate(approval(MEMOISED, module="example"), MEMOISED, now=NOW)
-    place = Place(application="shop.example", credential="grid", module="example", field="key")
+    place = EnvelopePlace(application="shop.example", credential="grid", module="example", field="key")
     blobs, expected = [], []
     for secret in (b"a" * 32, b"b" * 32):
         envelope = encrypt_to_intake(Secret(secret), place, INTAKE.public_key().public_bytes_raw())
