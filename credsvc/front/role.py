@@ -51,6 +51,8 @@ _DEFAULT_PORT: Final = 443
 def run(home_path: Path) -> None:
     """Be the front until the supervisor stops it."""
     config, place = load_place(home_path)
+    if missing := [name for name in (CLAIM_VARIABLE, LISTEN_VARIABLE) if name not in os.environ]:
+        raise Misconfigured(f"{' and '.join(missing)} is not set: start the front by `ostiary credsvc serve`")
     claim_fd = int(os.environ[CLAIM_VARIABLE])
     listen = parse_address(os.environ[LISTEN_VARIABLE], field="listen")
     metrics = Metrics(stages=STAGES, counters=("denied",), processes=config.front_workers)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from credsvc.front import role
 from credsvc.front.own_certificate import OwnCertificate
 from credsvc.front.role import _Worker, revocation_feed
 from credsvc.front.stages import STAGES
@@ -17,7 +18,7 @@ from ostiary.edge.http_client import HTTPClient
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.tls import client_context
 from ostiary.edge.users import RoleUsers
-from ostiary.errors import OstiaryError
+from ostiary.errors import Misconfigured, OstiaryError
 from tests.credsvc.test_config import CONFIG
 from tests.support.identities import Authority
 from tests.support.stand_ins import CA_NAME, RevocationCA
@@ -100,3 +101,13 @@ def test_a_worker_that_has_not_started_serves_nothing(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         worker.make_app()
     worker.stop()
+
+
+def test_a_front_that_its_supervisor_did_not_start_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(role, "load_place", lambda _path: (None, None))
+    monkeypatch.delenv("OSTIARY_CREDSVC_CLAIM_FD", raising=False)
+    monkeypatch.setenv("OSTIARY_CREDSVC_LISTEN", "127.0.0.1:1")
+    with pytest.raises(Misconfigured, match="OSTIARY_CREDSVC_CLAIM_FD is not set"):
+        role.run(tmp_path)
