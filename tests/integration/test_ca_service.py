@@ -90,14 +90,25 @@ def _verify(ca: RunningCA, agent: Agent, directory: Path) -> subprocess.Complete
     )
 
 
+def _ask_ocsp(ca: RunningCA, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`openssl ocsp`, again while the responder says tryLater (RFC 6960 section 2.3), as a client would."""
+    url = f"http://127.0.0.1:{ca.status_address[1]}/ocsp"
+    issuing, root = str(ca.public / "issuing.pem"), str(ca.public / "root.pem")
+
+    def ask() -> subprocess.CompletedProcess[str] | None:
+        done = openssl("ocsp", "-issuer", issuing, *arguments, "-url", url, "-CAfile", root)
+        return None if "trylater" in done.stdout + done.stderr else done
+
+    answered = until(ask, "an answer of the responder")
+    if answered is None:
+        raise AssertionError("`until` returns what is true")
+    return answered
+
+
 def _ocsp(ca: RunningCA, agent: Agent, directory: Path, *options: str) -> str:
     leaf = directory / "leaf.pem"
     leaf.write_bytes(agent.pem)
-    done = openssl(
-        *("ocsp", "-issuer", str(ca.public / "issuing.pem"), "-cert", str(leaf), *options),
-        *("-url", f"http://127.0.0.1:{ca.status_address[1]}/ocsp"),
-        *("-CAfile", str(ca.public / "root.pem"), "-VAfile", str(ca.public / "issuing.pem")),
-    )
+    done = _ask_ocsp(ca, "-cert", str(leaf), *options, "-VAfile", str(ca.public / "issuing.pem"))
     return done.stdout + done.stderr
 
 
@@ -127,10 +138,7 @@ def test_one_request_asks_about_several_certificates(ca: RunningCA, tmp_path: Pa
     paths = [tmp_path / f"{number}.pem" for number in range(2)]
     for path, agent in zip(paths, agents, strict=True):
         path.write_bytes(agent.pem)
-    done = openssl(
-        *("ocsp", "-issuer", str(ca.public / "issuing.pem"), "-cert", str(paths[0]), "-cert", str(paths[1])),
-        *("-url", f"http://127.0.0.1:{ca.status_address[1]}/ocsp", "-CAfile", str(ca.public / "root.pem")),
-    )
+    done = _ask_ocsp(ca, "-cert", str(paths[0]), "-cert", str(paths[1]))
     assert "Response verify OK" in done.stderr
     assert f"{paths[0]}: good" in done.stdout
     assert f"{paths[1]}: revoked" in done.stdout
