@@ -115,7 +115,7 @@ def restarted(times: int, status: dict[str, RoleStatus], *, name: str = "first")
 def gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 

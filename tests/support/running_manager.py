@@ -132,9 +132,10 @@ def _descriptors(root: int) -> Iterator[str]:
     """What /proc says of the open descriptors of a process and its children."""
     children = Path(f"/proc/{root}/task/{root}/children").read_text("ascii").split()
     for pid in (root, *children):
-        for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                yield path.read_text("ascii")
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a child that has ended
+            for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    yield path.read_text("ascii")
 
 
 def start_manager(fake: FakeCA, directory: Path) -> RunningManager:

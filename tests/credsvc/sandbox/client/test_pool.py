@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -173,18 +174,24 @@ def _looping(stack: Stack, count: int) -> Iterator[list[threading.Thread]]:
     until(lambda: len(_busy(stack)) == count, "the loops")
     yield threads
     for worker in _busy(stack):
-        os.kill(worker, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
     for thread in threads:
         thread.join()
 
 
 def _busy(stack: Stack) -> list[int]:
     """Workers that have run for at least 0.1 s of their own: a call that ends takes a hundredth of it."""
-    ticks = [
-        (pid, sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])))
-        for pid in stack.workers()
-    ]
-    return [pid for pid, spent in ticks if spent >= 0.1 * os.sysconf("SC_CLK_TCK")]
+    return [pid for pid in stack.workers() if _ticks_of(pid) >= 0.1 * os.sysconf("SC_CLK_TCK")]
+
+
+def _ticks_of(pid: int) -> int:
+    """The time that a process has run, of its own and in the kernel; 0 of one that has ended meanwhile."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def test_the_longest_unused_module_makes_room(stack: Stack) -> None:
