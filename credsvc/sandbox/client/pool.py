@@ -29,7 +29,13 @@ from pathlib import Path
 from typing import Any, Final, NewType
 
 from credsvc.sandbox import frames
-from credsvc.sandbox.client.control import NOBODY_KNOWS, SpawnedWorker, ZygoteClient, ZygoteUnavailable
+from credsvc.sandbox.client.control import (
+    NOBODY_KNOWS,
+    NOT_YET_KNOWN,
+    SpawnedWorker,
+    ZygoteClient,
+    ZygoteUnavailable,
+)
 from credsvc.sandbox.client.decode import HoleProposal, RefusedAnswer, decode_proposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fault
 from credsvc.sandbox.frames import Kind, Outcome
@@ -107,8 +113,8 @@ class SandboxPool:
             # An exception is an ordinary answer; after anything else the worker may no longer be ours.
             if exc.fault is Fault.MODULE_RAISED:
                 self._give_back(worker)
-            elif self._end(worker) == NOBODY_KNOWS and exc.fault is Fault.CRASHED:
-                raise fault(Fault.UNAVAILABLE) from exc  # it went with its zygote: not the module's doing
+            else:
+                self._end_faulty(worker, exc)
             raise
         except BaseException:
             self._end(worker)
@@ -188,6 +194,9 @@ class SandboxPool:
         try:
             source = _encode_source(module.source)
             _check_loaded(*self._exchange(worker, Kind.LOAD, source, deadline))
+        except SandboxFault as exc:
+            self._end_faulty(worker, exc)
+            raise
         except BaseException:
             self._end(worker)
             raise
@@ -234,6 +243,14 @@ class SandboxPool:
         status = self._kill(worker)
         self._release_place()
         return status
+
+    def _end_faulty(self, worker: _Worker, exc: SandboxFault) -> None:
+        """End a worker after a fault; raises `Fault.UNAVAILABLE` where its zygote went, or is late to say how
+        the worker ended: then nobody knows that it was the module's doing.
+        """
+        status = self._end(worker)
+        if exc.fault is Fault.CRASHED and status in {NOBODY_KNOWS, NOT_YET_KNOWN}:
+            raise fault(Fault.UNAVAILABLE) from exc
 
     def _kill(self, worker: _Worker) -> int:
         status = self._zygote.kill(worker.worker_id, deadline=time.monotonic() + _KILL_S)

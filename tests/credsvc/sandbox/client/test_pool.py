@@ -283,6 +283,18 @@ def test_a_restarted_zygote_is_found_again(tmp_path: Path) -> None:
     stop(second)
 
 
+@pytest.mark.parametrize("source", ["while True:\n    pass\n", LOOP], ids=["loading", "running"])
+def test_a_module_whose_worker_went_with_its_zygote_is_not_blamed(stack: Stack, source: str) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(call, stack, source)
+        until(lambda: len(_busy(stack)) == 1, "the loop")
+        stack.process.kill()
+        with pytest.raises(SandboxBusy) as refused:
+            asked.result()
+    assert refused.value.fault is Fault.UNAVAILABLE
+    stack.process.wait()
+
+
 def test_closing_the_pool_ends_its_workers(stack: Stack) -> None:
     call(stack, ECHO)
     stack.pool.close()
