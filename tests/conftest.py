@@ -24,23 +24,28 @@ settings.load_profile("ostiary")
 
 
 INTEGRATION = Path(__file__).parent / "integration"
-# Files that share a service (tests/integration/conftest.py), by what they share: one process runs them.
+# Files that one process runs, by what they share: a service (tests/integration/conftest.py), or
+# /etc/request-key.d, where request-key(8) gives up when a file that it has listed is gone: no manager may
+# leave while another test has a key made.
 SHARING = {
-    f"tests/integration/{file}.py": service
-    for service, files in {
-        "shared_ca": ("test_broken_front", "test_ca_bad_input", "test_ca_service", "test_ca_strongswan"),
-        "shared_credentials": (
-            "test_boto",
-            "test_broken_front_credentials",
-            "test_credential_service_refusals",
-        ),
+    f"tests/{file}.py": shared
+    for shared, files in {
+        "shared_ca": """integration/test_broken_front integration/test_ca_bad_input
+            integration/test_ca_service integration/test_ca_strongswan""",
+        "shared_credentials": """integration/test_boto integration/test_broken_front_credentials
+            integration/test_credential_service_refusals""",
+        "request-key.d": """integration/test_demo integration/test_no_traces certmgr/commands/test_agent
+            certmgr/commands/test_certmgr certmgr/test_api_upcall certmgr/test_app keyutils/test_agent_keys
+            keyutils/test_install_leftovers keyutils/test_request_key_handler_refusals
+            keyutils/test_request_key_handler_secrecy keyutils/test_request_key_handler_upcall
+            keyutils/test_selftest ostiary/cli/test_doctor""",
     }.items()
-    for file in files
+    for file in files.split()
 }
 
 
-class ByFileAndService(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
-    """Hands out whole files, and those that share a service together."""
+class ByFileAndShared(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """Hands out whole files, and those that share something together."""
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
@@ -48,12 +53,12 @@ class ByFileAndService(LoadFileScheduling):  # type: ignore[misc] # xdist has no
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFileAndService | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFileAndShared | None:
     """In the order of collection; another `--dist` than the default is the caller's wish."""
     if config.getoption("dist") != "load":
         return None
     config.option.loadscopereorder = False
-    return ByFileAndService(config, log)
+    return ByFileAndShared(config, log)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -33,8 +33,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from ostiary.certificate import serial_hex
 from ostiary.edge.http_client import HTTPClient, Response, tcp_connector, tls_connector
 from ostiary.edge.tls import build_identity_pem, client_context
-from ostiary.errors import OstiaryError
-from tests.support.patient_client import PatientHTTPClient
+from ostiary.errors import Busy, OstiaryError
+from tests.support.patient_client import PatientHTTPClient, until_answered
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_S, until
 
@@ -73,12 +73,18 @@ class RunningCA:
     # --- the command line ---
 
     def admin(self, *arguments: str) -> Any:
-        """Run `ostiary --json ...` and return its result; AssertionError with its stderr if it fails."""
-        done = self.run(*arguments)
-        while done.returncode == 1 and "urn:ostiary:problem:busy" in done.stderr:
-            done = self.run(*arguments)
+        """Run `ostiary --json ...`, again while the service is busy, and return its result; AssertionError
+        with its stderr if it fails.
+        """
+        done = until_answered(lambda: self._run_unless_busy(arguments))
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def _run_unless_busy(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        done = self.run(*arguments)
+        if done.returncode == 1 and "urn:ostiary:problem:busy" in done.stderr:
+            raise Busy(done.stderr)
+        return done
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [*_OSTIARY, "--home", os.fspath(self.home), "--json", *arguments]

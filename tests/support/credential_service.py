@@ -25,9 +25,9 @@ from typing import Any
 
 from credsvc.client import SigningClient
 from ostiary.edge.tls import client_context
-from ostiary.errors import OstiaryError
+from ostiary.errors import Busy, OstiaryError
 from tests.support.identities import Agent, Authority
-from tests.support.patient_client import PatientSigningClient
+from tests.support.patient_client import PatientSigningClient, until_answered
 from tests.support.ports import free_port
 from tests.support.repository import ROOT
 from tests.support.stand_ins import CA_NAME, ClaimManager, RevocationCA
@@ -77,9 +77,12 @@ class Service:
         return (self.folder / "log").read_text("utf-8", "replace")
 
     def command(self, *arguments: str, secrets: Sequence[str] = ()) -> Any:
-        """Run `ostiary --json ...` and return its result; each secret goes to a `fd:{}` in the arguments, in
-        order.
+        """Run `ostiary --json ...`, again while the service is busy, and return its result; each secret goes
+        to a `fd:{}` in the arguments, in order.
         """
+        return until_answered(lambda: self._command_once(arguments, secrets))
+
+    def _command_once(self, arguments: Sequence[str], secrets: Sequence[str]) -> Any:
         with contextlib.ExitStack() as stack:
             fds = [stack.enter_context(_secret_fd(secret)) for secret in secrets]
             numbers = iter(fds)
@@ -93,8 +96,8 @@ class Service:
                 check=False,
                 timeout=PATIENCE_S,
             )
-        if done.returncode == 1 and b"urn:ostiary:problem:busy" in done.stderr and not secrets:
-            return self.command(*arguments)
+        if done.returncode == 1 and b"urn:ostiary:problem:busy" in done.stderr:
+            raise Busy(done.stderr.decode())
         if done.returncode != 0:
             raise CommandFailed(done.stderr.decode())
         return json.loads(done.stdout) if done.stdout else None
