@@ -240,7 +240,7 @@ def test_the_feed_wakes_who_waits(ca: RunningCA) -> None:
     time.sleep(0.3)
     ca.revoke(agent, agent.serial)
     waiter.join()
-    assert told[-1] == agent.serial
+    assert agent.serial in told
 
 
 def test_the_ledger_is_read_over_the_wire_and_shows_what_was_done(ca: RunningCA) -> None:
