@@ -91,16 +91,7 @@ def init_service(home: ServiceHome, new: NewService) -> None:
         intake_key=_pkcs8(intake),
         ledger_key=_pkcs8(ledger),
     )
-    # The approver's private key never lies in the service's home in clear, and the service itself keeps only
-    # the public one: who has the home can approve nothing.
-    wrapped = wrap(
-        approver.private_bytes_raw(),
-        new.approver_passphrase(),
-        application=config.application,
-        service=APPROVER_SERVICE,
-        random=os.urandom(RANDOM_BYTES),
-    )
-    write_atomic(new.approver_file, wrapped, mode=0o600)
+    _write_approver_key(approver, new)
     # 4.
     sealed = seal_keys(keys, Sealer(kek, purpose=KEYS_PURPOSE), nonce=os.urandom(12))
     write_atomic(home.sealed_keys, sealed, mode=0o600)
@@ -117,6 +108,19 @@ def init_service(home: ServiceHome, new: NewService) -> None:
     home.database.chmod(0o640)
     # 7. Last: a service without a config is not one, and a second init may then clean up.
     write_atomic(home.config, print_config(config), mode=0o644)
+
+
+def _write_approver_key(approver: Ed25519PrivateKey, new: NewService) -> None:
+    # The approver's private key never lies in the service's home in clear, and the service itself keeps only
+    # the public one: who has the home can approve nothing.
+    wrapped = wrap(
+        approver.private_bytes_raw(),
+        new.approver_passphrase(),
+        application=new.config.application,
+        service=APPROVER_SERVICE,
+        random=os.urandom(RANDOM_BYTES),
+    )
+    write_atomic(new.approver_file, wrapped, mode=0o600)
 
 
 def _pkcs8(key: Ed25519PrivateKey | X25519PrivateKey) -> bytes:
