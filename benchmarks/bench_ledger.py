@@ -1,21 +1,29 @@
-"""The ledger's numbers: proofs in a tree of 10^6 entries, full verification, appending, canonical entries.
+"""The ledger's numbers: proofs in a tree of 10^6 entries, full verification, appending, canonical entries;
+and `audit verify` of a store.
 
 Run as `python -m benchmarks.bench_ledger [SIZE]`; `figures` is for the table of all benchmarks. One process,
-one thread, everything in memory: what SQL adds is measured where SQL is used. A figure that misses its target
-is printed with `!`.
+one thread, everything in memory; but `audit verify` is the command itself, on a store (SQLite, in a temporary
+directory) that an admin process reads. A figure that misses its target is printed with `!`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import random
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks.ledger_store import fill, served
+from ostiary.cli.root import run
 from ostiary.ledger.canonical import canonical
 from ostiary.ledger.checkpoint import Checkpoint, KeyType, open_note, sign, verifier_key
 from ostiary.ledger.memory import MemoryLog
@@ -79,6 +87,7 @@ def figures(size: int = 1_000_000) -> list[Figure]:
         *_verification(log),
         *_start(log),
         *_checkpoints(log),
+        *audit_figures(size),
     ]
 
 
@@ -162,6 +171,28 @@ def _checkpoints(log: MemoryLog) -> list[Figure]:
         Figure(name="checkpoint, root and signature", value=signing_s * 1e6, unit="us"),
         Figure(name="checkpoint, open", value=opening_s * 1e6, unit="us"),
     ]
+
+
+def audit_figures(size: int) -> list[Figure]:
+    """Measure `ostiary audit verify` on a store of `size` entries."""
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory) / "ca"
+        home.mkdir()
+        filled_s = _seconds(lambda: fill(home, size))
+        with served(home):
+            verified_s = min(_seconds(lambda: _verify(home.parent, size)) for _ in range(3))
+    return [
+        Figure(name="store: append in turns of 5,000", value=size / filled_s, unit="entries/s"),
+        Figure(name="store: audit verify", value=size / verified_s, unit="entries/s", at_least=200_000),
+    ]
+
+
+def _verify(home: Path, size: int) -> None:
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        code = run(["--json", "--home", str(home), "audit", "verify"])
+    if code or json.loads(written.getvalue())["entries"] != size:
+        raise RuntimeError(f"not verified: {written.getvalue()}")
 
 
 def _seconds(work: Callable[[], object]) -> float:

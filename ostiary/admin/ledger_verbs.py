@@ -7,6 +7,8 @@
     ledger.prove        index                {"index", "proof", "entry"}
     ledger.consistency  old_size             {"note", "path"}
     ledger.tile         level, index, width  {"hashes"}
+    ledger.page         first, count         the entries as bytes (ostiary/admin/protocol.py), as many as fit
+    ledger.leaves       tile                 the stored hashes of the full tiles of level 0 from this one on
 
 An entry is text (canonical JSON, to be hashed byte for byte), a hash lower-case hex, a note or a proof text
 (C2SP).
@@ -21,9 +23,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from sqlalchemy import Engine
 
+from ostiary.admin.protocol import encode_page
 from ostiary.admin.server import Verb, arguments_of
 from ostiary.ledger.checkpoint import read_checkpoint
-from ostiary.ledger.tiles import TILE_WIDTH
+from ostiary.ledger.tiles import TILE_BYTES, TILE_WIDTH
 from ostiary.ledger.tree import MAX_SIZE
 from ostiary.store.database import reading
 from ostiary.store.ledger_reader import MAX_ENTRIES, LedgerReader
@@ -57,6 +60,10 @@ class _Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: _Natural
 
 
+class _LeafTile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tile: Annotated[int, msgspec.Meta(ge=0, le=MAX_SIZE // TILE_WIDTH)]
+
+
 class _OldSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     old_size: _Natural
 
@@ -77,6 +84,8 @@ def ledger_verbs(engine: Engine, tables: LedgerTables, *, origin: str) -> Mappin
         "ledger.prove": verbs.prove,
         "ledger.consistency": verbs.consistency,
         "ledger.tile": verbs.tile,
+        "ledger.page": verbs.page,
+        "ledger.leaves": verbs.leaves,
     }
     return {name: _verb(answer) for name, answer in table.items()}
 
@@ -136,6 +145,18 @@ class _LedgerVerbs:
         asked = arguments_of(arguments, _Tile)
         with self._reading() as ledger:
             return {"hashes": ledger.hashes.tile(asked.level, asked.index, asked.width).hex()}
+
+    # The two below are what a verification of the whole ledger reads, hence bytes and as many as fit.
+    def page(self, arguments: Json) -> bytes:
+        asked = arguments_of(arguments, _Range)
+        with self._reading() as ledger:
+            entries, following = ledger.page(asked.first, asked.count, max_bytes=MAX_ANSWER_BYTES)
+        return encode_page(entries, following=following)
+
+    def leaves(self, arguments: Json) -> bytes:
+        asked = arguments_of(arguments, _LeafTile)
+        with self._reading() as ledger:
+            return ledger.leaf_tiles(asked.tile, MAX_ANSWER_BYTES // TILE_BYTES)
 
 
 def _bounded(rows: Sequence[tuple[int, bytes]]) -> list[Json]:

@@ -2,8 +2,8 @@
 
 Rules:
 - SO_PEERCRED decides who may connect: root, the home's owner, and the members of the configured group.
-- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values. The operator's
-  name becomes part of the item, and so of the ledger's entry.
+- A verb decodes its arguments, asks the recorder or reads the store, and returns JSON values, or bytes, which
+  are sent as they are. The operator's name becomes part of the item, and so of the ledger's entry.
 - One thread: operators are few, and the recorder puts their acts in one order anyway.
 """
 
@@ -53,7 +53,8 @@ def answer_verb(verbs: Mapping[str, Verb], body: bytes, operator: Operator) -> t
         verb = verbs.get(request.verb)
         if verb is None:
             raise NotFound(f"no verb '{request.verb}'")  # noqa: TRY301 - one place turns errors into problems
-        return Status.OK, msgspec.json.encode(verb(operator, request.arguments))
+        result = verb(operator, request.arguments)
+        return Status.OK, result if isinstance(result, bytes) else msgspec.json.encode(result)
     except OstiaryError as exc:
         return Status.REFUSED, msgspec.json.encode(problem_of(exc))
     except Exception:  # noqa: BLE001 - a fault in one verb must not end the process; the log has the cause

@@ -11,8 +11,8 @@ Rules:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -20,66 +20,29 @@ import click
 
 from ostiary.admin.client import AdminClient
 from ostiary.cli import output
+from ostiary.cli.audited_ledger import PAGE, AuditedLedger
 from ostiary.cli.invocation import home
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import BadInput, Misconfigured, NotFound
 from ostiary.ledger.checkpoint import Checkpoint, VerifierKey, open_note, parse_verifier_key
 from ostiary.ledger.errors import NotProven
 from ostiary.ledger.tlog_proof import open_proof
-from ostiary.ledger.tree import HASH_BYTES
 from ostiary.ledger.verify import Since, verify_log
 
 # The name of the service on the command line, and of its directory and commands.
 _HOMES: Final = {"ca": "ca", "credentials": "credsvc"}
-# Most entries per request; the admin process returns fewer where a channel's message can't take them.
-_PAGE: Final = 1000
 _COLUMNS: Final = ("index", "time", "kind", "decision", "who", "what", "rule")
 _TERMS: Final = ("serial", "agent", "token", "credential", "module")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """One service's ledger, as its admin process presents it."""
-
-    client: AdminClient
-    verifier: VerifierKey
-
-    def checkpoint(self) -> tuple[bytes, Checkpoint]:
-        """Return the newest signed note, and the checkpoint in it after checking its signature."""
-        note = self.client.call("ledger.checkpoint")["note"].encode()
-        return note, open_note(note, [self.verifier])
-
-    def entries(self, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the entries first..end-1 in order, as many as the service delivers."""
-        while first < end:
-            page = self.client.call("ledger.entries", first=first, count=min(_PAGE, end - first))
-            # A service that withholds entries ends the loop; `verify_log` then finds them missing.
-            if not page:
-                return
-            yield from ((row["index"], row["entry"].encode()) for row in page)
-            first = page[-1]["index"] + 1
-
-    def tile(self, level: int, index: int, width: int) -> bytes:
-        """Return a tile of hashes, not yet proven (a `HashReader`'s method)."""
-        hashes = bytes.fromhex(
-            self.client.call("ledger.tile", level=level, index=index, width=width)["hashes"]
-        )
-        if len(hashes) != width * HASH_BYTES:
-            raise NotFound(f"no tile {level}/{index} of width {width}")
-        return hashes
-
-
-def _ledger(service: str, vkey: Path | None) -> Ledger:
+def _ledger(service: str, vkey: Path | None) -> AuditedLedger:
     places = ServiceHome(home() / _HOMES[service])
     path = vkey or places.public / "ledger.vkey"
     try:
         verifier = parse_verifier_key(path.read_text("ascii").strip())
     except OSError as exc:
         raise Misconfigured(f"can't read the ledger's public key '{path}': {exc.strerror}") from exc
-    return Ledger(
-        client=AdminClient(places.operator_socket, service=_HOMES[service]),
-        verifier=verifier,
-    )
+    return AuditedLedger(AdminClient(places.operator_socket, service=_HOMES[service]), verifier)
 
 
 _SERVICE = click.option("--service", type=click.Choice(list(_HOMES)), default="ca", show_default=True)
@@ -114,7 +77,7 @@ def list_entries(
     wanted = [f"{name}:{terms[name]}" for name in _TERMS if terms[name]]
     matching = (
         row
-        for row in (_found(ledger, wanted, since or 0) if wanted else _newest_first(ledger, since or 0))
+        for row in (ledger.found(wanted, since or 0) if wanted else _newest_first(ledger, since or 0))
         if _matches(row[1], kind, decision)
     )
     rows = []
@@ -126,20 +89,13 @@ def list_entries(
     output.emit(rows, human=output.table([_line(row) for row in rows], _COLUMNS))
 
 
-def _found(ledger: Ledger, terms: list[str], first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    while page := ledger.client.call("ledger.find", terms=terms, first=first, count=_PAGE):
-        yield from ((row["index"], json.loads(row["entry"])) for row in page)
-        first = page[-1]["index"] + 1
-
-
-def _newest_first(ledger: Ledger, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _newest_first(ledger: AuditedLedger, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
     _, checkpoint = ledger.checkpoint()
     end = checkpoint.size
     while end > since:
         # A page of the default --limit twice over: most calls need one request.
         start = max(since, end - 200)
-        page = list(ledger.entries(start, end))
-        yield from ((index, json.loads(entry)) for index, entry in reversed(page))
+        yield from reversed(list(ledger.indexed(start, end)))
         end = start
 
 
@@ -213,11 +169,11 @@ def _is_index(which: str) -> bool:
     return which.isascii() and which.isdecimal() and len(which) < 19
 
 
-def _index_of(ledger: Ledger, which: str) -> int:
+def _index_of(ledger: AuditedLedger, which: str) -> int:
     """Return the index itself, or the index of the entry that issued a certificate."""
     if _is_index(which):
         return int(which)
-    found = list(_found(ledger, [f"serial:{which}"], 0))
+    found = list(ledger.found([f"serial:{which}"], 0))
     for index, entry in found:
         if entry["decision"] == "authorized" and entry.get("certificate", {}).get("serial") == which:
             return index
@@ -246,16 +202,16 @@ def verify(
     if exported is not None:
         if earlier is not None:
             raise click.UsageError("--since is for a running service; an export contains every entry")
-        note, checkpoint, entries = _from_export(exported, ledger.verifier)
+        note, checkpoint, pages = _from_export(exported, ledger.verifier)
         start = None
     else:
         note, checkpoint = ledger.checkpoint()
         start = Since.read(earlier, ledger) if earlier else None
-        entries = (entry for _, entry in ledger.entries(earlier.size if earlier else 0, checkpoint.size))
+        pages = ledger.pages(earlier.size if earlier else 0, checkpoint.size)
     first = earlier.size if earlier else 0
-    tracked = output.track(entries, description="verifying", total=checkpoint.size - first)
+    entries = output.track(pages, description="verifying", total=checkpoint.size - first)
     hashes = None if exported else ledger
-    verify_log(tracked, checkpoint, since=start, hashes=hashes, waypoints=())
+    verify_log(entries, checkpoint, since=start, hashes=hashes, waypoints=())
     # Only after the verification: a checkpoint on disk is one that --since may trust.
     if save is not None:
         save.write_bytes(note)
@@ -282,15 +238,22 @@ def export(service: str, vkey: Path | None, file: IO[bytes]) -> None:
     note, checkpoint = ledger.checkpoint()
     head = {"checkpoint": note.decode(), "ostiary_export": 1, "vkey": str(ledger.verifier)}
     file.write(json.dumps(head, sort_keys=True).encode() + b"\n")
-    rows = output.track(ledger.entries(0, checkpoint.size), description="exporting", total=checkpoint.size)
-    for _, entry in rows:
+    pages = ledger.pages(0, checkpoint.size)
+    for entry in output.track(pages, description="exporting", total=checkpoint.size):
         file.write(entry + b"\n")
 
 
-def _from_export(file: IO[bytes], verifier: VerifierKey) -> tuple[bytes, Checkpoint, Iterable[bytes]]:
+def _from_export(
+    file: IO[bytes], verifier: VerifierKey
+) -> tuple[bytes, Checkpoint, Iterator[Sequence[bytes]]]:
     try:
         head = json.loads(file.readline())
         note = head["checkpoint"].encode()
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise BadInput("the file does not begin with an export's header", field="file") from exc
-    return note, open_note(note, [verifier]), (line.removesuffix(b"\n") for line in file)
+    return note, open_note(note, [verifier]), _lines(file)
+
+
+def _lines(file: IO[bytes]) -> Iterator[Sequence[bytes]]:
+    while lines := [line.removesuffix(b"\n") for line in islice(file, PAGE)]:
+        yield lines

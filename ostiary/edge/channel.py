@@ -125,7 +125,7 @@ class Client:
         request_id = os.urandom(REQUEST_ID_BYTES)
         connection = self._send(encode_frame(request_id, deadline_ns, body))
         try:
-            answer = _await_answer(connection, request_id, deadline_ns)
+            answer = await_answer(connection, request_id, deadline_ns)
         except (PeerClosed, MalformedFrame) as exc:
             connection.close()
             raise Busy(f"'{self._path.name}' went away before it answered") from exc
@@ -186,7 +186,7 @@ class Client:
             self._idle.append(connection)
 
 
-def _await_answer(connection: Connection, request_id: bytes, deadline_ns: int) -> Answer | None:
+def await_answer(connection: Connection, request_id: bytes, deadline_ns: int) -> Answer | None:
     """Read until the answer to `request_id` or the deadline (None); every other id is dropped."""
     poll = select.poll()
     poll.register(connection.sock, select.POLLIN)

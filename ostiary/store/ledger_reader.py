@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from ostiary.errors import NotFound
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.proof import build_consistency_proof, build_inclusion_proof
-from ostiary.ledger.tiles import TILE_WIDTH
+from ostiary.ledger.tiles import TILE_BYTES, TILE_WIDTH
 from ostiary.ledger.tlog_proof import TlogProof, encode_proof
 from ostiary.ledger.tree import HASH_BYTES
 from ostiary.store.ledger_tables import LedgerTables
@@ -76,6 +76,45 @@ class LedgerReader:
             .limit(min(count, MAX_ENTRIES))
         )
         return [(seq, entry) for seq, entry in self._tx.execute(query)]
+
+    def page(self, first: int, count: int, *, max_bytes: int) -> tuple[list[bytes], int]:
+        """Up to MAX_ENTRIES entries from `first` on, at least one if there is any, else no more bytes than
+        `max_bytes`; and the index behind the last one.
+        """
+        table = self._tables.entries
+        query = (
+            select(table.c.seq, table.c.entry)
+            .where(table.c.seq >= first)
+            .order_by(table.c.seq)
+            .limit(min(count, MAX_ENTRIES))
+        )
+        taken: list[bytes] = []
+        following = first
+        left = max_bytes
+        for seq, entry in self._tx.execute(query):
+            left -= len(entry)
+            if taken and left < 0:
+                break
+            taken.append(entry)
+            following = seq + 1
+        return taken, following
+
+    def leaf_tiles(self, index: int, count: int) -> bytes:
+        """The stored hashes of the full tiles of level 0, `index` and up to `count` in all, side by side; it
+        ends before the first one that is not stored whole.
+        """
+        tiles = self._tables.tiles
+        query = (
+            select(tiles.c.tile, tiles.c.hashes)
+            .where(tiles.c.level == 0, tiles.c.tile >= index, tiles.c.tile < index + count)
+            .order_by(tiles.c.tile)
+        )
+        taken: list[bytes] = []
+        for expected, (tile, hashes) in enumerate(self._tx.execute(query), index):
+            if tile != expected or len(hashes) != TILE_BYTES:
+                break
+            taken.append(hashes)
+        return b"".join(taken)
 
     def find(self, terms: Sequence[str], *, first: int, count: int) -> list[tuple[int, bytes]]:
         """Entries under any of these terms (`serial:...`), from `first` on."""

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import MetaData
 
 from ostiary.admin.ledger_verbs import MAX_ANSWER_BYTES, ledger_verbs
+from ostiary.admin.protocol import decode_page, page_end
 from ostiary.admin.server import Verb
 from ostiary.errors import BadInput, NotFound
 from ostiary.ledger.canonical import canonical
@@ -79,6 +80,21 @@ def test_long_entries_are_divided_among_answers_and_none_is_lost(verbs: Mapping[
     assert pages > 1
 
 
+def test_pages_of_entries_lead_from_one_to_the_next(verbs: Mapping[str, Verb]) -> None:
+    found: list[bytes] = []
+    pages = []
+    while count := page_end(page := call(verbs, "ledger.page", first=len(found)))[1]:
+        pages.append(count)
+        found += decode_page(page)
+        assert page_end(page) == (len(found), count)
+    assert found == ENTRIES
+    assert len(pages) > 1
+
+
+def test_leaves_are_full_tiles_alone(verbs: Mapping[str, Verb]) -> None:
+    assert call(verbs, "ledger.leaves", tile=0) == b""
+
+
 def test_a_proof_is_of_the_entry_that_was_asked_for(verbs: Mapping[str, Verb]) -> None:
     answer = call(verbs, "ledger.prove", index=5)
     assert answer["entry"].encode() == ENTRIES[5]
@@ -108,6 +124,9 @@ def test_a_consistency_path_leads_from_an_old_tree(verbs: Mapping[str, Verb]) ->
         ("ledger.entries", {"first": -1}, "first"),
         ("ledger.entries", {"frist": 1}, "frist"),
         ("ledger.find", {}, "terms"),
+        ("ledger.page", {"first": -1}, "first"),
+        ("ledger.leaves", {"tile": -1}, "tile"),
+        ("ledger.leaves", {}, "tile"),
         ("ledger.prove", {"index": "5"}, "index"),
         ("ledger.consistency", {}, "old_size"),
         ("ledger.tile", {"level": 0, "index": 0, "width": 0}, "width"),

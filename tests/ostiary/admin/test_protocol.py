@@ -7,7 +7,16 @@ import json
 import msgspec
 import pytest
 
-from ostiary.admin.protocol import VerbProblem, VerbRequest, decode_request, error_of, problem_of
+from ostiary.admin.protocol import (
+    VerbProblem,
+    VerbRequest,
+    decode_page,
+    decode_request,
+    encode_page,
+    error_of,
+    page_end,
+    problem_of,
+)
 from ostiary.errors import (
     BadInput,
     Busy,
@@ -63,3 +72,23 @@ def test_a_request_is_a_verb_with_its_arguments() -> None:
 def test_anything_else_is_refused(body: bytes) -> None:
     with pytest.raises(BadInput, match="malformed verb request"):
         decode_request(body)
+
+
+@pytest.mark.parametrize("entries", [[], [b"{}"], [b"", b"{}", b"x" * 70_000, b""]])
+def test_a_page_of_entries_comes_back_as_it_was(entries: list[bytes]) -> None:
+    page = encode_page(entries, following=2**63 - 1)
+    assert decode_page(page) == entries
+    assert page_end(page) == (2**63 - 1, len(entries))
+
+
+PAGE = encode_page([b"one", b"two"], following=2)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"", PAGE[:11], PAGE[:19], PAGE[:-1], PAGE + b"x", PAGE[:11] + b"\x01" + PAGE[12:]],
+    ids=["empty", "no-count", "no-lengths", "cut-off", "more", "another-count"],
+)
+def test_what_does_not_make_up_a_page_is_refused(page: bytes) -> None:
+    with pytest.raises(BadInput, match="malformed page"):
+        decode_page(page)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import pwd
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from ostiary.admin.client import AdminClient
 from ostiary.admin.server import Verb, answer_verb, arguments_of, operator_of, serve_verbs
 from ostiary.edge.frame import MAX_FRAME_BYTES, Status
 from ostiary.edge.hub import Hub
-from ostiary.edge.packet_socket import PeerCredentials
+from ostiary.edge.packet_socket import PeerCredentials, listen
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured, NotFound
 from ostiary.work.item import Operator
 
@@ -46,6 +47,7 @@ def end(_operator: Operator, _arguments: dict[str, Any]) -> Any:
 VERBS: Mapping[str, Verb] = {
     "who": lambda operator, _arguments: {"uid": operator.uid, "name": operator.name},
     "double": lambda _operator, arguments: 2 * arguments_of(arguments, Count).count,
+    "raw": lambda _operator, arguments: b"\x00%d" % arguments_of(arguments, Count).count,
     "long": lambda _operator, _arguments: "x" * MAX_FRAME_BYTES,
     "fail": fail,
     "forbid": forbid,
@@ -108,6 +110,48 @@ def test_a_result_too_long_for_a_message_is_an_error_and_not_silence(client: Adm
     with pytest.raises((BadInput, InternalFault)):
         client.call("long")
     assert client.call("double", count=1) == 2
+
+
+def _next_raw(body: bytes) -> dict[str, int] | None:
+    count = int(body[1:])
+    return {"count": count + 1} if count < 5 else None
+
+
+def test_bytes_are_sent_as_they_are(client: AdminClient) -> None:
+    assert client.fetch("raw", count=7) == b"\x007"
+
+
+def test_calls_follow_one_another_over_one_connection(client: AdminClient) -> None:
+    assert list(client.follow("raw", {"count": 1}, _next_raw)) == [b"\x00%d" % n for n in range(1, 6)]
+
+
+def test_calls_that_are_left_off_do_no_harm(client: AdminClient) -> None:
+    following = client.follow("raw", {"count": 1}, _next_raw)
+    assert next(following) == b"\x001"
+    del following
+    assert client.call("double", count=1) == 2
+
+
+def test_an_error_ends_the_calls_that_follow(client: AdminClient) -> None:
+    following = client.follow("raw", {"count": 1}, lambda _body: {"count": -1})
+    assert next(following) == b"\x001"
+    with pytest.raises(BadInput) as bad:
+        next(following)
+    assert bad.value.field == "count"
+
+
+def test_a_service_that_went_away_is_busy(tmp_path: Path) -> None:
+    with listen(tmp_path / "s", mode=0o600, gid=None) as listener:
+        following = AdminClient(tmp_path / "s", service="ca").follow("raw", {}, _next_raw)
+        # It takes the connection and the request in its backlog, and ends before it looks at them.
+        threading.Thread(target=lambda: _accept(listener).close(), daemon=True).start()
+        with pytest.raises(Busy, match="went away"):
+            next(following)
+
+
+def _accept(listener: socket.socket) -> socket.socket:
+    listener.setblocking(True)
+    return listener.accept()[0]
 
 
 def test_without_a_socket_the_operator_learns_what_to_start(tmp_path: Path) -> None:

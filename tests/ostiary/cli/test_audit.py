@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ostiary.admin.protocol import encode_page
 from ostiary.cli import audit
 from ostiary.cli.root import run
 from ostiary.errors import NotFound
@@ -18,6 +19,7 @@ from ostiary.ledger.memory import MemoryLog
 from ostiary.ledger.note import KeyType, verifier_key
 from ostiary.ledger.proof import build_inclusion_proof
 from ostiary.ledger.tlog_proof import TlogProof, encode_proof
+from tests.support.admin_in_process import AdminInProcess
 
 ORIGIN = "shop.example/ca"
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
@@ -36,7 +38,7 @@ def entry(index: int, **members: Any) -> bytes:
     )
 
 
-class FakeAdmin:
+class FakeAdmin(AdminInProcess):
     """A service's admin process over a ledger in memory; `lie` changes what it says."""
 
     log = MemoryLog()
@@ -46,7 +48,7 @@ class FakeAdmin:
     def __init__(self, socket_path: Path, *, service: str) -> None:
         assert service == "ca"
 
-    def call(self, verb: str, **arguments: Any) -> Any:
+    def answer(self, verb: str, arguments: dict[str, Any]) -> Any:
         if verb in self.lie:
             return self.lie[verb](arguments)
         return getattr(self, verb.replace(".", "_"))(**arguments)
@@ -61,6 +63,14 @@ class FakeAdmin:
     def ledger_entries(self, first: int, count: int) -> Any:
         found = list(enumerate(self.log.entries))[first : first + min(count, PAGE)]
         return [{"index": index, "entry": text.decode()} for index, text in found]
+
+    def ledger_page(self, first: int, count: int) -> Any:
+        found = self.log.entries[first : first + min(count, PAGE)]
+        return encode_page(found, following=first + len(found))
+
+    def ledger_leaves(self, tile: int) -> Any:
+        found = [self.log.rows.get((0, index), b"") for index in (tile, tile + 1)]
+        return b"".join(found) if all(found) else found[0]
 
     def ledger_find(self, terms: list[str], first: int, count: int) -> Any:
         wanted = terms[0].partition(":")[2]
@@ -121,6 +131,7 @@ def test_a_changed_entry_is_found(ledger: MemoryLog, capsys: pytest.CaptureFixtu
     FakeAdmin.lie["ledger.checkpoint"] = lambda _: {"note": kept}
     stored = MemoryLog(ledger.entries)  # a store keeps leaf hashes beside the entries
     FakeAdmin.lie["ledger.tile"] = lambda asked: {"hashes": stored.tile(**asked).hex()}
+    FakeAdmin.lie["ledger.leaves"] = lambda asked: stored.tile(0, asked["tile"], 256)
     ledger.entries[index] = entry(9999)
     assert run(["--json", "audit", "verify"]) == 1
     assert str(index) in json.loads(capsys.readouterr().err)["detail"]
@@ -180,7 +191,7 @@ def test_a_proof_of_another_entry_is_refused(ledger: MemoryLog) -> None:
 def test_an_export_is_verified_without_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported = tmp_path / "export.jsonl"
     assert run(["audit", "export", str(exported)]) == 0
-    monkeypatch.setattr(FakeAdmin, "call", None)
+    monkeypatch.setattr(FakeAdmin, "answer", None)
     assert run(["audit", "verify", "--file", str(exported)]) == 0
     lines = exported.read_bytes().splitlines(keepends=True)
     exported.write_bytes(b"".join(lines[:5] + lines[6:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -38,3 +39,16 @@ def test_a_tables_cell_is_no_markup(text: str, capsys: pytest.CaptureFixture[str
 def test_a_tables_cell_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     output.emit([], human=output.table([{"target": HOSTILE}], ("target",)))
     assert SHOWN in capsys.readouterr().out
+
+
+def test_a_bar_moves_with_each_run_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    runs: list[list[int]] = [[1, 2], [], [3]]
+    assert list(output.track(runs, description="counting", total=3)) == [1, 2, 3]
+    assert "counting" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()

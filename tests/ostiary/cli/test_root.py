@@ -195,7 +195,7 @@ def test_rows_are_drawn_and_progress_keeps_silent_off_a_terminal(capsys: pytest.
     assert "serial number" in shown.out
     assert "0a" in shown.out
     assert "None" not in shown.out
-    assert list(output.track([1, 2], description="counting")) == [1, 2]
+    assert list(output.track([[1, 2], [3]], description="counting", total=3)) == [1, 2, 3]
     assert capsys.readouterr().err == ""
 
 

@@ -81,6 +81,23 @@ def test_entries_come_in_order_and_in_bounded_number(reader: LedgerReader) -> No
     assert reader.entries(600, 1) == []
 
 
+def test_a_page_has_as_many_entries_as_were_asked_for_or_fit(reader: LedgerReader) -> None:
+    size = len(ENTRIES[20])
+    assert reader.page(20, 3, max_bytes=10**6) == (ENTRIES[20:23], 23)
+    assert reader.page(20, 30, max_bytes=3 * size) == (ENTRIES[20:23], 23)
+    assert reader.page(20, 30, max_bytes=1) == (ENTRIES[20:21], 21)
+    assert reader.page(598, 10, max_bytes=10**6) == (ENTRIES[598:], 600)
+    assert reader.page(600, 10, max_bytes=10**6) == ([], 600)
+
+
+def test_leaf_tiles_are_the_full_ones_in_order(reader: LedgerReader) -> None:
+    log = MemoryLog(ENTRIES)
+    assert reader.leaf_tiles(0, 10) == log.rows[0, 0] + log.rows[0, 1]
+    assert reader.leaf_tiles(0, 1) == log.rows[0, 0]
+    assert reader.leaf_tiles(1, 10) == log.rows[0, 1]
+    assert reader.leaf_tiles(2, 10) == b""
+
+
 @pytest.mark.parametrize(("level", "index", "width"), [(0, 2, 89), (0, 3, 1), (1, 0, 3), (2, 0, 1)])
 def test_a_tile_that_is_not_there_is_not_found(
     reader: LedgerReader, level: int, index: int, width: int
