@@ -63,6 +63,8 @@ _FINAL_RULES: Final = frozenset(
         "certificate-unknown",
     }
 )
+# The authority's clock or memory of this lineage says "later"; the agent backs off until then.
+_LATER: Final = frozenset({"renewal-early", "renewal-pace"})
 # The recorder's refusals when the front still took the manager by the certificate before its renewal.
 _NOT_THE_MANAGER: Final = frozenset({"spawn-not-manager", "retire-stranger"})
 _log = logging.getLogger("ostiary.certmgr")
@@ -256,6 +258,8 @@ def _event_of(exc: OstiaryError, action: Action) -> Event:
         # Refusals of our own checks (`certmgr.issued`, `certmgr.est_client`): a wrong clock or a stranger at
         # the authority's address may be gone at the next try.
         case Forbidden(rule="server-certificate" | "validity" | "unknown"):
+            return Unavailable()
+        case Forbidden(rule=rule) if rule in _LATER:
             return Unavailable()
         case Forbidden(rule=rule) if action in {Action.PROVE, Action.USE}:
             return Refused() if rule in _FINAL_RULES else Unavailable()

@@ -79,8 +79,13 @@ def test_enrolling_and_renewing(front: FrontForTests) -> None:
     path, token = "/.well-known/est/simpleenroll", front.token()
     assert check_answer(front.enroll(token, new_key()), "ca", "POST", path)
     assert check_answer(front.enroll(token, new_key()), "ca", "POST", path)["rule"] == "token-spent"
-    again = front.post_csr("simplereenroll", csr_of(new_key()), holder=front.holder())
-    assert check_answer(again, "ca", "POST", "/.well-known/est/simplereenroll")
+    path, holder = "/.well-known/est/simplereenroll", front.holder()
+    early = front.post_csr("simplereenroll", csr_of(new_key()), holder=holder)
+    assert check_answer(early, "ca", "POST", path)["rule"] == "renewal-early"
+    front.clock.later(hours=1)
+    again = front.post_csr("simplereenroll", csr_of(new_key()), holder=holder)
+    assert again.status_code == 200
+    assert check_answer(again, "ca", "POST", path)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,10 @@
 Rules:
 - Only the active generation renews. While its successor is pending it may renew again, because an answer was
   lost; the successor that nobody used is void then. So a lineage has at most one pending certificate.
+- Renewals keep a pace. The first one comes when half of the certificate's life is over, at once where it
+  changes what the lineage carries (a bootstrap certificate that was proven, a policy that changed), and again
+  while its successor is pending; in all that, RENEWALS times in RENEWALS_S. Each costs a certificate, a
+  revocation and entries for good.
 - A renewal by a superseded generation means that two parties hold keys of one lineage: the lineage stops, and
   an alarm is written. (RFC 9700 section 4.14.2 detects stolen refresh tokens in the same way.)
 - A lineage keeps its identity; it may carry what was granted to it, less what policy has taken back since.
@@ -17,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import replace
+from typing import Final
 
 from ca.items import Activate, ConfirmNode, Prepared, Renew, VoidCertificate
 from ca.recorder.decide_revocations import void
@@ -30,6 +35,13 @@ from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item
 from ostiary.work.reports import Alarm
 
+RENEWALS: Final = 10
+"""Of one lineage in RENEWALS_S. A manager whose answers are lost repeats one request, which is another
+certificate once in RETRY_S (ca/recorder/issuing.py): six in an hour.
+"""
+RENEWALS_S: Final = 3600
+"""Or the lifetime, where that is shorter: a certificate of ten minutes is renewed ten times an hour."""
+
 
 def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     """Replace a certificate by its next generation.
@@ -38,7 +50,8 @@ def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     2. The same key as that of the waiting successor means that an answer was lost: the same successor again.
     3. The new certificate is within the lineage.
     4. It can be issued.
-    5. A successor that nobody used is void; the new one waits for its first use.
+    5. It comes neither too early nor too often.
+    6. A successor that nobody used is void; the new one waits for its first use.
     """
     # 1.
     row = rows.certificates.get(item.serial)
@@ -61,7 +74,11 @@ def renew(rows: Rows, item: Renew, terms: Terms) -> Decision:
     # 3. and 4.
     _check_same(row, item.certificate, terms)
     check_issuable(rows, item.certificate, now_s=terms.now_s, max_lifetime_s=row.lifetime_s)
-    # 5. Generations are numbered through: a void one keeps its number.
+    # 5.
+    if successor is None:
+        _check_not_early(row, item.certificate, terms.now_s)
+    _check_pace(rows, row, terms.now_s)
+    # 6. Generations are numbered through: a void one keeps its number.
     also: tuple[Item, ...] = ()
     if successor is not None:
         replaced = VoidCertificate(serial=successor.serial, because="replaced", reason="superseded")
@@ -98,6 +115,36 @@ def _check_same(row: CertificateRow, prepared: Prepared, terms: Terms) -> None:
         raise forbidden("lineage-capabilities", f"the lineage may carry {sorted(may)}", field="capabilities")
     if not set(prepared.endpoints) <= names(row.endpoints):
         raise forbidden("lineage-endpoints", f"the lineage has '{row.endpoints}'", field="endpoints")
+
+
+def _check_not_early(row: CertificateRow, prepared: Prepared, now_s: EpochSeconds) -> None:
+    """Refuse a renewal that changes nothing before half of the certificate's life is over."""
+    if row.bootstrap or set(prepared.capabilities) != names(row.capabilities):
+        return
+    # By the certificate's own dates, of which the first is backdated: managers reckon by the same ones, and
+    # come when three fifths are over (RENEW_AT, RENEW_SPREAD in certmgr/lifecycle.py).
+    half_s = (row.not_before + row.not_after) // 2
+    if now_s < half_s:
+        raise forbidden(
+            "renewal-early",
+            f"certificate {row.serial} can be renewed in {half_s - now_s} s, when half of its life is over",
+        )
+
+
+def _check_pace(rows: Rows, row: CertificateRow, now_s: EpochSeconds) -> None:
+    """Refuse one renewal more than RENEWALS of a lineage; the rows count them, the void ones too."""
+    span_s = min(RENEWALS_S, row.lifetime_s)
+    recent = sorted(
+        each.issued_at
+        for each in rows.generations_of(row.lineage)
+        if each.generation > 1 and each.issued_at > now_s - span_s
+    )
+    if len(recent) >= RENEWALS:
+        raise forbidden(
+            "renewal-pace",
+            f"the lineage of certificate {row.serial} was renewed {len(recent)} times in {span_s} s; "
+            f"it can be renewed again in {recent[-RENEWALS] + span_s - now_s} s",
+        )
 
 
 def activate(rows: Rows, item: Activate, terms: Terms) -> Decision:

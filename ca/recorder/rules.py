@@ -46,6 +46,8 @@ RULES: Final = {
     "lineage-endpoints": "the renewal would carry endpoints that its lineage does not have",
     "lineage-clone": "a renewal from a generation older than the active one: two hold keys of this lineage",
     "lineage-stopped": "the lineage was stopped after a clone was seen",
+    "renewal-early": "half of the certificate's life is not over, and the renewal would change nothing",
+    "renewal-pace": "the lineage was renewed too often",
     "proof-window": "an agent may confirm its own certificate only after the window has passed uncontested",
     "proof-kind": "this pending certificate cannot be proven in that way",
     "proof-late": "the deadline for the proof has passed",

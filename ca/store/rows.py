@@ -204,6 +204,10 @@ class Rows:
         """
         return self._valid(self._by_lineage[lineage])
 
+    def generations_of(self, lineage: str) -> list[CertificateRow]:
+        """The certificates of a lineage that were loaded: those that have not expired, revoked or not."""
+        return [self.certificates[serial] for serial in self._by_lineage[lineage]]
+
     def children_of(self, lineage: str) -> list[CertificateRow]:
         """The same for certificates whose parent belongs to a lineage."""
         return self._valid(self._by_parent[lineage])

@@ -185,6 +185,8 @@ LATER = [
     InternalFault("x"),
     Forbidden("not you", rule="server-certificate"),
     Forbidden("clock", rule="validity"),
+    Forbidden("in 60 s", rule="renewal-early"),
+    Forbidden("in 60 s", rule="renewal-pace"),
 ]
 
 

@@ -153,6 +153,10 @@ def _refusal_of_new_connections(ca: RunningCA, agent: Agent) -> Forbidden:
 
 def test_renewal_and_its_first_use(ca: RunningCA) -> None:
     agent = ca.enroll("component-harness", capabilities=("credential:use",))
+    with pytest.raises(Forbidden) as early:
+        ca.renew(agent)
+    assert early.value.rule == "renewal-early"
+    ca.age(agent.serial)
     renewed = ca.renew(agent)
     assert identity_of(renewed.certificate) == identity_of(agent.certificate)
     assert renewed.key.public_key() != agent.key.public_key()

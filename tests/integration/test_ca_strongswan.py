@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from ostiary.certificate import serial_hex
 from ostiary.identity import identity_of
 from tests.support.ca_service import CA_NODE, RunningCA
 from tests.support.need import require_file, require_kernel, require_tool
@@ -88,6 +89,7 @@ def test_strongswan_enrolls_and_renews(ca: RunningCA) -> None:
     certificate = x509.load_der_x509_certificate(first)
     assert identity_of(certificate).capabilities == {"credential:use"}
 
+    ca.age(serial_hex(certificate.serial_number))
     _, csr = pki.request("second")
     second = pki(*arguments, "--in", str(csr), "--cert", str(leaf), "--key", str(key))
     renewed = x509.load_der_x509_certificate(second)

@@ -56,6 +56,10 @@ class RecorderInMemory:
     def wait(self, seconds: int) -> None:
         self.rows.now_s = EpochSeconds(self.rows.now_s + seconds)
 
+    def wait_until_due(self, row: CertificateRow) -> None:
+        """Wait until a certificate may be renewed: half of its life is over."""
+        self.rows.now_s = max(self.rows.now_s, EpochSeconds((row.not_before + row.not_after) // 2))
+
     def decide(self, item: Item) -> Decision:
         terms = Terms(
             now_s=self.now_s,

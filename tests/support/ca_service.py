@@ -29,11 +29,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from sqlalchemy import update
 
+from ca.store.tables import CERTIFICATES
 from ostiary.certificate import serial_hex
+from ostiary.edge.home import ServiceHome
 from ostiary.edge.http_client import HTTPClient, Response, tcp_connector, tls_connector
 from ostiary.edge.tls import build_identity_pem, client_context
 from ostiary.errors import Busy, OstiaryError
+from ostiary.store.database import open_for_writing, sqlite_url
 from tests.support.patient_client import PatientHTTPClient, until_answered
 from tests.support.ports import free_port
 from tests.support.waiting import PATIENCE_S, until
@@ -198,6 +202,17 @@ class RunningCA:
             content_type="application/pkcs10",
         )
         return Agent(key=key, certificate=certificate_in(response))
+
+    def age(self, serial: str) -> None:
+        """Let half of a certificate's life be over, as far as the recorder knows, so that it may be renewed;
+        the certificate itself stays as it is.
+        """
+        engine = open_for_writing(sqlite_url(ServiceHome(self.home / "ca").database))
+        begins, ends = CERTIFICATES.c.not_before, CERTIFICATES.c.not_after
+        with engine.begin() as tx:
+            one = update(CERTIFICATES).where(CERTIFICATES.c.serial == serial)
+            assert tx.execute(one.values(not_before=2 * begins - ends)).rowcount == 1
+        engine.dispose()
 
     def spawn(self, manager: Agent, spawner: Agent, **changes: object) -> Agent:
         """POST /v1/agents for a component-harness."""

@@ -148,6 +148,7 @@ def test_a_renewed_manager_asks_at_once_and_the_old_one_no_more(
     front: FrontForTests, manager: Holder
 ) -> None:
     spawner, key = front.holder(), new_key()
+    front.clock.at += (manager.certificate.not_valid_after_utc - front.clock.at) / 2
     assert spawn(front, manager, spawner) == (200, "")
     renewal = front.post_csr("simplereenroll", csr_of(key), holder=manager)
     renewed = Holder(key=key, certificate=certificate_in(renewal))

@@ -122,6 +122,7 @@ def test_a_token_that_is_bound_to_another_address_is_refused(front: FrontForTest
 def test_renewal_makes_a_pending_generation_that_its_first_use_activates(front: FrontForTests) -> None:
     old = front.holder()
     key = new_key()
+    front.clock.later(hours=1)
     renewed = Holder(
         key=key, certificate=certificate_in(front.post_csr("simplereenroll", csr_of(key), holder=old))
     )
@@ -135,6 +136,7 @@ def test_renewal_makes_a_pending_generation_that_its_first_use_activates(front: 
 def test_an_older_generation_that_renews_is_a_clone(front: FrontForTests) -> None:
     old = front.holder()
     key = new_key()
+    front.clock.later(hours=1)
     renewed = Holder(
         key=key, certificate=certificate_in(front.post_csr("simplereenroll", csr_of(key), holder=old))
     )
@@ -144,6 +146,13 @@ def test_an_older_generation_that_renews_is_a_clone(front: FrontForTests) -> Non
     assert ("authorized", "Alarm") in front.recording.kinds()
     stopped = front.post_csr("simplereenroll", csr_of(new_key()), holder=renewed)
     assert stopped.json["rule"] == "lineage-stopped"
+
+
+def test_an_early_renewal_is_told_when_to_come_again(front: FrontForTests) -> None:
+    early = front.post_csr("simplereenroll", csr_of(new_key()), holder=front.holder())
+    assert (early.status_code, early.json["rule"]) == (403, "renewal-early")
+    assert "can be renewed in 3570 s" in early.json["detail"]
+    assert front.recording.kinds()[-1] == ("denied", "Renew")
 
 
 def test_renewal_wants_a_certificate_that_stands(front: FrontForTests) -> None:

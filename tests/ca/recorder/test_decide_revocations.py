@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ca.certificates.shards import CAPACITY
-from ca.items import FrontCertificate, ResponderCertificate
+from ca.items import FrontCertificate, Renew, ResponderCertificate
 from ca.store.rows import CertificateRow
 from ostiary.work.reports import Refuse
 from tests.support.ca_decisions import NODE, RecorderInMemory, key, kinds, peer
@@ -36,6 +36,7 @@ def family(
 
 def test_an_ordinary_end_takes_the_lineage_only(recorder: RecorderInMemory) -> None:
     _, parent, child, _ = family(recorder)
+    recorder.wait_until_due(parent)
     item = recorder.renew(parent)
     recorder.decide(item)
     decision = recorder.decide(recorder.revoke(parent.serial))
@@ -56,9 +57,15 @@ def test_a_compromised_key_takes_its_descendants(recorder: RecorderInMemory) -> 
     assert len(recorder.rows.revocations) == 3
 
 
+def _renewed_after_a_change_of_policy(recorder: RecorderInMemory, row: CertificateRow) -> Renew:
+    """Early: a day's certificate renewed at half of its life has no children of two hours any more."""
+    recorder.grants[row.subsystem] -= {"ledger:read"}
+    return recorder.renew(row, capabilities=("spawn:component-harness",))
+
+
 def test_descendants_of_an_earlier_generation_go_too(recorder: RecorderInMemory) -> None:
     _, parent, child, _ = family(recorder)
-    item = recorder.renew(parent)
+    item = _renewed_after_a_change_of_policy(recorder, parent)
     recorder.decide(item)
     recorder.decide(recorder.used(item.certificate.serial))
     recorder.decide(recorder.revoke(item.certificate.serial, "keyCompromise"))
@@ -68,6 +75,7 @@ def test_descendants_of_an_earlier_generation_go_too(recorder: RecorderInMemory)
 
 def test_a_superseded_certificate_can_be_revoked_alone(recorder: RecorderInMemory) -> None:
     first = recorder.enrolled()
+    recorder.wait_until_due(first)
     item = recorder.renew(first)
     recorder.decide(item)
     recorder.decide(recorder.used(item.certificate.serial))
@@ -87,6 +95,7 @@ def test_an_agent_and_its_nodes_manager_may_end_it_and_nobody_else(recorder: Rec
 
 def test_an_end_by_an_older_generation_ends_the_newer(recorder: RecorderInMemory) -> None:
     first = recorder.enrolled()
+    recorder.wait_until_due(first)
     item = recorder.renew(first)
     recorder.decide(item)
     recorder.decide(recorder.used(item.certificate.serial))
@@ -99,6 +108,7 @@ def test_a_shard_is_full_at_its_capacity(recorder: RecorderInMemory) -> None:
     recorder.rows.shards[1] = replace(recorder.rows.shards[1], count=CAPACITY - 1)
     row = recorder.enrolled()
     assert recorder.rows.shards[1].count == CAPACITY
+    recorder.wait_until_due(row)
     assert recorder.rule(recorder.renew(row)) == "certificate-shard"
     assert not recorder.rule(recorder.renew(row, shard=2))
 

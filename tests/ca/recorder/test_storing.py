@@ -63,6 +63,7 @@ def test_a_batch_reads_what_its_items_name_and_nothing_else(recorder: RecorderOn
 def test_expired_relatives_are_not_read(recorder: RecorderOnStore) -> None:
     serial = recorder.issue(TOKEN)
     row = recorder.rows(CERTIFICATES)[0]
+    recorder.wait(3600)
     renewal = recorder.items.renew(CertificateRow(**row._mapping), number=2, shard=1)
     assert recorder.do(renewal)[0].verdict.decision == "authorized"
     recorder.wait(7201)
