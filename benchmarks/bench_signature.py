@@ -1,95 +1,38 @@
-"""A SigV4 signature over mTLS, through sandbox, policy and record: p50 with one client, rate with sixteen,
-and the cost of each stage.
+"""A SigV4 signature over mTLS, through sandbox, policy and record: p50 with one client, rate with sixteen, of
+one agent and of a thousand, with decisions that are remembered and that are new; and the cost of each stage.
 
-The whole service runs as it is deployed, on this machine, beside its clients; see docs/performance.md.
+Every request is for another object, and certificates are revoked meanwhile. The whole service runs as it is
+deployed, on this machine, beside its clients; see docs/performance.md.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 
-from benchmarks.load import Load, Measured, request_bytes, run_load
-from benchmarks.stages import Stages, cpu_by_role, print_cpu, print_shares, print_turns
+from benchmarks.load import AGENTS, Measured
+from benchmarks.profiling import profiled
+from benchmarks.signing import BATCH, BATCHED, COLD, WARM, Signing
+from benchmarks.stages import Stages, print_cpu, print_shares, print_turns
 from benchmarks.table import Row, print_table
-from tests.support.credential_service import SERVICE_NODE, Service, running
-from tests.support.identities import Agent
+from tests.support.credential_service import running
 
-SECONDS = 6.0
 WARM_S = 3.0
-BUCKET_HOST = "objects.s3.eu-central-1.amazonaws.com"
-PATHS = 64
-# The recorder shows its numbers once a second.
-SHOWN_S = 1.3
+BATCHING = 4
+"""Clients that send batches: 256 requests in flight."""
 
 
-def requests() -> list[bytes]:
-    """Requests to sign: S3 objects of different names."""
-    made = []
-    for number in range(PATHS):
-        asked = {
-            "method": "GET",
-            "url": f"https://{BUCKET_HOST}/photos/2026/{number:04}.jpg?partNumber={number}",
-            "headers": {"Range": "bytes=0-1023", "Accept": "*/*"},
-            "region": "eu-central-1",
-            "service": "s3",
-        }
-        made.append(
-            request_bytes(
-                "POST",
-                "/v1/credentials/billing-aws/operations/sign",
-                json.dumps({"request": asked}).encode(),
-                host=SERVICE_NODE,
-                content_type="application/json",
-            )
-        )
-    return made
-
-
-def load(service: Service, agent: Agent, *, connections: int, seconds: float) -> Measured:
-    """Sign with so many connections for so long."""
-    return run_load(
-        Load(
-            address=("127.0.0.1", service.port),
-            server_name=SERVICE_NODE,
-            root_pem=service.authority.pem,
-            identity_pem=agent.identity_pem,
-            requests=requests(),
-            repeats=True,
-            connections=connections,
-            seconds=seconds,
-        )
-    )
-
-
-def read_stages(service: Service, agent: Agent) -> tuple[Stages, Stages]:
-    """The front's and the recorder's numbers so far."""
-    time.sleep(SHOWN_S)
-    with service.client(agent)._http() as client:  # noqa: SLF001 - the fixture of the tests
-        front = client.request("GET", "/metrics").body.decode()
-    return Stages.parse(front), Stages.parse(
-        (service.home / "credsvc" / "store" / "recorder.prom").read_text()
-    )
-
-
-def measure(service: Service, agent: Agent, connections: int, *, explain: bool) -> Measured:
+def measure(signing: Signing, title: str, *, clients: int, agents: int = 1) -> Measured:
     """Run one load and print what it cost where."""
-    front, recorder = read_stages(service, agent)
-    roles = service.home / "credsvc" / "run" / "roles.json"
-    cpu = cpu_by_role(roles)
-    done = load(service, agent, connections=connections, seconds=SECONDS)
-    spent = cpu_by_role(roles)
-    print(
-        f"{connections} client(s): {done.rate_per_s:.0f}/s, "
-        f"p50 {done.percentile_ms(50):.2f} ms, p99 {done.percentile_ms(99):.2f} ms"
-    )
-    print_cpu(cpu, spent, done.count, done.cpu_s)
-    after_front, after_recorder = read_stages(service, agent)
-    count = int(after_front.passes(front, "sandbox"))
-    print_turns(recorder, after_recorder, count)
-    if explain:
-        print_request(front, after_front, recorder, after_recorder, count, done)
+    front, recorder = signing.stages()
+    with profiled(title, signing.roles):
+        done = signing.load(clients=clients, agents=agents)
+    print(f"{title}: {done.told()}")
+    print_cpu(done)
+    front_after, recorder_after = signing.stages()
+    count = int(front_after.passes(front, "sandbox"))
+    print_turns(recorder, recorder_after, count)
+    if clients == 1:
+        print_request(front, front_after, recorder, recorder_after, count, done)
     return done
 
 
@@ -116,17 +59,34 @@ def print_request(
     )
 
 
+def batches(signing: Signing) -> list[Row]:
+    """Signatures in batches, each item its own path."""
+    if not signing.has_batches():
+        print(f"batches of {BATCH}: this service takes none yet")
+        return []
+    with profiled("batches", signing.roles):
+        done = signing.load(clients=BATCHING, request=BATCHED)
+    print(f"batches of {BATCH}, {BATCHING} clients: {done.told()}")
+    print_cpu(done)
+    return [
+        Row(name=f"signatures in batches of {BATCH}", measured=done.rate_per_s * BATCH, unit="/s"),
+        Row(name=f"batch of {BATCH}, {BATCHING} clients, p50", measured=done.percentile_ms(50), unit="ms"),
+    ]
+
+
 def main() -> int:
     """Print the tables; 1 where a number is beyond what docs/performance.md explains."""
     with running() as service:
-        agent = service.authority.agent("component", capabilities=["credential:use", "ledger:read"])
-        service.set_policy(
-            (service.folder / "policy.cedar").read_text()
-            + '@id("bench-reads") permit(principal, action == Action::"read", resource);\n'
-        )
-        load(service, agent, connections=16, seconds=WARM_S)
-        one = measure(service, agent, 1, explain=True)
-        many = measure(service, agent, 16, explain=False)
+        signing = Signing(service, agents=AGENTS)
+        service.set_policy(WARM)
+        signing.load(clients=16, seconds=WARM_S)
+        one = measure(signing, "1 client", clients=1)
+        many = measure(signing, "16 clients of 1 agent", clients=16)
+        crowd = measure(signing, f"16 clients of {AGENTS} agents", clients=16, agents=AGENTS)
+        batched = batches(signing)
+        service.set_policy(COLD)
+        cold_one = measure(signing, "1 client, each decision new", clients=1)
+        cold = measure(signing, "16 clients, each decision new", clients=16)
     return print_table(
         [
             Row(
@@ -140,6 +100,13 @@ def main() -> int:
                 name="signatures, 16 clients", measured=many.rate_per_s, unit="/s", at_least=3000, adr="0011"
             ),
             Row(name="signature, 16 clients, p99", measured=many.percentile_ms(99), unit="ms"),
+            Row(name=f"signatures, 16 of {AGENTS} agents", measured=crowd.rate_per_s, unit="/s"),
+            Row(name=f"signature, 16 of {AGENTS} agents, p99", measured=crowd.percentile_ms(99), unit="ms"),
+            Row(
+                name="signature, new decision, 1 client, p50", measured=cold_one.percentile_ms(50), unit="ms"
+            ),
+            Row(name="signatures, new decisions, 16 clients", measured=cold.rate_per_s, unit="/s"),
+            *batched,
         ]
     )
 

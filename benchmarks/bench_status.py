@@ -9,21 +9,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
-from benchmarks.load import Load, Measured, request_bytes, run_load
+from benchmarks.load import SECONDS, Load, Measured, request_bytes, run_load
 from benchmarks.stages import cpu_by_role, print_cpu
 from benchmarks.table import Row, print_table
 from ostiary.edge.http_client import HTTPClient, tcp_connector
 from tests.support.ca_service import Agent, RunningCA, running_ca
 
-SECONDS = 5.0
 CLIENTS = 8
-NONCES = 2000
+NONCES = 100_000
 REVOCATIONS = 10
 _OCSP_TYPE = "application/ocsp-request"
 
@@ -37,10 +37,15 @@ def question(ca: RunningCA, agent: Agent, nonce: bytes | None = None) -> bytes:
     return builder.build().public_bytes(Encoding.DER)
 
 
+def nonced_questions(ca: RunningCA, agent: Agent, count: int) -> list[bytes]:
+    """OCSPRequests with a nonce each."""
+    marker = bytes(range(16))
+    before, _, after = question(ca, agent, marker).partition(marker)
+    return [before + os.urandom(16) + after for _ in range(count)]
+
+
 def load(ca: RunningCA, questions: list[bytes], title: str) -> Measured:
     """Ask these over and over and print the rate and its cost."""
-    roles = ca.home / "ca" / "run" / "roles.json"
-    before = cpu_by_role(roles)
     done = run_load(
         Load(
             address=ca.status_address,
@@ -51,10 +56,11 @@ def load(ca: RunningCA, questions: list[bytes], title: str) -> Measured:
             repeats=True,
             connections=CLIENTS,
             seconds=SECONDS,
-        )
+        ),
+        cpu=partial(cpu_by_role, ca.home / "ca" / "run" / "roles.json"),
     )
-    print(f"{title}: {done.rate_per_s:.0f}/s, p99 {done.percentile_ms(99):.2f} ms")
-    print_cpu(before, cpu_by_role(roles), done.count, done.cpu_s)
+    print(f"{title}: {done.told()}")
+    print_cpu(done)
     return done
 
 
@@ -85,7 +91,7 @@ def main() -> int:
         ]
         plain = [question(ca, agent) for agent in agents]
         kept = load(ca, plain, "OCSP, answers kept")
-        nonced = [question(ca, agents[0], os.urandom(16)) for _ in range(NONCES)]
+        nonced = nonced_questions(ca, agents[0], NONCES)
         fresh = load(ca, nonced, "OCSP, signed afresh")
         shown = [seconds_until_revoked(ca, agent) for agent in agents]
     return print_table(

@@ -1,70 +1,98 @@
-"""A load of HTTPS requests, from one process that uses as little CPU as possible, and its measurements.
+"""A load of HTTP requests, each of which differs from all others, and what was measured of it.
 
-    # starts the process and waits for it
-    done = run_load(Load(address=..., requests=[...], connections=8, seconds=5.0, ...))
+    # starts the process of the load (benchmarks/load_process.py) and waits for it
+    done = run_load(Load(address=..., requests=[...], connections=8, seconds=SECONDS, ...))
     done.rate_per_s, done.percentile_ms(50)
 
 Rules:
-- Every request is bytes made beforehand, every connection is made and warm before the clock starts: nobody's
-  key generation, TLS handshake or JSON encoding is measured.
-- One connection has one request in flight (a closed loop): when its answer is complete, it sends the next.
-- The process watches all connections by epoll; it takes about 40 us of CPU per request, on the machine that
-  it measures.
-- An answer with another status than 2xx ends the load: a rate of refusals is no rate.
+- Nobody's key generation, TLS handshake or JSON encoding is measured: requests are bytes made beforehand, and
+  every connection is made and warm before the clock starts. `NUMBER` in a request becomes the next number, so
+  that one request stands for as many as are wanted.
+- One connection has at most one request in flight (a closed loop). Where `in_flight` is below `connections`,
+  they take turns: a thousand agents, each with a connection of its own, of whom sixteen ask at once.
+- An answer with another status than 2xx ends the load: a rate of refusals is no rate. A patient load counts
+  it instead, connects again where it was cut off, and counts who waits in vain with the time that it waited.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import select
-import socket
-import ssl
+import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO
 
-from ostiary.edge.tls import client_context
+import msgspec
 
-_READ_BYTES = 64 << 10
-_WARM_UP = 3
-TIMEOUT_S = 20.0
+SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
+"""How long one load takes."""
+AGENTS = int(os.environ.get("BENCH_AGENTS", "1000"))
+"""How many certificates a crowd's load shows."""
+NUMBER = "#######"
+"""In a request: the next number, in as many digits."""
+MAX_NUMBER = 10 ** len(NUMBER) - 1
+CPU = Mapping[str, float]
+"""Seconds of CPU by the name of who spent them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Key and certificates of a client in one PEM; with requests that only this client makes, once each."""
+
+    pem: bytes
+    requests: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to send where; `server_name` empty means plain HTTP. `requests` are used once each, or over and
-    over where `repeats`.
+    """What to send where.
+
+    `address` is a host and a port, or the path of a UNIX socket. `server_name` empty means no TLS. The
+    connections have the identities in turn, and the source addresses 127.0.0.1, 127.0.0.2, ... in turn, as
+    many as `sources`. `requests` are anybody's: used once each, or over and over where `repeats`.
+    `in_flight` 0 means all connections, `per_connection` 0 that none is closed and made anew.
     """
 
-    address: tuple[str, int]
+    address: tuple[str, int] | str
     server_name: str = ""
     root_pem: bytes = b""
-    identity_pem: bytes | None = None
-    requests: Sequence[bytes]
-    repeats: bool
+    identities: Sequence[Identity] = ()
+    requests: Sequence[bytes] = ()
+    repeats: bool = False
+    first_number: int = 0
     connections: int
-    seconds: float
+    in_flight: int = 0
+    sources: int = 1
+    per_connection: int = 0
+    seconds: float = SECONDS
+    is_patient: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Times from a request's first byte sent to its answer's last, in seconds, in the order of their ends."""
+    """Times from a request's first byte sent to its answer's last, in seconds, in the order of their ends.
+
+    `next_number` is for the next load, so that it repeats nothing. `refused`, `unanswered` and `reconnected`
+    are a patient load's; who is counted as unanswered has its time among the latencies.
+    """
 
     elapsed_s: float
     latencies_s: Sequence[float]
-    cpu_s: float
+    client_s: float
     last_answer: bytes
+    next_number: int
+    refused: int = 0
+    unanswered: int = 0
+    reconnected: int = 0
+    cpu_s: CPU = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         """Requests that were answered."""
-        return len(self.latencies_s)
+        return len(self.latencies_s) - self.unanswered
 
     @property
     def rate_per_s(self) -> float:
@@ -76,152 +104,76 @@ class Measured:
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] * 1e3
 
+    def cpu_us(self, name: str | None = None) -> float:
+        """CPU per request (us) of one of the server's processes, or of all."""
+        spent = sum(self.cpu_s.values()) if name is None else self.cpu_s.get(name, 0.0)
+        return spent / self.count * 1e6
 
-def request_bytes(method: str, path: str, body: bytes, *, host: str, content_type: str) -> bytes:
+    def told(self) -> str:
+        """Rate and percentiles in a line."""
+        p50, p99 = self.percentile_ms(50), self.percentile_ms(99)
+        return f"{self.rate_per_s:.0f}/s, p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+
+
+def request_bytes(
+    method: str,
+    path: str,
+    body: bytes,
+    *,
+    host: str,
+    content_type: str,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """A whole HTTP/1.1 request."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head = (
-        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{more}"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
 
 
-def run_load(load: Load) -> Measured:
-    """Run it in a process of its own; AssertionError with its last words where it failed."""
-    asked = {
-        "address": load.address,
-        "server_name": load.server_name,
-        "root_pem": load.root_pem.decode(),
-        "identity_pem": None if load.identity_pem is None else load.identity_pem.decode(),
-        "requests": [base64.b64encode(request).decode() for request in load.requests],
-        "repeats": load.repeats,
-        "connections": load.connections,
-        "seconds": load.seconds,
-    }
-    with tempfile.TemporaryFile("w+") as words:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.load"],
-            input=json.dumps(asked),
+def run_load(load: Load, *, cpu: Callable[[], CPU] | None = None) -> Measured:
+    """Run it in a process of its own; AssertionError with its last words where it failed.
+
+    `cpu` reads what the server's processes have spent so far; it is asked when the load begins and ends, with
+    its connections made before and closed after.
+    """
+    with (
+        tempfile.TemporaryFile() as words,
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load_process"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=words,
-            text=True,
-            check=False,
             cwd=Path(__file__).parent.parent,
-        )
-        words.seek(0)
-        if done.returncode != 0:
-            raise AssertionError(f"the load failed: {words.read()[-2000:]}")
-    told = json.loads(done.stdout)
-    told["last_answer"] = base64.b64decode(told["last_answer"])
-    return Measured(**told)
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            measured = _converse(process.stdin, process.stdout, msgspec.msgpack.encode(load), cpu)
+        except (OSError, EOFError) as exc:
+            process.wait()
+            words.seek(0)
+            last_words = words.read()[-2000:].decode(errors="replace")
+            raise AssertionError(f"the load failed: {last_words}") from exc
+    return measured
 
 
-# --- in the process of the load ---
+def _converse(to: IO[bytes], said: IO[bytes], message: bytes, cpu: Callable[[], CPU] | None) -> Measured:
+    to.write(len(message).to_bytes(8, "big") + message)
+    to.flush()
+    _expect(said, b"ready\n")
+    before = cpu() if cpu is not None else {}
+    to.write(b"go\n")
+    to.flush()
+    _expect(said, b"done\n")
+    after = cpu() if cpu is not None else {}
+    measured = msgspec.msgpack.decode(said.read(), type=Measured)
+    return replace(measured, cpu_s={name: spent - before.get(name, 0.0) for name, spent in after.items()})
 
 
-class _Connection:
-    """One keep-alive connection."""
-
-    def __init__(self, asked: Load, context: ssl.SSLContext | None) -> None:
-        sock = socket.create_connection(asked.address, timeout=TIMEOUT_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock = sock if context is None else context.wrap_socket(sock, server_hostname=asked.server_name)
-        self.begun_ns = 0
-        self._received = b""
-
-    def send(self, request: bytes) -> None:
-        self.begun_ns = time.perf_counter_ns()
-        self.sock.sendall(request)
-
-    def receive(self) -> bytes | None:
-        """Read what is there; the whole answer once it is complete."""
-        chunk = self.sock.recv(_READ_BYTES)
-        if not chunk:
-            raise AssertionError("the server closed a connection")
-        self._received += chunk
-        head, separator, body = self._received.partition(b"\r\n\r\n")
-        if not separator or len(body) < _content_length(head):
-            return None
-        answer, self._received = self._received, b""
-        if not answer.startswith(b"HTTP/1.1 2"):
-            raise AssertionError(f"refused: {answer[:1500]!r}")
-        return answer
-
-    def exchange(self, request: bytes) -> bytes:
-        """One request and its answer."""
-        self.send(request)
-        while (answer := self.receive()) is None:
-            pass
-        return answer
-
-
-def _content_length(head: bytes) -> int:
-    lowered = head.lower()
-    at = lowered.index(b"content-length:") + len(b"content-length:")
-    return int(lowered[at:].split(b"\r\n", 1)[0])
-
-
-def _drive(asked: Load, connections: list[_Connection], requests: Iterator[bytes]) -> Measured:
-    by_fd = {connection.sock.fileno(): connection for connection in connections}
-    poll = select.epoll()
-    for fd in by_fd:
-        poll.register(fd, select.EPOLLIN)
-    latencies: list[float] = []
-    answer = b""
-    began_ns, began_cpu = time.perf_counter_ns(), time.process_time()
-    until_ns = began_ns + int(asked.seconds * 1e9)
-    waiting = 0
-    for connection, request in zip(connections, requests, strict=False):
-        connection.send(request)
-        waiting += 1
-    while waiting:
-        for fd, _ in poll.poll(TIMEOUT_S):
-            connection = by_fd[fd]
-            complete = connection.receive()
-            if complete is None:
-                continue
-            answer, now_ns = complete, time.perf_counter_ns()
-            latencies.append((now_ns - connection.begun_ns) / 1e9)
-            following = next(requests, None) if now_ns < until_ns else None
-            if following is None:
-                waiting -= 1
-            else:
-                connection.send(following)
-    elapsed_s = (time.perf_counter_ns() - began_ns) / 1e9
-    return Measured(
-        elapsed_s=elapsed_s,
-        latencies_s=latencies,
-        cpu_s=time.process_time() - began_cpu,
-        last_answer=answer,
-    )
-
-
-def main() -> None:
-    """Read a load from standard input, run it, write what was measured to standard output."""
-    told = json.load(sys.stdin)
-    told["address"] = tuple(told["address"])
-    told["root_pem"] = told["root_pem"].encode()
-    told["identity_pem"] = told["identity_pem"].encode() if told["identity_pem"] else None
-    told["requests"] = [base64.b64decode(request) for request in told["requests"]]
-    asked = Load(**told)
-    context = client_context(asked.root_pem, asked.identity_pem) if asked.server_name else None
-    requests = cycle(asked.requests) if asked.repeats else iter(asked.requests)
-    connections = [_Connection(asked, context) for _ in range(asked.connections)]
-    for connection in connections:
-        for _ in range(_WARM_UP):
-            connection.exchange(next(requests))
-    measured = _drive(asked, connections, requests)
-    print(
-        json.dumps(
-            {
-                "elapsed_s": measured.elapsed_s,
-                "latencies_s": measured.latencies_s,
-                "cpu_s": measured.cpu_s,
-                "last_answer": base64.b64encode(measured.last_answer).decode(),
-            }
-        )
-    )
-
-
-if __name__ == "__main__":
-    main()
+def _expect(said: IO[bytes], line: bytes) -> None:
+    if said.readline() != line:
+        raise EOFError

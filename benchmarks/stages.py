@@ -16,7 +16,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.load import Measured
+
 _SAMPLE = re.compile(r'^\w+_stage_seconds_(sum|count)\{stage="(\w+)"\} ([0-9.]+)$', re.MULTILINE)
+SHOWN_S = 1.3
+"""A recorder shows its numbers once a second."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,14 +59,20 @@ def cpu_by_role(roles_file: Path) -> dict[str, float]:
     """CPU seconds of each role's processes so far, by the supervisor's status file."""
     roles = json.loads(roles_file.read_text())
     entries = roles["roles"] if isinstance(roles, dict) else roles
-    return {role["name"]: sum(map(_cpu_s, _family(role["pid"]))) for role in entries}
+    return {role["name"]: cpu_of(role["pid"]) for role in entries}
 
 
-def _family(pid: int) -> Iterable[int]:
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process and its descendants so far."""
+    return sum(map(_cpu_s, family(pid)))
+
+
+def family(pid: int) -> Iterable[int]:
+    """A process and its descendants."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text("ascii").split():
-            yield from _family(int(child))
+            yield from family(int(child))
 
 
 def _cpu_s(pid: int) -> float:
@@ -70,16 +80,13 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def print_cpu(
-    before: Mapping[str, float], after: Mapping[str, float], requests: int, client_s: float
-) -> None:
+def print_cpu(done: Measured) -> None:
     """Print the CPU of one request by role, the client's with it."""
-    spent = {name: after[name] - before.get(name, 0.0) for name in after} | {"client": client_s}
+    spent = {**done.cpu_s, "client": done.client_s}
     total = sum(spent.values())
-    shares = [(name, seconds / requests * 1e6) for name, seconds in spent.items() if seconds / total > 0.005]
-    print(
-        f"CPU per request {total / requests * 1e6:.0f} us: " + ", ".join(f"{n} {us:.0f}" for n, us in shares)
-    )
+    shares = [(name, s / done.count * 1e6) for name, s in spent.items() if s / total > 0.005]
+    told = ", ".join(f"{name} {us:.0f}" for name, us in shares)
+    print(f"    CPU per request {total / done.count * 1e6:.0f} us: {told}")
 
 
 def print_shares(title: str, whole_us: float, parts: Mapping[str, float]) -> None:
