@@ -41,7 +41,7 @@ def print_table(rows: Sequence[Row]) -> int:
     """Print the rows; 1 where one failed."""
     print(f"{'':46} {'asked':>14} {'measured':>14} {'factor':>7}")
     for row in rows:
-        asked = f">= {row.at_least:,.0f}" if row.at_least is not None else ""
+        asked = f">= {_number(row.at_least)}" if row.at_least is not None else ""
         asked = f"<= {row.at_most:,.1f}" if row.at_most is not None else asked
         value = f"{row.measured:,.0f}" if row.measured >= 100 else f"{row.measured:.2f}"
         factor = "" if row.factor is None else f"{row.factor:.2f}"
@@ -51,3 +51,7 @@ def print_table(rows: Sequence[Row]) -> int:
             + (f"  (ADR {row.adr})" if row.adr else "")
         )
     return int(any(row.is_failed for row in rows))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
