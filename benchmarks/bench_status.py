@@ -25,7 +25,7 @@ from tests.support.ca_service import Agent, RunningCA, running_ca
 CLIENTS = 8
 NONCES = 100_000
 REVOCATIONS = 10
-_OCSP_TYPE = "application/ocsp-request"
+OCSP_TYPE = "application/ocsp-request"
 
 
 def question(ca: RunningCA, agent: Agent, nonce: bytes | None = None) -> bytes:
@@ -50,7 +50,7 @@ def load(ca: RunningCA, questions: list[bytes], title: str) -> Measured:
         Load(
             address=ca.status_address,
             requests=[
-                request_bytes("POST", "/ocsp", each, host="status", content_type=_OCSP_TYPE)
+                request_bytes("POST", "/ocsp", each, host="status", content_type=OCSP_TYPE)
                 for each in questions
             ],
             repeats=True,
@@ -79,7 +79,7 @@ def seconds_until_revoked(ca: RunningCA, agent: Agent) -> float:
 def status(ca: RunningCA, asked: bytes) -> ocsp.OCSPCertStatus:
     """What OCSP says now."""
     with HTTPClient(tcp_connector(ca.status_address, timeout_s=5.0), host="status") as client:
-        answer = client.request("POST", "/ocsp", body=asked, content_type=_OCSP_TYPE)
+        answer = client.request("POST", "/ocsp", body=asked, content_type=OCSP_TYPE)
     return ocsp.load_der_ocsp_response(answer.body).certificate_status
 
 

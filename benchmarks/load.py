@@ -75,15 +75,14 @@ class Load:
 class Measured:
     """Times from a request's first byte sent to its answer's last, in seconds, in the order of their ends.
 
-    `next_number` is for the next load, so that it repeats nothing. `refused`, `unanswered` and `reconnected`
-    are a patient load's; who is counted as unanswered has its time among the latencies.
+    `refused`, `unanswered` and `reconnected` are a patient load's; who is counted as unanswered has its time
+    among the latencies.
     """
 
     elapsed_s: float
     latencies_s: Sequence[float]
     client_s: float
     last_answer: bytes
-    next_number: int
     refused: int = 0
     unanswered: int = 0
     reconnected: int = 0

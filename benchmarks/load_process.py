@@ -190,7 +190,7 @@ class Driver:
             self._by_fd[fd] = connection
             self._poll.register(fd, select.EPOLLIN)
 
-    def run(self, next_number: Numbers) -> Measured:
+    def run(self) -> Measured:
         """Drive the load; what was measured."""
         began_ns, began_cpu = time.perf_counter_ns(), time.process_time()
         until_ns = began_ns + int(self._load.seconds * 1e9)
@@ -210,7 +210,6 @@ class Driver:
             latencies_s=self._latencies,
             client_s=time.process_time() - began_cpu,
             last_answer=self._answer,
-            next_number=next_number.take(1)[0],
             refused=self._refused,
             unanswered=self._unanswered,
             reconnected=sum(connection.reconnected for connection in self._connections),
@@ -320,7 +319,7 @@ def main() -> None:
     gc.disable()
     _say(b"ready\n")
     assert sys.stdin.buffer.readline() == b"go\n"
-    measured = driver.run(numbers)
+    measured = driver.run()
     _say(b"done\n")
     _say(msgspec.msgpack.encode(measured))
 
