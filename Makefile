@@ -1,5 +1,5 @@
 # Every target does its own set-up; nothing is done twice.
-# make demo | test | pythons | check | bench | setup | lock | clean
+# make demo | test | pythons | check | bench | scale | setup | lock | clean
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -8,7 +8,7 @@ PYTHON_BIN := .venv/bin/python
 # Parts of the system, as far as they are in this checkout.
 TYPED := $(wildcard ostiary ca certmgr credsvc keyutils clients scripts tests benchmarks)
 
-.PHONY: demo test pythons check bench setup lock clean force
+.PHONY: demo test pythons check bench scale setup lock clean force
 
 demo: setup ## the main job with all parts, on this machine (ARGS=--keep keeps its directory)
 	.venv/bin/ostiary demo $(ARGS)
@@ -28,8 +28,13 @@ check: setup ## formatting, lint, types, direction of imports
 	$(PYTHON_BIN) -m mypy $(TYPED)
 	$(PYTHON_BIN) -m pytest -q --no-header -p no:cacheprovider tests/test_architecture.py
 
+# PEERS=DIR: beside the programs in it (benchmarks/peers/README.md).
 bench: setup ## rates and latencies, each with its stages
 	$(PYTHON_BIN) -m benchmarks $(ARGS)
+
+# COUNT=1000000: ten times as many; FILL=recorder, FILL=service: how (benchmarks/scale.py).
+scale: setup ## a CA's store with 10^5 certificates: what its work takes at each tenth
+	$(PYTHON_BIN) -m benchmarks.scale
 
 setup: .venv/.installed
 	@scripts/system-packages demo

@@ -23,8 +23,8 @@ WARM_S = 3.0
 def measure(issuing: Issuing, title: str, *, clients: int, managers: int = 1) -> Measured:
     """Run one load and print what it cost where."""
     front, recorder = issuing.stages()
-    with profiled(title, issuing.roles):
-        done = issuing.load(clients=clients, managers=managers)
+    profile = profiled(title, issuing.roles)
+    done = issuing.load(clients=clients, managers=managers, during=profile)
     print(f"{title}: {done.told()}")
     print_cpu(done)
     front_after, recorder_after = issuing.stages()

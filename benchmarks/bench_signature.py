@@ -24,8 +24,8 @@ BATCHING = 4
 def measure(signing: Signing, title: str, *, clients: int, agents: int = 1) -> Measured:
     """Run one load and print what it cost where."""
     front, recorder = signing.stages()
-    with profiled(title, signing.roles):
-        done = signing.load(clients=clients, agents=agents)
+    profile = profiled(title, signing.roles)
+    done = signing.load(clients=clients, agents=agents, during=profile)
     print(f"{title}: {done.told()}")
     print_cpu(done)
     front_after, recorder_after = signing.stages()
@@ -64,8 +64,8 @@ def batches(signing: Signing) -> list[Row]:
     if not signing.has_batches():
         print(f"batches of {BATCH}: this service takes none yet")
         return []
-    with profiled("batches", signing.roles):
-        done = signing.load(clients=BATCHING, request=BATCHED)
+    profile = profiled("batches", signing.roles)
+    done = signing.load(clients=BATCHING, request=BATCHED, during=profile)
     print(f"batches of {BATCH}, {BATCHING} clients: {done.told()}")
     print_cpu(done)
     return [

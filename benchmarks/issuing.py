@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -111,7 +111,15 @@ class Issuing:
         chain = [node.manager.certificate, self._issuing]
         return Identity(pem=build_identity_pem(node.manager.key, chain), requests=requests)
 
-    def load(self, *, clients: int, managers: int = 1, seconds: float = SECONDS, count: int = 0) -> Measured:
+    def load(
+        self,
+        *,
+        clients: int,
+        managers: int = 1,
+        seconds: float = SECONDS,
+        count: int = 0,
+        during: AbstractContextManager[object] | None = None,
+    ) -> Measured:
         """Have so many clients ask at once, for so many managers with a connection of each, while the feed
         ticks; `count` ends it after so many certificates.
         """
@@ -131,7 +139,7 @@ class Issuing:
             seconds=seconds,
         )
         with self.feed():
-            return run_load(load, cpu=partial(cpu_by_role, self.roles))
+            return run_load(load, cpu=partial(cpu_by_role, self.roles), during=during)
 
     @contextmanager
     def feed(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -132,11 +133,16 @@ def request_bytes(
     return head.encode("ascii") + body
 
 
-def run_load(load: Load, *, cpu: Callable[[], CPU] | None = None) -> Measured:
+def run_load(
+    load: Load,
+    *,
+    cpu: Callable[[], CPU] | None = None,
+    during: AbstractContextManager[object] | None = None,
+) -> Measured:
     """Run it in a process of its own; AssertionError with its last words where it failed.
 
     `cpu` reads what the server's processes have spent so far; it is asked when the load begins and ends, with
-    its connections made before and closed after.
+    its connections made before and closed after. `during` surrounds the same time.
     """
     with (
         tempfile.TemporaryFile() as words,
@@ -151,7 +157,7 @@ def run_load(load: Load, *, cpu: Callable[[], CPU] | None = None) -> Measured:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            measured = _converse(process.stdin, process.stdout, msgspec.msgpack.encode(load), cpu)
+            measured = _converse(process.stdin, process.stdout, msgspec.msgpack.encode(load), cpu, during)
         except (OSError, EOFError) as exc:
             process.wait()
             words.seek(0)
@@ -160,15 +166,22 @@ def run_load(load: Load, *, cpu: Callable[[], CPU] | None = None) -> Measured:
     return measured
 
 
-def _converse(to: IO[bytes], said: IO[bytes], message: bytes, cpu: Callable[[], CPU] | None) -> Measured:
+def _converse(
+    to: IO[bytes],
+    said: IO[bytes],
+    message: bytes,
+    cpu: Callable[[], CPU] | None,
+    during: AbstractContextManager[object] | None,
+) -> Measured:
     to.write(len(message).to_bytes(8, "big") + message)
     to.flush()
     _expect(said, b"ready\n")
-    before = cpu() if cpu is not None else {}
-    to.write(b"go\n")
-    to.flush()
-    _expect(said, b"done\n")
-    after = cpu() if cpu is not None else {}
+    with during or nullcontext():
+        before = cpu() if cpu is not None else {}
+        to.write(b"go\n")
+        to.flush()
+        _expect(said, b"done\n")
+        after = cpu() if cpu is not None else {}
     measured = msgspec.msgpack.decode(said.read(), type=Measured)
     return replace(measured, cpu_s={name: spent - before.get(name, 0.0) for name, spent in after.items()})
 

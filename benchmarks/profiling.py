@@ -31,7 +31,7 @@ _SHOWN = 12
 
 @contextmanager
 def profiled(title: str, roles_file: Path) -> Iterator[None]:
-    """Print profiles of a service's roles during the block, where that was asked for."""
+    """Print profiles of a service's roles after the block, where that was asked for."""
     if not os.environ.get(VARIABLE):
         yield
         return

@@ -82,13 +82,14 @@ class Signing:
         agents: int = 1,
         seconds: float = SECONDS,
         request: bytes = SINGLE,
+        during: AbstractContextManager[object] | None = None,
     ) -> Measured:
         """Have so many clients sign at once, for so many agents with a connection of each, while the feed
         ticks.
         """
         load = self.prepared(clients=clients, agents=agents, seconds=seconds, request=request)
         with ticking(lambda: self.service.ca.revoke(f"7f{secrets.token_hex(19)}")):
-            return run_load(load, cpu=partial(cpu_by_role, self.roles))
+            return run_load(load, cpu=partial(cpu_by_role, self.roles), during=during)
 
     def prepared(
         self,
