@@ -27,6 +27,7 @@ VARIABLE = "BENCH_PROFILE"
 PY_SPY = "py-spy"
 _PER_S = 200
 _SHOWN = 12
+_ROOT_SHARE = 0.9
 
 
 @contextmanager
@@ -52,7 +53,14 @@ def _start(roles_file: Path, folder: Path) -> dict[str, list[tuple[subprocess.Po
         for pid in family(role["pid"]):
             file = folder / f"{pid}"
             command = [PY_SPY, "record", "--pid", str(pid), "--format", "raw", "--output", str(file)]
-            command += ["--duration", str(max(1, int(SECONDS))), "--rate", str(_PER_S), "--nonblocking"]
+            command += [
+                "--duration",
+                str(max(1, int(SECONDS))),
+                "--rate",
+                str(_PER_S),
+                "--function",
+                "--nonblocking",
+            ]
             recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             running.setdefault(role["name"], []).append((recorder, file))
     return running
@@ -71,13 +79,18 @@ def _show(title: str, stacks: str) -> None:
     total = own.total()
     if not total:
         return
-    print(f"  profile of {title}: {total / _PER_S:.1f} s of CPU")
-    for (name, samples), (above, within) in zip(
-        own.most_common(_SHOWN), below.most_common(_SHOWN), strict=False
-    ):
-        print(
-            f"    {samples / total:5.1%} {name[:48]:48}   {within / total:6.1%} with all below: {above[:40]}"
-        )
+    print(
+        f"  profile of {title}: {total / _PER_S:.1f} s of CPU; samples in a function, and with all below it"
+    )
+    # What every stack begins with says nothing.
+    inner = [(name, within) for name, within in below.most_common() if within / total < _ROOT_SHARE]
+    for (name, samples), (above, within) in zip(own.most_common(_SHOWN), inner, strict=False):
+        print(f"    {samples / total:6.1%} {_short(name):48} {within / total:6.1%} {_short(above)}")
+
+
+def _short(frame: str) -> str:
+    """`function (path)` in what a column has."""
+    return frame.replace("site-packages/", "")[:48]
 
 
 def is_missing() -> bool:
