@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import falcon
+import falcon.asgi
 
 from ostiary.errors import Busy
 from ostiary.front.http import write_json
@@ -26,27 +26,27 @@ class Readiness:
     facts: Mapping[str, str | int | None] = field(default_factory=dict)
 
 
-def add_health(app: falcon.App[Any, Any]) -> None:
+def add_health(app: falcon.asgi.App[Any, Any]) -> None:
     """Add `/healthz`."""
     app.add_route("/healthz", _Health())
 
 
-def add_readiness(app: falcon.App[Any, Any], readiness: Callable[[], Readiness]) -> None:
+def add_readiness(app: falcon.asgi.App[Any, Any], readiness: Callable[[], Awaitable[Readiness]]) -> None:
     """Add `/readyz`; `readiness` is called for each request and raises nothing."""
     app.add_route("/readyz", _Ready(readiness))
 
 
 class _Health:
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         write_json(resp, {"status": "ok"})
 
 
 class _Ready:
-    def __init__(self, readiness: Callable[[], Readiness]) -> None:
+    def __init__(self, readiness: Callable[[], Awaitable[Readiness]]) -> None:
         self._readiness = readiness
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        found = self._readiness()
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        found = await self._readiness()
         missing = [part for part, ready in found.checks.items() if not ready]
         if missing:
             raise Busy(f"not ready: {', '.join(missing)}")

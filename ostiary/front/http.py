@@ -2,7 +2,7 @@
 
 Rules:
 - `ostiary.edge.problems` decides what a problem document says; nothing internal leaves through here.
-- A body has a limit, a Content-Length (no chunked bodies) and the content type that the resource wants.
+- A body has a limit and the content type that the resource wants; it may be chunked (RFC 9112 section 7.1).
 - JSON is decoded strictly (`ostiary.edge.strict_json`); a type error names the member at fault as `field`.
 - Nothing may be cached unless a resource says so: `Cache-Control: no-store` is the default.
 - An unexpected exception becomes a 500 that says nothing of it. The log gets its type and place under the
@@ -20,12 +20,13 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import falcon
+import falcon.asgi
 import msgspec
 
 from ostiary.edge.problems import PROBLEM_TYPE, PROBLEM_URN, Audience, Problem, problem_of, problem_of_status
 from ostiary.edge.strict_json import decode_json
 from ostiary.errors import BadInput, Busy, InternalFault, OstiaryError, Unauthenticated
-from ostiary.front.tls_peer import peer_certificate
+from ostiary.front.peer import peer_certificate, peer_source
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ def create_app(
     audience: Audience,
     middleware: Iterable[Any] = (),
     count_unverified: Callable[[str], None] | None = None,
-) -> falcon.App[Any, Any]:
+) -> falcon.asgi.App[Any, Any]:
     """Return a falcon application that answers every error with a problem document; add routes to it.
 
     A client whose certificate does not verify gets 401 for every request; `count_unverified` is called with
@@ -51,7 +52,7 @@ def create_app(
     # The order is falcon's: requests pass the stack downwards, and _VerifiedPeers comes before routing and
     # before any middleware of a service that looks at the peer.
     stack: list[Any] = [_Headers(), _VerifiedPeers(count_unverified), *middleware]
-    app: falcon.App[Any, Any] = falcon.App(media_type="application/json", middleware=stack)
+    app: falcon.asgi.App[Any, Any] = falcon.asgi.App(media_type="application/json", middleware=stack)
     errors = _Errors(audience)
     app.set_error_serializer(_serialize_http_error)
     app.add_error_handler(Exception, errors.on_unexpected)
@@ -61,39 +62,46 @@ def create_app(
     return app
 
 
-def read_body(req: falcon.Request, *, content_type: str, limit_bytes: int) -> bytes:
+async def read_body(req: falcon.asgi.Request, *, content_type: str, limit_bytes: int) -> bytes:
     """Read the whole body.
 
     1. The content type is the one that the resource wants, else 415.
-    2. There is a Content-Length, else 411.
-    3. The length is within the limit, else 413.
-    4. The body arrives in time, else 408.
-    5. It has the length that was announced, else `BadInput`.
+    2. The length that was announced is within the limit, else 413.
+    3. The bytes that come are within the limit too, else 413: a chunked body announces nothing.
+    4. The client sends all of it, else `BadInput`.
+
+    The connection bounds the time (`ostiary.front.connection`).
     """
     # 1. Parameters such as charset change nothing: JSON is UTF-8 (RFC 8259 section 8.1).
     given = (req.content_type or "").partition(";")[0].strip().lower()
     if given != content_type:
         raise falcon.HTTPUnsupportedMediaType(description=f"the body must be {content_type}")
-    # 2. Without a length the limit could only be found out by reading.
-    if req.content_length is None:
-        raise falcon.HTTPLengthRequired(description="Content-Length is required")
-    # 3. Before a byte is read.
-    if req.content_length > limit_bytes:
-        raise falcon.HTTPContentTooLarge(description=f"the body may have at most {limit_bytes} bytes")
-    # 4. The socket's deadline covers the whole body (`ostiary.front.guarded_socket`).
-    try:
-        body: bytes = req.bounded_stream.read()
-    except OSError as exc:
-        raise falcon.HTTPError(falcon.HTTP_408) from exc
-    # 5. The client closed its end early; what there is could be valid JSON by accident.
-    if len(body) != req.content_length:
+    # 2. Before a byte is asked for: a client that expects 100 (Continue) then sends none.
+    if req.content_length is not None and req.content_length > limit_bytes:
+        raise _too_large(limit_bytes)
+    # 3.
+    parts: list[bytes] = []
+    left_bytes = limit_bytes
+    async for part in req.stream:
+        left_bytes -= len(part)
+        if left_bytes < 0:
+            raise _too_large(limit_bytes)
+        parts.append(part)
+    body = b"".join(parts)
+    # 4. The client left; what there is could be valid JSON by accident.
+    if req.content_length is not None and len(body) != req.content_length:
         raise BadInput("the body is shorter than its Content-Length")
     return body
 
 
-def read_json(req: falcon.Request, type_: type[T], *, limit_bytes: int = DEFAULT_BODY_BYTES) -> T:
+def _too_large(limit_bytes: int) -> falcon.HTTPError:
+    return falcon.HTTPContentTooLarge(description=f"the body may have at most {limit_bytes} bytes")
+
+
+async def read_json(req: falcon.asgi.Request, type_: type[T], *, limit_bytes: int = DEFAULT_BODY_BYTES) -> T:
     """Decode the body into a msgspec type, which should forbid unknown fields."""
-    return decode_json(read_body(req, content_type="application/json", limit_bytes=limit_bytes), type_)
+    body = await read_body(req, content_type="application/json", limit_bytes=limit_bytes)
+    return decode_json(body, type_)
 
 
 def check_pace(wait_s: float) -> None:
@@ -104,7 +112,7 @@ def check_pace(wait_s: float) -> None:
         raise falcon.HTTPTooManyRequests(headers={"Retry-After": str(max(1, math.ceil(wait_s)))})
 
 
-def write_json(resp: falcon.Response, value: object) -> None:
+def write_json(resp: falcon.asgi.Response, value: object) -> None:
     """Answer with `value` (a msgspec Struct, dict or list) as JSON."""
     resp.content_type = "application/json"
     resp.data = msgspec.json.encode(value)
@@ -113,8 +121,8 @@ def write_json(resp: falcon.Response, value: object) -> None:
 class _Headers:
     """Headers of every response; those that a resource sets take precedence."""
 
-    def process_response(
-        self, _req: falcon.Request, resp: falcon.Response, _resource: object, *_outcome: object
+    async def process_response(
+        self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, _resource: object, *_outcome: object
     ) -> None:
         if resp.get_header("Cache-Control") is None:
             resp.set_header("Cache-Control", "no-store")
@@ -127,12 +135,12 @@ class _VerifiedPeers:
     def __init__(self, count_unverified: Callable[[str], None] | None) -> None:
         self._count_unverified = count_unverified
 
-    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
+    async def process_request(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
         try:
-            peer_certificate(req.env)
+            peer_certificate()
         except Unauthenticated:
             if self._count_unverified is not None:
-                self._count_unverified(str(req.remote_addr))
+                self._count_unverified(peer_source())
             raise
 
 
@@ -142,8 +150,12 @@ class _Errors:
     def __init__(self, audience: Audience) -> None:
         self._audience: Audience = audience
 
-    def on_ostiary_error(
-        self, req: falcon.Request, resp: falcon.Response, error: OstiaryError, _params: dict[str, Any]
+    async def on_ostiary_error(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        error: OstiaryError,
+        _params: dict[str, Any],
     ) -> None:
         instance = _instance()
         problem = problem_of(error, audience=self._audience, instance=instance)
@@ -159,8 +171,12 @@ class _Errors:
             resp.set_header("WWW-Authenticate", 'Basic realm="ostiary", charset="UTF-8"')
         _write_problem(resp, problem)
 
-    def on_http_error(
-        self, req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _params: dict[str, Any]
+    async def on_http_error(
+        self,
+        req: falcon.asgi.Request,
+        resp: falcon.asgi.Response,
+        error: falcon.HTTPError,
+        _params: dict[str, Any],
     ) -> None:
         resp.status = error.status
         for name, value in dict(error.headers or {}).items():
@@ -168,8 +184,8 @@ class _Errors:
         _log_refusal(req, _problem_of_http_error(error))
         _serialize_http_error(req, resp, error)
 
-    def on_unexpected(
-        self, req: falcon.Request, resp: falcon.Response, error: Exception, _params: dict[str, Any]
+    async def on_unexpected(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: dict[str, Any]
     ) -> None:
         instance = _instance()
         frames = traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
@@ -182,7 +198,9 @@ class _Errors:
         _write_problem(resp, fault)
 
 
-def _serialize_http_error(_req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError) -> None:
+def _serialize_http_error(
+    _req: falcon.asgi.Request, resp: falcon.asgi.Response, error: falcon.HTTPError
+) -> None:
     """Answer falcon's own errors (404, 405, 413, ...) as problem documents, in words of ours only."""
     _write_problem(resp, _problem_of_http_error(error))
 
@@ -193,7 +211,7 @@ def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
     return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
 
 
-def _log_refusal(req: falcon.Request, problem: Problem) -> None:
+def _log_refusal(req: falcon.asgi.Request, problem: Problem) -> None:
     """Log what was refused and why: the path, which is public, but neither query nor body."""
     _log.info(
         "request-refused",
@@ -204,12 +222,12 @@ def _log_refusal(req: falcon.Request, problem: Problem) -> None:
             "field": problem.field,
             "method": req.method,
             "path": req.path[:_LOGGED_PATH],
-            "source": str(req.remote_addr),
+            "source": peer_source(),
         },
     )
 
 
-def _write_problem(resp: falcon.Response, problem: Problem) -> None:
+def _write_problem(resp: falcon.asgi.Response, problem: Problem) -> None:
     resp.status = falcon.code_to_http_status(problem.status)
     resp.content_type = PROBLEM_TYPE
     resp.data = msgspec.json.encode(problem)

@@ -15,20 +15,21 @@ Standard: c2sp.org/tlog-tiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import falcon
+import falcon.asgi
 from sqlalchemy import Engine
 
 from ostiary.errors import NotFound
+from ostiary.front.offload import Offload
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import TILE_WIDTH, Bundle, Tile, encode_bundle, parse_path, tile_width
 from ostiary.store.database import reading
 from ostiary.store.ledger_reader import LedgerReader
 from ostiary.store.ledger_tables import LedgerTables
 
-Admit = Callable[[falcon.Request, bool], None]
+Admit = Callable[[falcon.asgi.Request, bool], Awaitable[None]]
 """Raises if the peer may not read; the flag says whether it requests entries."""
 
 # "private": the client's own cache only (RFC 9111 section 5.2.2.7); "immutable": no revalidation (RFC 8246).
@@ -38,33 +39,55 @@ _NO_STORE: Final = "no-store"
 
 
 def add_ledger_routes(
-    app: falcon.App[Any, Any], prefix: str, *, engine: Engine, tables: LedgerTables, admit: Admit
+    app: falcon.asgi.App[Any, Any],
+    prefix: str,
+    *,
+    engine: Engine,
+    tables: LedgerTables,
+    admit: Admit,
+    offload: Offload,
 ) -> None:
-    """Add the routes below `prefix` (no trailing slash); `engine` is read-only and made after the fork."""
-    source = _Source(engine, tables, admit)
+    """Add the routes below `prefix` (no trailing slash).
+
+    `engine` is read-only, made after the fork, and used on `offload`'s threads.
+    """
+    source = _Source(engine, tables, admit, offload)
     app.add_route(f"{prefix}/checkpoint", _Checkpoint(source))
     app.add_route(f"{prefix}/tile/{{place:path}}", _Tiles(source, "tile/"))
     app.add_route(f"{prefix}/entries/{{place:path}}", _Tiles(source, "tile/entries/"))
 
 
 class _Source:
-    def __init__(self, engine: Engine, tables: LedgerTables, admit: Admit) -> None:
+    """What the resources share; its reads block, and run on `offload`."""
+
+    def __init__(self, engine: Engine, tables: LedgerTables, admit: Admit, offload: Offload) -> None:
         self._engine = engine
         self._tables = tables
         self.admit = admit
+        self._offload = offload
 
-    def note(self) -> bytes:
+    async def note(self) -> bytes:
+        """Return the newest checkpoint."""
+        return await self._offload.run(self._read_note)
+
+    async def at(self, wanted: Tile | Bundle) -> bytes:
+        """Return a tile of hashes or a bundle of entries; NotFound beyond the signed tree."""
+        if isinstance(wanted, Tile):
+            return await self._offload.run(self._read_hashes, wanted)
+        return await self._offload.run(self._read_entries, wanted)
+
+    def _read_note(self) -> bytes:
         with reading(self._engine) as tx:
             return LedgerReader(tx, self._tables).note()
 
-    def hashes(self, tile: Tile) -> bytes:
+    def _read_hashes(self, tile: Tile) -> bytes:
         # Checkpoint and hashes from one read transaction, so that they belong together.
         with reading(self._engine) as tx:
             reader = LedgerReader(tx, self._tables)
             _check_covered(reader, tile.level, tile.index, tile.width)
             return reader.hashes.tile(tile.level, tile.index, tile.width)
 
-    def entries(self, bundle: Bundle) -> bytes:
+    def _read_entries(self, bundle: Bundle) -> bytes:
         with reading(self._engine) as tx:
             reader = LedgerReader(tx, self._tables)
             _check_covered(reader, 0, bundle.index, bundle.width)
@@ -82,10 +105,10 @@ class _Checkpoint:
     def __init__(self, source: _Source) -> None:
         self._source = source
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._source.admit(req, False)
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        await self._source.admit(req, False)
         resp.content_type = "text/plain; charset=utf-8"
-        resp.data = self._source.note()
+        resp.data = await self._source.note()
 
 
 class _Tiles:
@@ -93,12 +116,12 @@ class _Tiles:
         self._source = source
         self._prefix = prefix
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, place: str) -> None:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, place: str) -> None:
         # By the path as it was routed and not by the route: `tile/{place}` matches `tile/entries/...` as
         # well, and hashes need less permission than entries.
         asks_entries = f"{self._prefix}{place}".startswith("tile/entries/")
-        self._source.admit(req, asks_entries)
+        await self._source.admit(req, asks_entries)
         wanted = parse_path(f"{self._prefix}{place}")
         resp.content_type = "application/octet-stream"
-        resp.data = self._source.hashes(wanted) if isinstance(wanted, Tile) else self._source.entries(wanted)
+        resp.data = await self._source.at(wanted)
         resp.set_header("Cache-Control", _FOR_EVER if wanted.width == TILE_WIDTH else _NO_STORE)

@@ -1,4 +1,4 @@
-"""Rate limits: token buckets in memory, one table per worker. Time is an argument.
+"""Rate limits: token buckets in memory, one table per worker, for its loop alone. Time is an argument.
 
 Rules:
 - A bucket holds `burst` tokens and gains `rate_per_s`; an empty one says how long to wait.
@@ -12,7 +12,6 @@ response to a client that must wait (`ostiary.front.http.check_pace`).
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 
@@ -25,7 +24,7 @@ class Limit:
 
 
 class Buckets:
-    """One bucket for each key, made at its first use. Thread-safe."""
+    """One bucket for each key, made at its first use."""
 
     def __init__(self, limit: Limit, *, max_keys: int = 10_000) -> None:
         self._limit = limit
@@ -34,25 +33,21 @@ class Buckets:
         # the order of insertion, and `take` inserts anew. Refills are computed when somebody asks, so an idle
         # bucket costs nothing but its row.
         self._levels: dict[str, tuple[float, int]] = {}
-        # Held by the request's thread for one dictionary operation.
-        self._lock = threading.Lock()
 
     def take(self, key: str, *, now_ns: int) -> float:
         """Take a token and return 0.0, or take none and return the seconds until there is one."""
-        with self._lock:
-            level = self._level(key, now_ns)
-            if level < 1.0:
-                return (1.0 - level) / self._limit.rate_per_s
-            self._levels.pop(key, None)
-            self._levels[key] = (level - 1.0, now_ns)
-            if len(self._levels) > self._max_keys:
-                self._levels.pop(next(iter(self._levels)))
-            return 0.0
+        level = self._level(key, now_ns)
+        if level < 1.0:
+            return (1.0 - level) / self._limit.rate_per_s
+        self._levels.pop(key, None)
+        self._levels[key] = (level - 1.0, now_ns)
+        if len(self._levels) > self._max_keys:
+            self._levels.pop(next(iter(self._levels)))
+        return 0.0
 
     def wait_s(self, key: str, *, now_ns: int) -> float:
         """Return the seconds until there is a token, 0.0 if there is one; takes none."""
-        with self._lock:
-            return max(0.0, (1.0 - self._level(key, now_ns)) / self._limit.rate_per_s)
+        return max(0.0, (1.0 - self._level(key, now_ns)) / self._limit.rate_per_s)
 
     def _level(self, key: str, now_ns: int) -> float:
         tokens, since_ns = self._levels.get(key, (float(self._limit.burst), now_ns))

@@ -1,4 +1,4 @@
-"""Runs a WSGI application as a role: gunicorn threads behind TLS, plain HTTP or a UNIX socket.
+"""Runs an application as a role: an event loop per worker, behind TLS, plain HTTP or a UNIX socket.
 
 Rules:
 - `tls()` is called once per connection and returns the current context, so keys rotate without a restart.
@@ -6,11 +6,11 @@ Rules:
 - The listening sockets are made here, with SO_REUSEPORT, so that a restart can bind while old workers still
   end, and TCP_DEFER_ACCEPT, so that silent connections stay in the kernel.
 - Workers die with the arbiter, the arbiter with the supervisor. The role is ready when a worker serves.
-- gunicorn reads no environment, no configuration file and has no admin socket.
+- gunicorn reads no environment, no configuration file and has no admin socket; its parser is the one in
+  Python, whatever else is installed.
 - One instance is TLS or plain, never both.
 
-`ostiary.front.worker` says what the workers withstand; `ostiary.front.tls_peer` (certificate) and
-`peer_credentials` (user) say who a request's peer is.
+`ostiary.front.connection` says what a worker withstands; `ostiary.front.peer` who a request's peer is.
 """
 
 from __future__ import annotations
@@ -20,64 +20,22 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from ostiary.edge.packet_socket import PeerCredentials, check_path, peer_of
+from ostiary.edge.packet_socket import check_path
 from ostiary.edge.role import die_with_parent
 from ostiary.errors import Misconfigured
-from ostiary.front.tls import FrontTLS
-from ostiary.front.worker import FrontWorker, WorkerSettings
+from ostiary.front.worker import Front, FrontWorker
 
 _BACKLOG: Final = 1024
 # tcp(7): for about this long the kernel reports no connection to the listener before its first data arrived.
 _DEFER_ACCEPT_S: Final = 5
-# asm-generic/socket.h: a pidfd of the peer (Linux 6.5), not in Python's socket module.
-_SO_PEERPIDFD: Final = 77
 # gunicorn takes arguments, and descriptors to adopt (also systemd's), from these.
 _GUNICORN_VARIABLES: Final = ("GUNICORN_CMD_ARGS", "GUNICORN_FD", "GUNICORN_PID", "LISTEN_FDS", "LISTEN_PID")
-
-WSGIApplication = Callable[..., Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one client may cost; generous for machines, tight for attackers."""
-
-    request_line_bytes: int = 4094
-    header_fields: int = 48
-    header_field_bytes: int = 8190
-    max_head_bytes: int = 32 << 10
-    # Handshake and head together, from accept.
-    head_s: float = 5.0
-    # For a request's body, and again for its response.
-    exchange_s: float = 15.0
-    keepalive_s: int = 60
-    connections: int = 1000
-    stop_s: int = 5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Front:
-    """One front: its listeners, its application, and hooks for its workers."""
-
-    listeners: list[socket.socket]
-    make_app: Callable[[], WSGIApplication]
-    tls: Callable[[], FrontTLS] | None
-    workers: int
-    threads: int
-    limits: Limits = field(default_factory=Limits)
-    # Called in each worker after the fork with its slot (0 to workers - 1, reused after a death). Make
-    # channel clients and attach metrics here: sockets and locks made before the fork would be shared.
-    on_worker_start: Callable[[int], None] | None = None
-    on_worker_exit: Callable[[], None] | None = None
-    # (uid, gid) that the workers change to if the role was started as root to bind a low port.
-    drop_to: tuple[int, int] | None = None
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
@@ -119,35 +77,8 @@ def run_front(front: Front) -> None:
     """Serve until SIGTERM, then raise SystemExit. Call it on the main thread of a process of its own."""
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
-    FrontWorker.settings = WorkerSettings(
-        tls=front.tls,
-        head_s=front.limits.head_s,
-        max_head_bytes=front.limits.max_head_bytes,
-        exchange_s=front.limits.exchange_s,
-    )
+    FrontWorker.front = front
     _Application(front).run()
-
-
-def peer_credentials(environ: Mapping[str, object]) -> PeerCredentials | None:
-    """Return the credentials that a request's peer had when it connected; None unless over a UNIX socket."""
-    sock = environ.get("gunicorn.socket")
-    if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
-        return None
-    return peer_of(sock)
-
-
-def peer_pidfd(environ: Mapping[str, object]) -> int | None:
-    """Return a pidfd of the process that connected, for the caller to close.
-
-    Unlike a pid it can never come to mean another process. None before Linux 6.5, or if the process ended.
-    """
-    sock = environ.get("gunicorn.socket")
-    if not isinstance(sock, socket.socket) or sock.family != socket.AF_UNIX:
-        return None
-    try:
-        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        return None
 
 
 class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
@@ -175,8 +106,13 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         for name, value in _settings(self._front).items():
             self.cfg.set(name, value)
 
-    def load(self) -> WSGIApplication:
-        return self._front.make_app()
+    def load(self) -> Any:
+        # The application is made on the loop, by `Front.start`, and each connection gets its own way to it.
+        return _not_yet
+
+
+async def _not_yet(*_call: object) -> None:
+    raise AssertionError("called before the worker has started")
 
 
 def _settings(front: Front) -> dict[str, object]:
@@ -191,27 +127,26 @@ def _settings(front: Front) -> dict[str, object]:
 
     def post_fork(_arbiter: object, worker: Any) -> None:
         die_with_parent(worker.ppid)
-        if front.on_worker_start is not None:
-            front.on_worker_start(worker.slot)
-
-    def worker_exit(_arbiter: object, _worker: object) -> None:
-        if front.on_worker_exit is not None:
-            front.on_worker_exit()
 
     settings: dict[str, object] = {
         "bind": binds,
         "worker_class": FrontWorker,
         "workers": front.workers,
-        "threads": front.threads,
-        "worker_connections": limits.connections,
-        "keepalive": limits.keepalive_s,
+        # `FrontConnection` ends idle connections: gunicorn's own timer must not come first.
+        "keepalive": 2 * limits.keepalive_s,
         "graceful_timeout": limits.stop_s,
         "limit_request_line": limits.request_line_bytes,
         "limit_request_fields": limits.header_fields,
         "limit_request_field_size": limits.header_field_bytes,
         "pre_fork": pre_fork,
         "post_fork": post_fork,
-        "worker_exit": worker_exit,
+        "asgi_loop": "asyncio",
+        "asgi_lifespan": "off",
+        # A request whose client is gone is cancelled at once; what it asked of the recorder is done all the
+        # same.
+        "asgi_disconnect_grace_period": 0,
+        "http_parser": "python",
+        "http_protocols": "h1",
         # A heartbeat file, made by mkstemp and unlinked at once. In memory: a busy disk would stall the beat.
         "worker_tmp_dir": "/dev/shm",  # noqa: S108
         # Since 25.1 gunicorn opens an admin socket in $XDG_RUNTIME_DIR or ~/.gunicorn by default.
@@ -222,9 +157,6 @@ def _settings(front: Front) -> dict[str, object]:
         "logger_class": _Log,
         "proc_name": "ostiary-front",
     }
-    if front.tls is not None:
-        # gunicorn says https only with a certfile. The worker does the handshake itself and never reads it.
-        settings["certfile"] = os.devnull
     if front.drop_to is not None:
         settings["user"], settings["group"] = front.drop_to
     return settings

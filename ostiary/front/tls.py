@@ -11,8 +11,9 @@ Rules:
 - A certificate identifies a peer only if OpenSSL found its leaf good and reported no error at all (RFC 5280
   section 6, X509_STRICT). That the client holds the key is checked by TLS itself (RFC 8446 section 4.4.3),
   and a failure still ends the handshake.
-- TLS 1.3 only, and no resumption: a resumed session skips the check of the client's certificate.
-- Every exchange ends, and writes leave together (`ostiary.front.guarded_socket`).
+- TLS 1.3, and where a front says so 1.2 with ECDHE, an AEAD cipher and the extended master secret only. No
+  resumption: a resumed session skips the check of the client's certificate. No renegotiation.
+- OpenSSL works on memory: whoever owns the socket (`ostiary.front.connection`) waits, and bounds the waiting.
 - The key reaches OpenSSL from memory.
 
 Not checked here: revocation, validity after the handshake, names (`ostiary.identity`), what a peer may do.
@@ -21,14 +22,9 @@ Not checked here: revocation, validity after the handshake, names (`ostiary.iden
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
-import logging
-import select
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -37,15 +33,19 @@ from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
 
 from ostiary.errors import Misconfigured
-from ostiary.front.guarded_socket import ExchangeDeadline, HeldWrites
-from ostiary.front.tls_peer import TLSPeer
 
-T = TypeVar("T")
 _SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 ClientCertificates = Literal["required", "optional"]
+Oldest = Literal["TLS 1.2", "TLS 1.3"]
+"""The oldest version of TLS that a front speaks."""
 
-_log = logging.getLogger("ostiary.front")
+RECORD_BYTES: Final = 16 << 10
+"""The most that one TLS record carries (RFC 8446 section 5.1)."""
+_READ_BYTES: Final = 32 << 10
 _HTTP: Final = b"http/1.1"
+# Of TLS 1.2, what 1.3 left in: forward secrecy and an AEAD cipher (RFC 9325 section 4.2).
+_CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+_OLDEST: Final[dict[Oldest, int]] = {"TLS 1.2": SSL.TLS1_2_VERSION, "TLS 1.3": SSL.TLS1_3_VERSION}
 _VERIFY_MODES: Final[dict[ClientCertificates, int]] = {
     "required": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
     "optional": SSL.VERIFY_PEER,
@@ -94,23 +94,32 @@ class FrontTLS:
 
     context: SSL.Context
 
-    def accept(self, sock: socket.socket, *, exchange_s: float) -> TLSSocket:
-        """Take over an accepted socket, before its handshake."""
-        return TLSSocket(sock, self.context, exchange_s=exchange_s)
+    def accept(self) -> TLSConnection:
+        """Begin a connection, before its handshake."""
+        return TLSConnection(self.context)
 
 
-def front_tls(identity_pem: bytes, root_pem: bytes, *, client_certificates: ClientCertificates) -> FrontTLS:
+def front_tls(
+    identity_pem: bytes,
+    root_pem: bytes,
+    *,
+    client_certificates: ClientCertificates,
+    oldest: Oldest = "TLS 1.3",
+    staple: Callable[[], bytes] | None = None,
+) -> FrontTLS:
     """Build a front's settings; `Misconfigured` if key, chain or root do not load.
 
-    `identity_pem` has key and chain (leaf first) in one PEM, `root_pem` the trusted root.
+    `identity_pem` has key and chain (leaf first) in one PEM, `root_pem` the trusted root. `staple` returns
+    the OCSP response (DER) for the leaf that clients who ask for it get (RFC 6066 section 8), empty for none.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    context.set_min_proto_version(SSL.TLS1_3_VERSION)
+    context.set_min_proto_version(_OLDEST[oldest])
+    context.set_cipher_list(_CIPHERS_1_2)
     # In TLS 1.3 OP_NO_TICKET makes tickets stateful: OpenSSL still sends them (pyOpenSSL can't call
     # SSL_CTX_set_num_tickets), but they name sessions that, without a cache, nobody keeps. They carry the ACK
     # of the handshake, without which a client's first request waited 40 ms: its Nagle's algorithm, our
     # delayed ACK.
-    context.set_options(SSL.OP_NO_TICKET)
+    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # An idle keep-alive connection gives its record buffers back.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -118,6 +127,9 @@ def front_tls(identity_pem: bytes, root_pem: bytes, *, client_certificates: Clie
     # Names the protocol, so that nobody can redirect the connection to a server of another one that has the
     # same certificate (ALPACA, Brinkmann et al., USENIX Security 2021).
     context.set_alpn_select_callback(_choose_protocol)
+    if staple is not None:
+        answer = staple
+        context.set_ocsp_server_callback(lambda _connection, _data: answer())
     _trust(context, root_pem)
     _load_identity(context, identity_pem)
     return FrontTLS(context)
@@ -166,140 +178,110 @@ def _signing_key(identity_pem: bytes) -> _SigningKey:
     return key
 
 
-class TLSSocket(HeldWrites):
-    """The server's end of one TLS connection: those methods of a socket that gunicorn uses, and the peer.
+class TLSConnection:
+    """The server's end of one TLS connection over memory: ciphertext in, plaintext out, and the other way.
 
-    For one thread at a time, except `peer.shut`. Errors are OSErrors: BlockingIOError if a non-blocking call
-    would wait.
+    It owns no socket. `receive` may make ciphertext of its own (the handshake, key updates, alerts): send
+    what `to_send` returns after every call.
     """
 
-    def __init__(self, sock: socket.socket, context: SSL.Context, *, exchange_s: float) -> None:
-        self.peer: TLSPeer | None = None
-        """The client, after the handshake; None without a certificate."""
-        # Always non-blocking below; `_wait` waits, as long as the exchange's deadline allows.
-        sock.setblocking(False)
-        self._sock = sock
-        self._deadline = ExchangeDeadline(exchange_s)
-        self._held = bytearray()
-        self._is_connected = False
+    def __init__(self, context: SSL.Context) -> None:
         self._verdict = _Verdict()
-        self._tls = SSL.Connection(context, sock)
+        self._tls = SSL.Connection(context, None)
         self._tls.set_app_data(self._verdict)
         self._tls.set_accept_state()
+        self.is_established = False
 
-    def fileno(self) -> int:
-        return self._sock.fileno()
+    def receive(self, ciphertext: bytes) -> bytes:
+        """Take what the client sent; return the plaintext in it.
 
-    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - socket's signature
-        """Begin an exchange, or stop waiting for anything."""
-        self._deadline.begin(blocking=flag)
-
-    def do_handshake(self) -> None:
-        """Advance the handshake, unless it is complete; it sets `peer` when it completes."""
-        if self._is_connected:
-            return
-        try:
-            self._retry(self._tls.do_handshake)
-        except TLSError as exc:
-            if _NO_CERTIFICATE in str(exc):
-                # No HTTP yet to answer in: the client gets the alert certificate_required, the log the
-                # reason.
-                _log.info("client-certificate-refused", extra={"reason": "missing", "source": self._source()})
-            raise
-        self._is_connected = True
-        certificate = self._tls.get_peer_certificate(as_cryptography=True)
-        if certificate is not None:
-            self.peer = TLSPeer(
-                der=certificate.public_bytes(Encoding.DER),
-                problem=self._verdict.problem(),
-                shut=functools.partial(_shut, self._sock),
-            )
-
-    def recv(self, bufsize: int = 8192, flags: int = 0) -> bytes:  # noqa: ARG002 - socket's signature
-        """Read up to `bufsize` bytes; none if the client has closed, with or without close_notify.
-
-        A truncation attack gains nothing: HTTP's own lengths say whether a request is whole.
+        Raises `TLSError` where the client violates TLS, and `TLSEnded` where it ended the connection by
+        close_notify, with the plaintext before it.
         """
-        self.flush()
+        self._tls.bio_write(ciphertext)
         try:
-            return self._retry(self._tls.recv, bufsize)
-        except _Ended:
+            if not self.is_established:
+                self._tls.do_handshake()
+                self._check_established()
+                self.is_established = True
+        except SSL.WantReadError:
             return b""
+        except SSL.Error as exc:
+            raise _tls_error(exc) from exc
+        return self._decrypt()
 
-    def pending(self) -> int:
-        """The number of bytes decrypted but not read; they no longer make the socket readable."""
-        return self._tls.pending()
+    def client_certificate(self) -> tuple[bytes, str | None] | None:
+        """Return the client's leaf (DER) and why it did not verify (None: it did); None if it showed none."""
+        certificate = self._tls.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return None
+        return certificate.public_bytes(Encoding.DER), self._verdict.problem()
 
-    def shutdown(self, how: int) -> None:
-        """Send close_notify, then shut the socket down."""
+    def encrypt(self, plaintext: bytes | memoryview) -> bytes:
+        """Return `plaintext` (at most RECORD_BYTES) as ciphertext."""
+        try:
+            self._tls.send(plaintext)
+        except SSL.Error as exc:
+            raise _tls_error(exc) from exc
+        return self.to_send()
+
+    def close(self) -> bytes:
+        """Return the ciphertext of close_notify."""
         with contextlib.suppress(SSL.Error):
             self._tls.shutdown()
-        self._sock.shutdown(how)
+        return self.to_send()
 
-    def discard(self, nbytes: int) -> int:
-        """Discard up to `nbytes` without decrypting them and return how many it were."""
-        return len(self._sock.recv(nbytes))
+    def to_send(self) -> bytes:
+        """Return ciphertext that is to be sent."""
+        parts = []
+        with contextlib.suppress(SSL.WantReadError):
+            while True:
+                parts.append(self._tls.bio_read(_READ_BYTES))
+        return b"".join(parts)
 
-    def close(self) -> None:
-        """Close the socket."""
-        # No SSL_shutdown from here on: it would write to the descriptor's number, which the next accepted
-        # connection may have by then. `_retry` looks for the closed socket for the same reason.
-        self._sock.close()
+    def _decrypt(self) -> bytes:
+        parts = []
+        try:
+            while True:
+                parts.append(self._tls.recv(_READ_BYTES))
+        except SSL.WantReadError:
+            return b"".join(parts)
+        except SSL.ZeroReturnError as exc:
+            raise TLSEnded(b"".join(parts)) from exc
+        except SSL.Error as exc:
+            raise _tls_error(exc) from exc
 
-    def _transmit(self, data: bytes) -> None:
-        self._deadline.begin_writing()
-        left = memoryview(data)
-        while left:
-            left = left[self._retry(self._tls.send, left) :]
-
-    def _source(self) -> str:
-        with contextlib.suppress(OSError):
-            return str(self._sock.getpeername()[0])
-        return ""
-
-    def _retry(self, act: Callable[..., T], *args: object) -> T:
-        """Call `act` until it succeeds, waiting for the socket as long as the exchange's deadline allows.
-
-        Turns OpenSSL's errors into OSErrors.
+    def _check_established(self) -> None:
+        """Demand the extended master secret of a TLS 1.2 client (RFC 7627 section 5.3); TLS 1.3 has it built
+        in. Without it two sessions can be made to share keys (triple handshake, CVE-2014-1295).
         """
-        while True:
-            if self._sock.fileno() < 0:
-                raise ConnectionResetError(errno.ECONNRESET, "closed")
-            try:
-                return act(*args)
-            # Either call may want either direction: TLS 1.3 updates keys in the middle of a stream (RFC 8446
-            # section 4.6.3).
-            except SSL.WantReadError:
-                self._wait(select.POLLIN)
-            except SSL.WantWriteError:
-                self._wait(select.POLLOUT)
-            except (SSL.ZeroReturnError, SSL.SysCallError) as exc:
-                raise _Ended(errno.ECONNRESET, "closed by the client") from exc
-            except SSL.Error as exc:
-                raise TLSError(errno.EPROTO, "; ".join(_reasons(exc))) from exc
-
-    def _wait(self, event: int) -> None:
-        left_s = self._deadline.left_s()
-        if left_s is None:
-            raise BlockingIOError("would wait")
-        poll = select.poll()
-        poll.register(self._sock, event)
-        poll.poll(left_s * 1000)
+        if self._tls.get_protocol_version_name() == "TLSv1.2" and not _has_extended_master_secret(self._tls):
+            raise TLSError("the client lacks the extended master secret extension")
 
 
-def _shut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+def _has_extended_master_secret(connection: SSL.Connection) -> bool:
+    # pyOpenSSL binds SSL_get_extms_support(3) and has no method for it.
+    answer: int = SSL._lib.SSL_get_extms_support(connection._ssl)  # type: ignore[attr-defined] # noqa: SLF001
+    return answer == 1
 
 
-class TLSError(OSError):
+class TLSError(Exception):
     """The client violated TLS; the message is OpenSSL's."""
 
+    @property
+    def is_for_no_certificate(self) -> bool:
+        """Whether the client showed no certificate where one is required."""
+        return _NO_CERTIFICATE in str(self)
 
-class _Ended(ConnectionResetError):
-    """The client closed the connection."""
+
+class TLSEnded(Exception):
+    """The client ended the connection by close_notify; `plaintext` is what came before it."""
+
+    def __init__(self, plaintext: bytes) -> None:
+        super().__init__("closed by the client")
+        self.plaintext = plaintext
 
 
-def _reasons(error: SSL.Error) -> Iterator[str]:
-    for each in error.args[0] if error.args else ():
-        yield each[-1]
+def _tls_error(error: SSL.Error) -> TLSError:
+    reasons = [each[-1] for each in error.args[0]] if error.args and isinstance(error.args[0], list) else []
+    return TLSError("; ".join(reasons) or type(error).__name__)

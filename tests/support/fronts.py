@@ -13,16 +13,16 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-import falcon
+import falcon.asgi
 
 from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
 from ostiary.edge.tls import client_context
 from ostiary.errors import Busy
-from ostiary.front import worker
 from ostiary.front.http import create_app, read_json, write_json
-from ostiary.front.serve import Front, Limits, listen_tcp, peer_credentials, peer_pidfd, run_front
+from ostiary.front.peer import cut_off, peer_certificate, peer_credentials, peer_pidfd, peer_value
+from ostiary.front.serve import listen_tcp, run_front
 from ostiary.front.tls import FrontTLS, front_tls
-from ostiary.front.tls_peer import cut_off, peer_certificate, peer_value
+from ostiary.front.worker import Front, Limits, Served
 from tests.support.pki import Leaf, Root
 from tests.support.waiting import PATIENCE_S
 
@@ -46,7 +46,7 @@ def parse_once(der: bytes) -> int:
 class Resource:
     """GET reports the peer, POST echoes; `?cut=SERIAL` disconnects, `?fail` and `?busy` raise."""
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         if req.get_param("fail") is not None:
             raise RuntimeError("a secret in a message")
         if req.get_param("busy") is not None:
@@ -54,16 +54,16 @@ class Resource:
         if (serial := req.get_param("cut")) is not None:
             write_json(resp, {"cut": cut_off([int(serial)])})
             return
-        der = peer_certificate(req.env)
-        peer = peer_credentials(req.env)
-        fd = peer_pidfd(req.env)
+        der = peer_certificate()
+        peer = peer_credentials()
+        fd = peer_pidfd()
         if fd is not None:
             os.close(fd)
         write_json(
             resp,
             {
                 "certificate": der.hex() if der else None,
-                "parsed": peer_value(req.env, parse_once),
+                "parsed": peer_value(parse_once),
                 "uid": peer.uid if peer else None,
                 "pid": peer.pid if peer else None,
                 "pidfd": fd is not None,
@@ -73,8 +73,8 @@ class Resource:
             },
         )
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, read_json(req, dict[str, int], limit_bytes=1000))
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        write_json(resp, await read_json(req, dict[str, int], limit_bytes=1000))
 
 
 def make_app() -> Any:
@@ -104,19 +104,14 @@ class Running:
             os.close(read_fd)
             os.environ[READY_FD_VARIABLE] = str(write_fd)
             try:
-                worker._LEAVE_S = leave_s  # type: ignore[misc]
                 patient = {"head_s": NEVER_S, "exchange_s": NEVER_S, "keepalive_s": NEVER_S}
-                limits = Limits(stop_s=1, **(patient | options))
-                front = Front(
-                    listeners=[sock],
-                    make_app=make_app,
-                    tls=tls,
-                    workers=1,
-                    threads=2,
-                    limits=limits,
-                    on_worker_start=SLOTS.append,
-                )
-                run_front(front)
+                limits = Limits(stop_s=1, leave_s=leave_s, **(patient | options))
+
+                async def start(slot: int) -> Served:
+                    SLOTS.append(slot)
+                    return Served(app=make_app(), tls=tls)
+
+                run_front(Front(listeners=[sock], start=start, workers=1, limits=limits))
             finally:
                 os._exit(0)
         os.close(write_fd)

@@ -1,0 +1,154 @@
+"""A request's peer: its client certificate, the user behind a UNIX socket, its address; and cutting it off.
+
+Rules:
+- The peer belongs to a connection, and reaches the application by a context variable that the connection sets
+  before its first request: ASGI's scope has no place for it.
+- TLS verifies chain and key once, when the connection begins. A connection may outlive the certificate: check
+  serial number and notAfter on every request.
+- A certificate that did not verify identifies nobody: asking for the peer of such a request raises
+  Unauthenticated, which is what the client gets.
+- Everything here belongs to the thread of the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from typing import Final, TypeVar, cast
+
+from cryptography import x509
+
+from ostiary.edge.packet_socket import PeerCredentials, peer_of
+from ostiary.errors import Unauthenticated
+
+T = TypeVar("T")
+
+# asm-generic/socket.h: a pidfd of the peer (Linux 6.5), not in Python's socket module.
+_SO_PEERPIDFD: Final = 77
+
+
+class Peer:
+    """The client of a connection, equal only to itself.
+
+    `source` is its IP address, empty over a UNIX socket; `unix` that socket, None over TCP; `cut` ends the
+    connection at once.
+    """
+
+    def __init__(self, *, source: str, unix: socket.socket | None, cut: Callable[[], None]) -> None:
+        self.source = source
+        self._unix = unix
+        self._cut = cut
+        self._der: bytes | None = None
+        self._problem: str | None = None
+        self._serial_number: int | None = None
+        self._values: dict[object, object] = {}
+
+    def present(self, der: bytes, problem: str | None) -> None:
+        """Note the certificate (DER) that the client showed in its handshake, and why it did not verify."""
+        self._der, self._problem = der, problem
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate, None without one; Unauthenticated(field=certificate) unless it verified."""
+        if self._problem is not None:
+            raise Unauthenticated(f"client certificate: {self._problem}", field="certificate")
+        if self._der is not None and self._serial_number is None:
+            self._serial_number = x509.load_der_x509_certificate(self._der).serial_number
+            _connected.setdefault(self._serial_number, set()).add(self)
+        return self._der
+
+    def value(self, build: Callable[[bytes], T]) -> T | None:
+        """Return `build(certificate DER)`, called once for each connection; None without a certificate."""
+        der = self.certificate()
+        if der is None:
+            return None
+        # A miss is told by its KeyError: the values are read at every request and made once.
+        try:
+            return cast("T", self._values[build])
+        except KeyError:
+            made = self._values[build] = build(der)
+            return made
+
+    def credentials(self) -> PeerCredentials | None:
+        """Return the credentials that the client had when it connected; None unless over a UNIX socket."""
+        return None if self._unix is None else peer_of(self._unix)
+
+    def pidfd(self) -> int | None:
+        """Return a pidfd of the process that connected, for the caller to close.
+
+        Unlike a pid it can never come to mean another process. None before Linux 6.5, or if it ended.
+        """
+        if self._unix is None:
+            return None
+        try:
+            return self._unix.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+        except OSError:
+            return None
+
+    def cut(self) -> None:
+        """End the connection now."""
+        self._cut()
+
+    def gone(self) -> None:
+        """The connection has ended."""
+        if self._serial_number is None:
+            return
+        peers = _connected.get(self._serial_number, set())
+        peers.discard(self)
+        if not peers:
+            _connected.pop(self._serial_number, None)
+
+
+# serial number -> the open connections of verified peers that sent at least one request: one registry for
+# each worker process, so a revocation has to reach every worker.
+_connected: Final[dict[int, set[Peer]]] = {}
+_current: Final[ContextVar[Peer]] = ContextVar("peer")
+
+
+@contextlib.contextmanager
+def acting_for(peer: Peer) -> Iterator[None]:
+    """Make `peer` the current one for what begins within: tasks keep the context that they began in."""
+    token = _current.set(peer)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def peer_certificate() -> bytes | None:
+    """Return the client's certificate (DER), None without one; Unauthenticated if it did not verify."""
+    return _current.get().certificate()
+
+
+def peer_value(build: Callable[[bytes], T]) -> T | None:
+    """Return `build(certificate DER)`, called once per connection and kept; None without a certificate.
+
+    Unauthenticated if the certificate did not verify.
+    """
+    # `build` is the key it is kept by, so pass a function of module level: a lambda would be a new key each
+    # time.
+    return _current.get().value(build)
+
+
+def peer_credentials() -> PeerCredentials | None:
+    """Return the credentials that the peer had when it connected; None unless over a UNIX socket."""
+    return _current.get().credentials()
+
+
+def peer_pidfd() -> int | None:
+    """Return a pidfd of the process that connected, for the caller to close; None if there is none."""
+    return _current.get().pidfd()
+
+
+def peer_source() -> str:
+    """Return the peer's IP address, empty over a UNIX socket."""
+    return _current.get().source
+
+
+def cut_off(serial_numbers: Iterable[int]) -> int:
+    """End every open connection of these certificates in this process and return how many there were."""
+    doomed = [peer for number in serial_numbers for peer in _connected.get(number, ())]
+    for peer in doomed:
+        peer.cut()
+    return len(doomed)

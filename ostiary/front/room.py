@@ -1,0 +1,175 @@
+"""How many connections a worker keeps, how long each may stay in a phase, and which one makes room. Pure.
+
+    ARRIVING    no complete head yet: handshake, silence, or part of a head
+    ASKING      the head is there, the body is not
+    WORKING     the request is whole, the application is at work
+    ANSWERING   the answer waits for the client to read it
+    IDLE        nothing is due: the next request may come
+    LEAVING     half closed; the client has not closed yet
+
+Rules:
+- A phase has one duration, so the order in which connections entered it is the order of their deadlines, and
+  nothing here ever looks at all connections.
+- Whoever needs room takes it from its own source first: beyond a source's share a new connection, or more
+  bytes, cost that source its connection that has waited longest. One client can starve itself only.
+- Beyond the whole, the connection that has waited longest makes room, whosesoever it is. One that WORKING has
+  never does: the act may be recorded already, and the wait for it is bounded elsewhere.
+
+Time is an argument: seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Generic, TypeVar
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+
+
+class Phase(Enum):
+    """What a connection waits for; see the module's docstring."""
+
+    ARRIVING = "arriving"
+    ASKING = "asking"
+    WORKING = "working"
+    ANSWERING = "answering"
+    IDLE = "idle"
+    LEAVING = "leaving"
+
+
+# Which make room, in this order: first those that will not be missed.
+_MAKE_ROOM: Final = (Phase.LEAVING, Phase.ARRIVING, Phase.ASKING, Phase.ANSWERING, Phase.IDLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomLimits:
+    """What a worker has room for; `seconds` says how long a connection may stay in each phase."""
+
+    connections: int
+    source_connections: int
+    held_bytes: int
+    source_held_bytes: int
+    seconds: Mapping[Phase, float]
+
+
+class _Stay:
+    """One connection's part of the accounts."""
+
+    __slots__ = ("held_bytes", "phase", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.phase = Phase.ARRIVING
+        self.held_bytes = 0
+
+
+class _Source(Generic[KeyT]):
+    """What one source has, in the order in which it entered each phase."""
+
+    __slots__ = ("connections", "held_bytes", "waiting")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.held_bytes = 0
+        self.waiting: dict[Phase, dict[KeyT, None]] = {phase: {} for phase in Phase}
+
+
+class Room(Generic[KeyT]):
+    """The accounts of one worker; keys are its connections."""
+
+    def __init__(self, limits: RoomLimits) -> None:
+        self._limits = limits
+        self._stays: dict[KeyT, _Stay] = {}
+        self._sources: dict[str, _Source[KeyT]] = {}
+        # phase -> key -> deadline (s), in the order of the deadlines.
+        self._deadlines: dict[Phase, dict[KeyT, float]] = {phase: {} for phase in Phase}
+        self._held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._stays)
+
+    def __iter__(self) -> Iterator[KeyT]:
+        return iter(list(self._stays))
+
+    def phase(self, key: KeyT) -> Phase:
+        """Return the phase of a connection that is here."""
+        return self._stays[key].phase
+
+    def enter(self, key: KeyT, source: str, now_s: float) -> KeyT | None:
+        """Take in a connection, ARRIVING; return the one that must make room for it, None if none must.
+
+        That may be the new one itself, where no other can.
+        """
+        self._stays[key] = _Stay(source)
+        its = self._sources.get(source)
+        if its is None:
+            its = self._sources[source] = _Source()
+        its.connections += 1
+        its.waiting[Phase.ARRIVING][key] = None
+        self._deadlines[Phase.ARRIVING][key] = now_s + self._limits.seconds[Phase.ARRIVING]
+        if its.connections > self._limits.source_connections:
+            return self._first_of(its) or key
+        if len(self._stays) > self._limits.connections:
+            return self._first_of(None) or key
+        return None
+
+    def move(self, key: KeyT, phase: Phase, now_s: float) -> None:
+        """Have a connection enter a phase, even the one that it is in: its time begins anew."""
+        stay = self._stays[key]
+        waiting = self._sources[stay.source].waiting
+        del waiting[stay.phase][key]
+        del self._deadlines[stay.phase][key]
+        stay.phase = phase
+        waiting[phase][key] = None
+        self._deadlines[phase][key] = now_s + self._limits.seconds[phase]
+
+    def hold(self, key: KeyT, held_bytes: int) -> KeyT | None:
+        """Note how many bytes a connection has in memory now; return the one that must make room, if any."""
+        stay = self._stays[key]
+        change = held_bytes - stay.held_bytes
+        if change == 0:
+            return None
+        its = self._sources[stay.source]
+        stay.held_bytes = held_bytes
+        its.held_bytes += change
+        self._held_bytes += change
+        if change < 0:
+            return None
+        if its.held_bytes > self._limits.source_held_bytes:
+            return self._first_of(its) or key
+        if self._held_bytes > self._limits.held_bytes:
+            return self._first_of(None) or key
+        return None
+
+    def leave(self, key: KeyT) -> None:
+        """Take out a connection that has ended; does nothing if it is not here."""
+        stay = self._stays.pop(key, None)
+        if stay is None:
+            return
+        its = self._sources[stay.source]
+        its.connections -= 1
+        its.held_bytes -= stay.held_bytes
+        self._held_bytes -= stay.held_bytes
+        del its.waiting[stay.phase][key]
+        del self._deadlines[stay.phase][key]
+        if its.connections == 0:
+            del self._sources[stay.source]
+
+    def expired(self, now_s: float) -> list[KeyT]:
+        """Return the connections whose time in their phase is over, the earliest of each phase first."""
+        found: list[KeyT] = []
+        for deadlines in self._deadlines.values():
+            for key, deadline_s in deadlines.items():
+                if deadline_s > now_s:
+                    break
+                found.append(key)
+        return found
+
+    def _first_of(self, source: _Source[KeyT] | None) -> KeyT | None:
+        for phase in _MAKE_ROOM:
+            waiting = self._deadlines[phase] if source is None else source.waiting[phase]
+            for key in waiting:
+                return key
+        return None
