@@ -101,7 +101,7 @@ class FrontConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket_side = side = cast("asyncio.Transport", transport)
         source, account, unix = _client_of(side)
-        self.peer = Peer(source=source, unix=unix, cut=side.abort)
+        self.peer = Peer(source=source, unix=unix, cut=self._abort)
         side.set_write_buffer_limits(high=_HIGH_BYTES)
         must_go = self._room.enter(self, account, self._door.clock())
         if must_go is not None:
@@ -110,7 +110,7 @@ class FrontConnection(asyncio.Protocol):
             self._tls = self._door.tls().accept()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_closing:
+        if self._is_closing or self._socket_side is None:
             self._discarded += len(data)
             if self._discarded > _MAX_LEAVE_BYTES:
                 self._abort()
@@ -168,7 +168,7 @@ class FrontConnection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Pass on what the client sent, noting whether a head is complete."""
-        if not data or self._is_closing:
+        if not data or self._is_closing or self._socket_side is None:
             return
         phase = self._room.phase(self)
         if phase is Phase.IDLE or (phase is Phase.ANSWERING and not self._is_answering):
@@ -417,8 +417,11 @@ class FrontConnection(asyncio.Protocol):
         return "" if self.peer is None else self.peer.source
 
     def _abort(self) -> None:
-        if self._socket_side is not None:
-            self._socket_side.abort()
+        """End the connection now; its place is free at once, although asyncio reports the end later."""
+        side, self._socket_side = self._socket_side, None
+        if side is not None:
+            self._room.leave(self)
+            side.abort()
 
     # --- for the HTTP side ---
 

@@ -103,7 +103,9 @@ class Peer:
 # serial number -> the open connections of verified peers that sent at least one request: one registry for
 # each worker process, so a revocation has to reach every worker.
 _connected: Final[dict[int, set[Peer]]] = {}
-_current: Final[ContextVar[Peer]] = ContextVar("peer")
+# Where no connection set a peer it is nobody: no certificate, no user, and so refused.
+_NOBODY: Final = Peer(source="", unix=None, cut=lambda: None)
+_current: Final[ContextVar[Peer]] = ContextVar("peer", default=_NOBODY)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,11 @@ def service(**checks: bool) -> falcon.testing.TestClient:
     readiness = Readiness(
         checks=checks, roles_separated=False, facts={"revocations_age_s": 3, "newest": None}
     )
-    add_readiness(app, lambda: readiness)
+
+    async def check() -> Readiness:
+        return readiness
+
+    add_readiness(app, check)
     return falcon.testing.TestClient(app)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 import json
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import falcon
+import falcon.asgi
 import falcon.testing
 import msgspec
 import pytest
@@ -26,8 +26,8 @@ from ostiary.errors import (
     OstiaryError,
     Unauthenticated,
 )
-from ostiary.front.http import check_pace, create_app, read_json
-from ostiary.front.tls_peer import TLSPeer
+from ostiary.front.http import check_pace, create_app, read_body, read_json
+from tests.support.asgi import peer_from, seen_by
 
 SECRET = "hunter2-marked"
 
@@ -116,16 +116,21 @@ def test_a_raw_problem_is_a_whole_response() -> None:
     assert json.loads(body)["status"] == 431
 
 
+class Small:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.data = await read_body(req, content_type="text/plain", limit_bytes=8)
+
+
 class Resource:
     error: Exception = Busy("full", retry_after_s=9)
 
-    def on_get(self, _req: falcon.Request, _resp: falcon.Response) -> None:
+    async def on_get(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
         raise self.error
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        resp.media = {"name": read_json(req, Body).name}
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.media = {"name": (await read_json(req, Body)).name}
 
-    def on_put(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_put(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.set_header("Cache-Control", "public, max-age=60")
 
 
@@ -156,13 +161,12 @@ def test_a_certificate_that_did_not_verify_is_refused_before_anything_else() -> 
     counted: list[str] = []
     app: Any = create_app(audience="network", count_unverified=counted.append)
     app.add_route("/", Resource())
-    peer = TLSPeer(der=b"", problem="it has expired", shut=lambda: None)
-    extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
+    peer = peer_from("192.0.2.7", certificate=b"", problem="it has expired")
     for path in ("/", "/nowhere"):
-        result = falcon.testing.TestClient(app).simulate_get(path, extras=extras)
+        result = falcon.testing.TestClient(seen_by(peer, app)).simulate_get(path)
         assert (result.status_code, result.json["field"]) == (401, "certificate")
         assert result.json["detail"] == "client certificate: it has expired"
-    assert counted == ["127.0.0.1"] * 2
+    assert counted == ["192.0.2.7"] * 2
 
 
 def test_an_unexpected_exception_is_told_to_nobody_but_the_log(
@@ -202,3 +206,18 @@ def test_who_must_wait_is_told_how_long() -> None:
     with pytest.raises(falcon.HTTPTooManyRequests) as refused:
         check_pace(1.2)
     assert refused.value.headers == {"Retry-After": "2"}
+
+
+def post(body: bytes, **headers: str) -> falcon.testing.Result:
+    """Post to `Small`; TestClient announces no length where Transfer-Encoding is given."""
+    app: Any = create_app(audience="network")
+    app.add_route("/", Small())
+    return falcon.testing.TestClient(app).simulate_post(
+        "/", body=body, headers={"Content-Type": "text/plain; charset=utf-8"} | headers
+    )
+
+
+def test_a_body_may_have_as_many_bytes_as_the_resource_says() -> None:
+    assert post(b"8 bytes!").content == b"8 bytes!"
+    refused = post(b"9 bytes!!")
+    assert (refused.status_code, refused.json["detail"]) == (413, "the body may have at most 8 bytes")

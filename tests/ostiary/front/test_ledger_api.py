@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import falcon
+import falcon.asgi
 import falcon.testing
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +16,7 @@ from sqlalchemy import MetaData
 from ostiary.errors import Forbidden
 from ostiary.front.http import create_app
 from ostiary.front.ledger_api import add_ledger_routes
+from ostiary.front.offload import Offload
 from ostiary.ledger.canonical import canonical
 from ostiary.ledger.checkpoint import Checkpoint, read_checkpoint, sign
 from ostiary.ledger.tiles import decode_bundle
@@ -48,14 +49,16 @@ def client(tmp_path: Path) -> Iterator[falcon.testing.TestClient]:
         store.store_note(tx, note)
     store.advance(appended)
 
-    def admit(req: falcon.Request, entries: bool) -> None:
+    async def admit(req: falcon.asgi.Request, entries: bool) -> None:
         if entries and req.get_header("Reader") is None:
             raise Forbidden("no ledger:read", rule="capability-ledger:read")
 
     reading = open_for_reading(url)
     app = create_app(audience="network")
-    add_ledger_routes(app, "/v1/ledger", engine=reading, tables=tables, admit=admit)
+    offload = Offload(threads=1)
+    add_ledger_routes(app, "/v1/ledger", engine=reading, tables=tables, admit=admit, offload=offload)
     yield falcon.testing.TestClient(app)
+    offload.close()
     reading.dispose()
     engine.dispose()
 
