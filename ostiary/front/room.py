@@ -102,18 +102,18 @@ class Room(Generic[KeyT]):
 
         That may be the new one itself, where no other can.
         """
+        its = self._sources.setdefault(source, _Source())
+        must_go: KeyT | None = None
+        # Chosen before the newcomer is here: it is ARRIVING, and would make room before most.
+        if its.connections >= self._limits.source_connections:
+            must_go = self._first_of(its) or key
+        elif len(self._stays) >= self._limits.connections:
+            must_go = self._first_of(None) or key
         self._stays[key] = _Stay(source)
-        its = self._sources.get(source)
-        if its is None:
-            its = self._sources[source] = _Source()
         its.connections += 1
         its.waiting[Phase.ARRIVING][key] = None
         self._deadlines[Phase.ARRIVING][key] = now_s + self._limits.seconds[Phase.ARRIVING]
-        if its.connections > self._limits.source_connections:
-            return self._first_of(its) or key
-        if len(self._stays) > self._limits.connections:
-            return self._first_of(None) or key
-        return None
+        return must_go
 
     def move(self, key: KeyT, phase: Phase, now_s: float) -> None:
         """Have a connection enter a phase, even the one that it is in: its time begins anew."""

@@ -198,7 +198,8 @@ class TLSConnection:
         Raises `TLSError` where the client violates TLS, and `TLSEnded` where it ended the connection by
         close_notify, with the plaintext before it.
         """
-        self._tls.bio_write(ciphertext)
+        if ciphertext:
+            self._tls.bio_write(ciphertext)
         try:
             if not self.is_established:
                 self._tls.do_handshake()

@@ -1,4 +1,4 @@
-"""A request's peer: parsed once per connection, nobody if the certificate is bad, and cut off by serial number."""
+"""A request's peer: parsed once per connection, nobody if its certificate is bad, cut off by its serial."""
 
 from __future__ import annotations
 

@@ -18,11 +18,13 @@ class Records:
     def __init__(self, *, is_away: bool = False) -> None:
         self.kept: list[Refusals] = []
         self.is_away = is_away
+        self.heard = asyncio.Event()
 
     async def __call__(self, item: Refusals) -> None:
         if self.is_away:
             raise Busy("away")
         self.kept.append(item)
+        self.heard.set()
 
 
 def test_they_are_added_up_by_source_and_reason() -> None:
@@ -81,10 +83,10 @@ def test_they_are_recorded_again_and_again_until_cancelled(monkeypatch: pytest.M
 
     async def story() -> None:
         run = asyncio.create_task(counter.run(records, offset_s=0.0))
-        for number in range(1, 3):
+        for _ in range(2):
             counter.add("a", "x")
-            while len(records.kept) < number:
-                await asyncio.sleep(0.001)
+            await records.heard.wait()
+            records.heard.clear()
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
 

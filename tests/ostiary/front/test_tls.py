@@ -1,26 +1,37 @@
 """The fronts' TLS against Python's ssl and hostile bytes: which certificates count, and what each end learns.
 
-Handshakes are over a socket pair, both ends in this process and never blocking.
+Both ends are in this process and speak over memory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from OpenSSL import SSL
 
 from ostiary.edge.tls import client_context
-from ostiary.errors import Misconfigured, Unauthenticated
-from ostiary.front.tls import ClientCertificates, FrontTLS, TLSSocket, front_tls
+from ostiary.errors import Misconfigured
+from ostiary.front.tls import (
+    RECORD_BYTES,
+    ClientCertificates,
+    FrontTLS,
+    TLSConnection,
+    TLSEnded,
+    TLSError,
+    front_tls,
+)
 from tests.support.pki import DAY, Leaf, Root, common_name, identities_that_do_not_load
 
 NAME = "node.shop.example"
@@ -31,42 +42,51 @@ YESTERDAY = dt.datetime.now(dt.UTC) - DAY
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    server: TLSSocket
-    client: ssl.SSLSocket
+    """Both ends of a connection; what one says the other has heard when `exchange` returns."""
+
+    server: TLSConnection
+    client: ssl.SSLObject
+    arriving: ssl.MemoryBIO
+    leaving: ssl.MemoryBIO
+
+    def exchange(self) -> bytes:
+        """Carry what waits to the other end until nobody has more to say; return what the server reads."""
+        heard = b""
+        while said := self.leaving.read():
+            heard += self.server.receive(said)
+            self.arriving.write(self.server.to_send())
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self.client.do_handshake()
+        return heard
 
 
-def tls(mode: ClientCertificates = "optional") -> FrontTLS:
-    return front_tls(SERVER.identity_pem, ROOT.pem, client_certificates=mode)
+def tls(mode: ClientCertificates = "optional", **options: Any) -> FrontTLS:
+    return front_tls(SERVER.identity_pem, ROOT.pem, client_certificates=mode, **options)
 
 
 @contextmanager
 def connected(context: ssl.SSLContext, front: FrontTLS | None = None) -> Iterator[Ends]:
-    ours, theirs = socket.socketpair()
-    server = (front or tls()).accept(ours, exchange_s=0.2)
-    theirs.setblocking(False)
-    with context.wrap_socket(theirs, server_hostname=NAME, do_handshake_on_connect=False) as client:
-        steps = [server.do_handshake, client.do_handshake]
-        for _ in range(10):
-            for step in list(steps):
-                try:
-                    step()
-                    steps.remove(step)
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    pass
-        assert not steps
-        yield Ends(server, client)
-    server.close()
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(arriving, leaving, server_hostname=NAME)
+    ends = Ends((front or tls()).accept(), client, arriving, leaving)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    ends.exchange()
+    assert ends.server.is_established
+    yield ends
+
+
+def shown_by(ends: Ends) -> tuple[bytes, str | None]:
+    shown = ends.server.client_certificate()
+    assert shown is not None
+    return shown
 
 
 def verdict_on(leaf: Leaf) -> str | None:
     with connected(client_context(ROOT.pem, leaf.identity_pem)) as ends:
-        peer = ends.server.peer
-        assert peer is not None
-        try:
-            assert peer.verified_der() == leaf.der
-        except Unauthenticated as exc:
-            return exc.message
-        return None
+        der, problem = shown_by(ends)
+        assert der == leaf.der
+        return problem
 
 
 def test_a_good_certificate_is_the_peers() -> None:
@@ -75,7 +95,7 @@ def test_a_good_certificate_is_the_peers() -> None:
 
 def test_without_a_certificate_there_is_no_peer() -> None:
     with connected(client_context(ROOT.pem, None)) as ends:
-        assert ends.server.peer is None
+        assert ends.server.client_certificate() is None
 
 
 def test_a_root_of_the_same_name_is_another() -> None:
@@ -93,9 +113,7 @@ def test_an_expired_certificate_is_nobodys() -> None:
     front = front_tls(SERVER.identity_pem, root.pem, client_certificates="optional")
     leaf = root.issue(common_name("a"), ["a.example"], until=YESTERDAY)
     with connected(client_context(ROOT.pem, leaf.identity_pem), front) as ends:
-        assert ends.server.peer is not None
-        with pytest.raises(Unauthenticated, match="it has expired"):
-            ends.server.peer.verified_der()
+        assert shown_by(ends)[1] == "it has expired"
 
 
 def test_a_certificate_with_a_broken_signature_is_nobodys() -> None:
@@ -110,11 +128,8 @@ def test_the_verdict_is_the_connections_own() -> None:
         connected(client_context(ROOT.pem, bad.identity_pem), front) as first,
         connected(client_context(ROOT.pem, ROOT.leaf("b.example").identity_pem), front) as second,
     ):
-        assert first.server.peer is not None
-        assert second.server.peer is not None
-        second.server.peer.verified_der()
-        with pytest.raises(Unauthenticated):
-            first.server.peer.verified_der()
+        assert shown_by(second)[1] is None
+        assert shown_by(first)[1] is not None
 
 
 def test_what_does_not_load_is_said_without_its_content() -> None:
@@ -125,66 +140,110 @@ def test_what_does_not_load_is_said_without_its_content() -> None:
         front_tls(SERVER.identity_pem, b"nonsense", client_certificates="required")
 
 
-def test_head_and_body_leave_in_one_record() -> None:
+def test_what_is_said_is_heard_both_ways() -> None:
     with connected(client_context(ROOT.pem, None)) as ends:
-        ends.server.sendall(b"head")
-        ends.server.sendall(b"body")
-        ends.server.flush()
-        assert ends.client.recv(100) == b"headbody"
+        ends.client.write(b"question")
+        assert ends.exchange() == b"question"
+        ends.arriving.write(ends.server.encrypt(memoryview(b"x" * RECORD_BYTES)))
+        assert ends.client.read(2 * RECORD_BYTES) == b"x" * RECORD_BYTES
 
 
-def test_a_read_that_would_wait_says_so_or_ends_at_its_deadline() -> None:
+def test_the_clients_end_is_told_with_what_came_before_it() -> None:
     with connected(client_context(ROOT.pem, None)) as ends:
-        with pytest.raises(BlockingIOError):
-            ends.server.recv()
-        ends.server.setblocking(True)
-        with pytest.raises(TimeoutError):
-            ends.server.recv()
-
-
-def test_a_reader_that_takes_nothing_is_met_by_the_deadline() -> None:
-    with connected(client_context(ROOT.pem, None)) as ends:
-        ends.server.setblocking(True)
-        with pytest.raises(TimeoutError):
-            ends.server.sendall(b"x" * (8 << 20))
-
-
-def test_both_ways_to_end_are_an_end() -> None:
-    with connected(client_context(ROOT.pem, None)) as ends:
-        with pytest.raises((ssl.SSLWantReadError, ssl.SSLSyscallError)):
+        ends.client.write(b"last words")
+        with pytest.raises(ssl.SSLWantReadError):
             ends.client.unwrap()
-        assert ends.server.recv() == b""
+        with pytest.raises(TLSEnded) as ended:
+            ends.exchange()
+        assert ended.value.plaintext == b"last words"
+        # RFC 8446 section 6.1: either end may close its own direction, and read on in the other.
+        ends.arriving.write(ends.server.encrypt(b"answer"))
+        assert ends.client.read(10) == b"answer"
+
+
+def test_the_servers_end_is_told() -> None:
     with connected(client_context(ROOT.pem, None)) as ends:
-        ends.client.close()
-        assert ends.server.recv() == b""
+        ends.arriving.write(ends.server.close())
+        assert ends.client.read(10) == b""
 
 
-def test_the_end_is_told() -> None:
-    with connected(client_context(ROOT.pem, None)) as ends:
-        ends.client.send(b"never read")
-        ends.server.shutdown(socket.SHUT_WR)
-        assert ends.client.recv(10) == b""
-        assert ends.server.discard(100) > 0
+def test_what_is_no_tls_is_an_error() -> None:
+    with pytest.raises(TLSError, match=r"(?i)http request|wrong version|packet length"):
+        tls().accept().receive(b"GET / HTTP/1.1\r\n\r\n")
 
 
-def test_a_closed_socket_touches_no_descriptor() -> None:
-    """Its number may be another connection's by now."""
-    with connected(client_context(ROOT.pem, None)) as ends:
-        ends.server.sendall(b"x")
-        ends.server.close()
-        for act in (ends.server.flush, ends.server.recv):
-            with pytest.raises(ConnectionResetError):
-                act()
+def only_1_2(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
-def test_what_is_no_tls_is_an_error_of_the_system() -> None:
-    ours, theirs = socket.socketpair()
-    server = tls().accept(ours, exchange_s=1)
-    with theirs:
-        theirs.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        with pytest.raises(OSError, match=r"(?i)http request|wrong version|packet length"):
-            server.do_handshake()
-    server.close()
+def test_tls_1_2_is_spoken_where_the_front_says_so() -> None:
+    leaf = ROOT.leaf("agent.shop.example")
+    context = only_1_2(client_context(ROOT.pem, leaf.identity_pem))
+    with connected(context, tls("required", oldest="TLS 1.2")) as ends:
+        assert ends.client.version() == "TLSv1.2"
+        assert shown_by(ends) == (leaf.der, None)
+    with pytest.raises(TLSError, match="unsupported protocol"), connected(context, tls("required")):
+        pass
+
+
+@pytest.mark.parametrize(
+    "cipher", ["AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-SHA256", "DHE-RSA-AES128-GCM-SHA256"]
+)
+def test_of_tls_1_2_only_what_1_3_left_in_is_spoken(cipher: str) -> None:
+    context = only_1_2(client_context(ROOT.pem, None))
+    context.set_ciphers(cipher)
+    with pytest.raises(TLSError, match="no shared cipher"), connected(context, tls(oldest="TLS 1.2")):
+        pass
+
+
+def test_tls_1_2_without_the_extended_master_secret_is_refused() -> None:
+    context = only_1_2(client_context(ROOT.pem, None))
+    # Python's ssl has no name for the option.
+    context.options |= 1 << 0  # SSL_OP_NO_EXTENDED_MASTER_SECRET (openssl/ssl.h)
+    with pytest.raises(TLSError, match="extended master secret"), connected(context, tls(oldest="TLS 1.2")):
+        pass
+
+
+def test_an_ocsp_answer_is_stapled_for_who_asks() -> None:
+    context = client_context(ROOT.pem, None)
+    asked: list[bytes] = []
+    # Whatever it says, it must parse: OpenSSL decodes what it staples.
+    answer = ocsp.OCSPResponseBuilder.build_unsuccessful(ocsp.OCSPResponseStatus.TRY_LATER)
+    der = answer.public_bytes(Encoding.DER)
+
+    def staple() -> bytes:
+        asked.append(der)
+        return der
+
+    # Python's ssl does not ask; pyOpenSSL's client does.
+    front = tls(staple=staple)
+    with connected(context, front):
+        assert asked == []
+    assert stapled_to_a_client_of(front) == der
+    assert asked == [der]
+
+
+def stapled_to_a_client_of(front: FrontTLS) -> bytes:
+    heard: list[bytes] = []
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+
+    def hear(_connection: SSL.Connection, answer: bytes, _data: object) -> bool:
+        heard.append(answer)
+        return True
+
+    context.set_ocsp_client_callback(hear)
+    client, server = SSL.Connection(context, None), front.accept()
+    client.set_connect_state()
+    client.request_ocsp()
+    for _ in range(4):
+        with contextlib.suppress(SSL.WantReadError):
+            client.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            server.receive(client.bio_read(1 << 16))
+            client.bio_write(server.to_send())
+    return heard[0]
 
 
 def test_a_certificate_for_servers_is_no_clients() -> None:
@@ -193,34 +252,26 @@ def test_a_certificate_for_servers_is_no_clients() -> None:
 
 
 @pytest.mark.parametrize("flight", [0, 1, 2], ids=["hello", "certificate and finished", "request"])
-def test_whatever_a_client_sends_ends_in_an_error_of_the_system(flight: int) -> None:
-    """A mutated flight: pyOpenSSL's own errors, or worse, would take a front's thread along."""
+def test_whatever_a_client_sends_ends_in_an_error_of_ours(flight: int) -> None:
+    """A mutated flight: pyOpenSSL's own errors, or worse, would take a front's worker along."""
     random = Random(flight)
     front, context = tls("required"), client_context(ROOT.pem, ROOT.leaf("a.example").identity_pem)
     refused = 0
     for _ in range(100):
-        ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        server = front.accept(ours, exchange_s=0.1)
+        server = front.accept()
         arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = context.wrap_bio(arriving, leaving, server_hostname=NAME)
-        with theirs:
-            for step in range(3):
-                speak(client, hears_last=step == 2)
-                flown = bytearray(leaving.read())
-                if step == flight:
-                    mutate(flown, random)
-                theirs.sendall(flown)
-                try:
-                    server.do_handshake()
-                    server.recv()
-                except BlockingIOError:
-                    with contextlib.suppress(BlockingIOError):
-                        arriving.write(theirs.recv(1 << 16))
-                except OSError:
-                    refused += 1
-                    break
-        server.close()
+        for step in range(3):
+            speak(client, hears_last=step == 2)
+            flown = bytearray(leaving.read())
+            if step == flight:
+                mutate(flown, random)
+            try:
+                server.receive(bytes(flown))
+            except (TLSError, TLSEnded):
+                refused += 1
+                break
+            arriving.write(server.to_send())
     assert refused > 50
 
 
