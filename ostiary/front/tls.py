@@ -4,7 +4,7 @@ A client with a bad certificate learns the reason in HTTP (docs/adr/0016).
 
 OpenSSL verifies a client's chain during the handshake, and would end it with an alert that many clients never
 show. Here the handshake completes whatever the verdict; the verdict stays with the connection, and every
-request on it is refused with a problem document (`ostiary.front.tls_peer`). Python's ssl module offers no
+request on it is refused with a problem document (`ostiary.front.peer`). Python's ssl module offers no
 place for such a verdict.
 
 Rules:

@@ -87,9 +87,6 @@ def test_a_trickled_head_is_ended_by_its_deadline() -> None:
 
 
 def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
-    """Without our close, gunicorn's graceful close waits up to 2 s for the client, on the main loop, and
-    then resets.
-    """
     attackers = [open_site.connect(None) for _ in range(5)]
     for attacker in attackers:
         attacker.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -102,6 +99,49 @@ def test_a_client_that_does_not_close_holds_nobody_up(open_site: Site) -> None:
         attacker.close()
 
 
+def test_clients_that_trickle_a_body_hold_nobody_up(open_site: Site) -> None:
+    """A thread each, and 96 of them would silence a service of threads."""
+    attackers = [open_site.connect(None) for _ in range(96)]
+    for attacker in attackers:
+        attacker.sendall(post(b"x" * 900)[:-890])
+    for _ in range(3):
+        for attacker in attackers:
+            attacker.sendall(b"x")
+    _serves_beside(attackers, open_site, None)
+
+
+def test_clients_that_never_read_hold_nobody_up(open_site: Site) -> None:
+    attackers = [open_site.connect(None) for _ in range(20)]
+    requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 200
+    for attacker in attackers:
+        attacker.setblocking(False)
+        # As much as the front takes: once the answers wait, it stops reading.
+        with contextlib.suppress(ssl.SSLWantWriteError):
+            for _ in range(100):
+                attacker.sendall(requests)
+    with open_site.connect(None) as sock:
+        assert ask(sock)[0] == 200
+    for attacker in attackers:
+        attacker.close()
+
+
+def test_a_source_starves_itself_only() -> None:
+    running = Running(listen_tcp("127.0.0.1", 0), None, connections=8)
+    honest = socket.create_connection(running.address, PATIENCE_S, source_address=("127.0.0.3", 0))
+    assert ask(honest)[0] == 200
+    attackers = [
+        socket.create_connection(running.address, source_address=("127.0.0.2", 0)) for _ in range(30)
+    ]
+    for attacker in attackers:
+        with contextlib.suppress(ConnectionError):
+            attacker.sendall(b"G")
+    assert ask(honest)[0] == 200
+    until(lambda: sum(map(is_open, attackers)) <= 4)
+    for sock in (*attackers, honest):
+        sock.close()
+    running.stop()
+
+
 def test_a_full_front_makes_room_by_dropping_who_waited_longest() -> None:
     running = Running(listen_tcp("127.0.0.1", 0), None, connections=8)
     attackers = [socket.create_connection(running.address) for _ in range(30)]
@@ -109,14 +149,14 @@ def test_a_full_front_makes_room_by_dropping_who_waited_longest() -> None:
         attacker.sendall(b"G")
     with socket.create_connection(running.address, timeout=PATIENCE_S) as sock:
         assert ask(sock)[0] == 200
-    assert sum(map(is_open, attackers)) < 8
+    until(lambda: sum(map(is_open, attackers)) < 8)
     for attacker in attackers:
         attacker.close()
     running.stop()
 
 
 def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along() -> None:
-    """Its event and the newcomer's that takes its place are often told in one round of the poller."""
+    """Its event and the newcomer's that takes its place are often told in one round of the loop."""
     running = Running(listen_tcp("127.0.0.1", 0), None, connections=8)
     workers = set()
     for _ in range(40):
@@ -134,8 +174,7 @@ def test_a_client_that_speaks_while_it_is_dropped_does_not_take_the_worker_along
     running.stop()
 
 
-def test_a_front_that_filled_up_while_its_threads_had_every_client_makes_room_afterwards() -> None:
-    """Nobody could be dropped when the last place was taken: all were in threads, which found no head."""
+def test_a_front_that_is_full_again_and_again_serves() -> None:
     running = Running(listen_tcp("127.0.0.1", 0), None, connections=3)
     for _ in range(100):
         attackers = [socket.create_connection(running.address) for _ in range(6)]
