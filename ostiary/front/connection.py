@@ -10,8 +10,8 @@ never sees a socket. It sees an `HTTPSide`, and here is what decides how long an
 Rules:
 - A phase (`ostiary.front.room`) says what the connection waits for, and for how long. Who is late gets 408
   where a request had begun, and is disconnected.
-- What the client reads slowly stays as it is (a view of the application's bytes) and is encrypted piece by
-  piece. A client that takes less than `_LEAST_PER_S` is disconnected.
+- What the client reads slowly waits in `ostiary.front.outflow`. A client that takes less than `_LEAST_PER_S`
+  bytes a second is disconnected.
 - What gunicorn says by itself is replaced: a refusal becomes a problem document of the same status that
   quotes nothing.
 - The last answer is followed by a half-close; what the client still sends is discarded until it closes too
@@ -26,25 +26,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ostiary.edge.packet_socket import peer_of
 from ostiary.edge.problems import raw_problem
-from ostiary.front.peer import Peer, acting_for
+from ostiary.front.inflow import Inflow
+from ostiary.front.outflow import Outflow
+from ostiary.front.peer import Peer, acting_for, peer_at
 from ostiary.front.room import Phase, Room
-from ostiary.front.tls import RECORD_BYTES, FrontTLS, TLSConnection, TLSEnded, TLSError
+from ostiary.front.tls import FrontTLS, TLSConnection, TLSEnded, TLSError
 
 if TYPE_CHECKING:
     from ostiary.front.http_side import HTTPSide
 
 _log = logging.getLogger("ostiary.front")
-_HEAD_END: Final = b"\r\n\r\n"
-# What the kernel's buffer has not taken may grow to this before we stop handing over.
-_HIGH_BYTES: Final = 64 << 10
 _LEAST_PER_S: Final = 32 << 10
 _MAX_LEAVE_BYTES: Final = 16 << 20
 _CONTINUE: Final = b"HTTP/1.1 100"
@@ -72,25 +68,16 @@ class FrontConnection(asyncio.Protocol):
     def __init__(self, door: Door) -> None:
         self._door = door
         self._room = door.room
+        # None before the connection begins and once it has ended.
         self._socket_side: asyncio.Transport | None = None
+        self._out: Outflow | None = None
         self._tls: TLSConnection | None = None
         self._http: HTTPSide | None = None
         self.peer: Peer | None = None
-        # Of the head or body that is being received.
-        self._tail = b""
-        self._head_bytes = 0
-        self._body_bytes = 0
-        self._content_length: int | None = None
-        self._is_chunked = False
+        self._in = Inflow()
         self._is_feeding = False
         self._is_answering = False
         self._has_refused = False
-        # Of what is being sent.
-        self._pending: deque[memoryview] = deque()
-        self._pending_bytes = 0
-        self._is_socket_full = False
-        self._handed_over = 0
-        self._delivered_before = 0
         # Of the end.
         self._client_ended = False
         self._is_closing = False
@@ -100,20 +87,19 @@ class FrontConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket_side = side = cast("asyncio.Transport", transport)
-        source, account, unix = _client_of(side)
-        self.peer = Peer(source=source, unix=unix, cut=self._abort)
-        side.set_write_buffer_limits(high=_HIGH_BYTES)
-        must_go = self._room.enter(self, account, self._door.clock())
-        if must_go is not None:
-            must_go.make_room()
-        if must_go is not self and self._door.tls is not None:
+        self.peer = peer_at(side, cut=self.end_now)
+        if self._door.tls is not None:
             self._tls = self._door.tls().accept()
+        self._out = Outflow(side, self._tls)
+        must_go = self._room.enter(self, self.peer.account, self._door.clock())
+        if must_go is not None:
+            must_go.end_now()
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing or self._socket_side is None:
             self._discarded += len(data)
             if self._discarded > _MAX_LEAVE_BYTES:
-                self._abort()
+                self.end_now()
             return
         tls = self._tls
         if tls is None:
@@ -123,14 +109,14 @@ class FrontConnection(asyncio.Protocol):
         try:
             plaintext = tls.receive(data)
         except TLSEnded as ended:
-            self._send_raw(tls.to_send())
+            self._send(tls.to_send())
             self._take(ended.plaintext)
             self.eof_received()
             return
         except TLSError as error:
             self._refuse_tls(tls, error)
             return
-        self._send_raw(tls.to_send())
+        self._send(tls.to_send())
         if tls.is_established and not was_established:
             self._meet(tls)
         self._take(plaintext)
@@ -141,7 +127,7 @@ class FrontConnection(asyncio.Protocol):
         if self._is_closing or self._socket_side is None:
             return False
         phase = self._room.phase(self)
-        if phase is Phase.ASKING and not self._is_body_whole():
+        if phase is Phase.ASKING and not self._in.is_whole:
             self.refuse(400)
             self.leave()
         elif phase in {Phase.ARRIVING, Phase.IDLE}:
@@ -149,16 +135,19 @@ class FrontConnection(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self._is_socket_full = True
+        if self._out is not None:
+            self._out.is_blocked = True
 
     def resume_writing(self) -> None:
-        self._is_socket_full = False
-        self._pump()
+        if self._out is not None:
+            self._out.is_blocked = False
+            self._pump()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._room.leave(self)
         self._socket_side = None
-        self._pending.clear()
+        if self._out is not None:
+            self._out.drop()
         if self.peer is not None:
             self.peer.gone()
         if self._http is not None:
@@ -172,18 +161,17 @@ class FrontConnection(asyncio.Protocol):
             return
         phase = self._room.phase(self)
         if phase is Phase.IDLE or (phase is Phase.ANSWERING and not self._is_answering):
-            self._room.move(self, Phase.ARRIVING, self._door.clock())
-            phase = Phase.ARRIVING
-        if phase is Phase.ARRIVING:
-            if self._is_head_too_large(data):
-                self.refuse(431)
-                self.leave()
-                return
+            self._take_head(data, begins=True)
+        elif phase is Phase.ARRIVING:
+            self._take_head(data, begins=False)
         else:
-            self._body_bytes += len(data)
-            self._tail = data[-3:] if len(data) >= 3 else (self._tail + data)[-3:]
-            if phase is Phase.ASKING and self._content_length is not None:
-                self._note_body()
+            self._in.take_body(data)
+            if phase is Phase.ASKING and self._in.has_length and self._in.is_whole:
+                self._room.move(self, Phase.WORKING, self._door.clock())
+        if self._in.head_bytes > self._door.max_head_bytes:
+            self.refuse(431)
+            self.leave()
+            return
         if self._http is None:
             self._http = self._door.serve(self)
         self._is_feeding = True
@@ -191,29 +179,11 @@ class FrontConnection(asyncio.Protocol):
         self._is_feeding = False
         self._account()
 
-    def _is_head_too_large(self, data: bytes) -> bool:
-        """Look for the end of the head; return whether there is too much without one."""
-        window = self._tail + data
-        end = window.find(_HEAD_END)
-        self._tail = window[-3:]
-        if end < 0:
-            self._head_bytes += len(data)
-            return self._head_bytes > self._door.max_head_bytes
-        self._body_bytes = len(window) - end - len(_HEAD_END)
-        self._head_bytes = 0
-        self._content_length, self._is_chunked = None, False
-        self._room.move(self, Phase.ASKING, self._door.clock())
-        return False
-
-    def _is_body_whole(self) -> bool:
-        if self._content_length is not None:
-            return self._body_bytes >= self._content_length
-        # The last chunk and the trailers end in an empty line (RFC 9112 section 7.1).
-        return not self._is_chunked or self._tail.endswith(b"\n\r\n")
-
-    def _note_body(self) -> None:
-        if self._body_bytes >= (self._content_length or 0):
-            self._room.move(self, Phase.WORKING, self._door.clock())
+    def _take_head(self, data: bytes, *, begins: bool) -> None:
+        if self._in.take_head(data):
+            self._room.move(self, Phase.ASKING, self._door.clock())
+        elif begins:
+            self._room.move(self, Phase.ARRIVING, self._door.clock())
 
     # --- what the exchanges tell ---
 
@@ -221,11 +191,10 @@ class FrontConnection(asyncio.Protocol):
         """Gunicorn has parsed a head, and the application is about to see it."""
         if self._is_closing or self._socket_side is None:
             return
-        self._content_length = None if is_chunked else (content_length or 0)
-        self._is_chunked = is_chunked
-        if self._content_length is not None and self._body_bytes >= self._content_length:
+        self._in.begin_body(content_length=content_length, is_chunked=is_chunked)
+        if self._in.has_length and self._in.is_whole:
             self._room.move(self, Phase.WORKING, self._door.clock())
-        elif self._client_ended and not self._is_body_whole():
+        elif self._client_ended and not self._in.is_whole:
             self.refuse(400)
             self.leave()
         elif self._room.phase(self) is not Phase.ASKING:
@@ -245,11 +214,14 @@ class FrontConnection(asyncio.Protocol):
         self._is_answering = False
         if self._is_closing or self._socket_side is None:
             return
-        # What was received beyond this request's body belongs to the next, and how it is framed is not known.
-        self._body_bytes = max(0, self._body_bytes - (self._content_length or 0))
+        has_more = self._in.end_exchange()
         self._move_on()
-        if self._client_ended and not self._body_bytes:
+        if self._client_ended and not has_more:
             self.leave()
+        elif self._client_ended:
+            # What was sent ahead begins now, or never.
+            self._room.move(self, Phase.ARRIVING, self._door.clock())
+        self._account()
 
     # --- what leaves ---
 
@@ -261,10 +233,8 @@ class FrontConnection(asyncio.Protocol):
         if not self._is_answering or self._is_feeding:
             self._write_own_words(data)
             return
-        self._pending.append(memoryview(data))
-        self._pending_bytes += len(data)
-        self._pump()
-        if self._pending and self._room.phase(self) is not Phase.ANSWERING:
+        self._add(data)
+        if self._out is not None and self._out.waits and self._room.phase(self) is not Phase.ANSWERING:
             self._begin_delivery()
         self._account()
 
@@ -274,8 +244,7 @@ class FrontConnection(asyncio.Protocol):
             return
         self._has_refused = True
         _log.info("request-refused", extra={"status": status, "source": self._source()})
-        self._pending.append(memoryview(raw_problem(status)))
-        self._pump()
+        self._add(raw_problem(status))
 
     def leave(self) -> None:
         """Let what is to be sent leave, then half close; gunicorn has no part in the rest."""
@@ -285,54 +254,43 @@ class FrontConnection(asyncio.Protocol):
         if self._http is not None:
             self._http.let_go()
         self._room.move(self, Phase.LEAVING, self._door.clock())
-        self._delivered_before = self._delivered()
-        self._pump()
+        # gunicorn may have paused it, and the client's own end must be seen.
+        self._socket_side.resume_reading()
+        if self._out is not None:
+            self._out.begin_delivery()
+            self._pump()
 
     def _write_own_words(self, data: bytes) -> None:
         if data.startswith(_CONTINUE):
-            self._pending.append(memoryview(data))
-            self._pump()
+            self._add(data)
         elif data.startswith(b"HTTP/1.") and data[9:12].isdigit():
             self.refuse(int(data[9:12]))
 
+    def _add(self, data: bytes) -> None:
+        if self._out is not None:
+            self._out.add(data)
+            self._pump()
+
     def _pump(self) -> None:
         """Hand over what the kernel will take; half close behind the last of it."""
-        side = self._socket_side
-        if side is None:
+        side, out = self._socket_side, self._out
+        if side is None or out is None:
             return
-        pending, tls = self._pending, self._tls
         try:
-            while pending and not self._is_socket_full:
-                piece = pending[0]
-                if len(piece) > RECORD_BYTES:
-                    pending[0] = piece[RECORD_BYTES:]
-                    piece = piece[:RECORD_BYTES]
-                else:
-                    pending.popleft()
-                self._pending_bytes -= len(piece)
-                self._send_raw(bytes(piece) if tls is None else tls.encrypt(piece))
+            out.pump()
         except TLSError:
-            self._abort()
+            self.end_now()
             return
         if self._http is not None:
-            self._http.note_pending(len(pending))
-        if not pending:
-            self._pending_bytes = 0
-            if self._is_closing:
-                self._half_close(side)
+            self._http.note_waiting(is_waiting=out.waits)
+        if self._is_closing and not out.waits:
+            out.end()
+            if self._client_ended:
+                side.close()
 
-    def _send_raw(self, data: bytes) -> None:
-        if data and self._socket_side is not None:
-            self._handed_over += len(data)
-            self._socket_side.write(data)
-
-    def _half_close(self, side: asyncio.Transport) -> None:
-        if self._tls is not None and self._tls.is_established:
-            self._send_raw(self._tls.close())
-        if self._client_ended:
-            side.close()
-        elif side.can_write_eof() and not side.is_closing():
-            side.write_eof()
+    def _send(self, ciphertext: bytes) -> None:
+        if self._out is not None and self._socket_side is not None:
+            self._out.send(ciphertext)
 
     # --- time and room ---
 
@@ -343,16 +301,19 @@ class FrontConnection(asyncio.Protocol):
         phase = self._room.phase(self)
         if phase in {Phase.ANSWERING, Phase.LEAVING}:
             self._check_delivery(phase)
-        elif phase is Phase.WORKING or (phase is Phase.ARRIVING and not self._head_bytes):
-            self._abort()
+        elif phase is Phase.WORKING or (phase is Phase.ARRIVING and not self._in.head_bytes):
+            self.end_now()
         else:
             if phase is not Phase.IDLE:
                 self.refuse(408)
             self.leave()
 
-    def make_room(self) -> None:
-        """Another connection needs this one's place."""
-        self._abort()
+    def end_now(self) -> None:
+        """End the connection now; its place is free at once, although asyncio reports the end later."""
+        side, self._socket_side = self._socket_side, None
+        if side is not None:
+            self._room.leave(self)
+            side.abort()
 
     def end_idle(self) -> None:
         """The worker stops: leave, unless a request is being served."""
@@ -360,43 +321,39 @@ class FrontConnection(asyncio.Protocol):
             self.leave()
 
     def _begin_delivery(self) -> None:
-        self._delivered_before = self._delivered()
+        if self._out is not None:
+            self._out.begin_delivery()
         self._room.move(self, Phase.ANSWERING, self._door.clock())
 
     def _move_on(self) -> None:
-        if self._pending or self._unsent():
-            if self._room.phase(self) is not Phase.ANSWERING:
-                self._begin_delivery()
-            return
-        self._head_bytes = 0
-        self._room.move(self, Phase.IDLE, self._door.clock())
+        if not self._waiting_bytes():
+            self._room.move(self, Phase.IDLE, self._door.clock())
+        elif self._room.phase(self) is not Phase.ANSWERING:
+            self._begin_delivery()
 
     def _check_delivery(self, phase: Phase) -> None:
         """Give a client that takes its answer more time for the rest, and nobody else."""
-        has_left = not self._pending and not self._unsent()
+        has_left = not self._waiting_bytes()
         if phase is Phase.ANSWERING and has_left and not self._is_answering:
-            self._room.move(self, Phase.IDLE, self._door.clock())
+            self._move_on()
+        elif (
+            has_left or self._out is None or self._out.delivered_bytes() < _LEAST_PER_S * self._door.answer_s
+        ):
+            self.end_now()
             return
-        delivered = self._delivered()
-        if has_left or delivered - self._delivered_before < _LEAST_PER_S * self._door.answer_s:
-            self._abort()
-            return
-        self._delivered_before = delivered
-        self._room.move(self, phase, self._door.clock())
+        else:
+            self._room.move(self, phase, self._door.clock())
+        self._account()
 
     def _account(self) -> None:
         if self._socket_side is None or self._is_closing:
             return
-        received = self._head_bytes + (self._body_bytes if self._room.phase(self) is Phase.ASKING else 0)
-        must_go = self._room.hold(self, received + self._pending_bytes)
+        must_go = self._room.hold(self, self._in.held_bytes + self._waiting_bytes())
         if must_go is not None:
-            must_go.make_room()
+            must_go.end_now()
 
-    def _unsent(self) -> int:
-        return 0 if self._socket_side is None else self._socket_side.get_write_buffer_size()
-
-    def _delivered(self) -> int:
-        return self._handed_over - self._unsent()
+    def _waiting_bytes(self) -> int:
+        return 0 if self._out is None or self._socket_side is None else self._out.waiting_bytes
 
     # --- TLS ---
 
@@ -409,19 +366,12 @@ class FrontConnection(asyncio.Protocol):
         if error.is_for_no_certificate:
             # No HTTP yet to answer in: the client gets the alert certificate_required, the log the reason.
             _log.info("client-certificate-refused", extra={"reason": "missing", "source": self._source()})
-        self._send_raw(tls.to_send())
+        self._send(tls.to_send())
         if self._socket_side is not None:
             self._socket_side.close()
 
     def _source(self) -> str:
         return "" if self.peer is None else self.peer.source
-
-    def _abort(self) -> None:
-        """End the connection now; its place is free at once, although asyncio reports the end later."""
-        side, self._socket_side = self._socket_side, None
-        if side is not None:
-            self._room.leave(self)
-            side.abort()
 
     # --- for the HTTP side ---
 
@@ -445,13 +395,3 @@ class FrontConnection(asyncio.Protocol):
             raise AssertionError("HTTP before the connection")
         with acting_for(self.peer):
             protocol.connection_made(side)
-
-
-def _client_of(side: asyncio.Transport) -> tuple[str, str, socket.socket | None]:
-    """Return a client's IP address, whose account it goes on, and its socket if that is a UNIX one."""
-    sock = side.get_extra_info("socket")
-    if sock.family == socket.AF_UNIX:
-        return "", f"uid {peer_of(sock).uid}", sock
-    address = side.get_extra_info("peername")
-    source = str(address[0]) if address else ""
-    return source, source, None

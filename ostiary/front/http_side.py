@@ -41,11 +41,11 @@ class HTTPSide(asyncio.Transport):
             self._connection.refuse(400)
             self._connection.leave()
 
-    def note_pending(self, pieces: int) -> None:
-        """Have the application wait while answers wait for the client."""
-        if self._is_lost or bool(pieces) == self._is_paused:
+    def note_waiting(self, *, is_waiting: bool) -> None:
+        """Have the application wait while its answer waits for the client."""
+        if self._is_lost or is_waiting == self._is_paused:
             return
-        self._is_paused = bool(pieces)
+        self._is_paused = is_waiting
         if self._is_paused:
             self._protocol.pause_writing()
         else:

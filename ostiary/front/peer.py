@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterable, Iterator
@@ -70,6 +71,11 @@ class Peer:
             made = self._values[build] = build(der)
             return made
 
+    @property
+    def account(self) -> str:
+        """Whose account its connection goes on (`ostiary.front.room`): the address, or the local user."""
+        return self.source if self._unix is None else f"uid {peer_of(self._unix).uid}"
+
     def credentials(self) -> PeerCredentials | None:
         """Return the credentials that the client had when it connected; None unless over a UNIX socket."""
         return None if self._unix is None else peer_of(self._unix)
@@ -98,6 +104,16 @@ class Peer:
         peers.discard(self)
         if not peers:
             _connected.pop(self._serial_number, None)
+
+
+def peer_at(side: asyncio.BaseTransport, *, cut: Callable[[], None]) -> Peer:
+    """Return the peer at the other end of a transport; `cut` ends the connection."""
+    sock = side.get_extra_info("socket")
+    if sock.family == socket.AF_UNIX:
+        return Peer(source="", unix=sock, cut=cut)
+    # None where the client left before it was accepted.
+    address = side.get_extra_info("peername")
+    return Peer(source=str(address[0]) if address else "", unix=None, cut=cut)
 
 
 # serial number -> the open connections of verified peers that sent at least one request: one registry for

@@ -22,21 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 from typing import Final, Generic, TypeVar
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 
-class Phase(Enum):
-    """What a connection waits for; see the module's docstring."""
+class Phase(IntEnum):
+    """What a connection waits for; see the module's docstring. The values are indexes of tables here."""
 
-    ARRIVING = "arriving"
-    ASKING = "asking"
-    WORKING = "working"
-    ANSWERING = "answering"
-    IDLE = "idle"
-    LEAVING = "leaving"
+    ARRIVING = 0
+    ASKING = 1
+    WORKING = 2
+    ANSWERING = 3
+    IDLE = 4
+    LEAVING = 5
 
 
 # Which make room, in this order: first those that will not be missed.
@@ -73,7 +73,7 @@ class _Source(Generic[KeyT]):
     def __init__(self) -> None:
         self.connections = 0
         self.held_bytes = 0
-        self.waiting: dict[Phase, dict[KeyT, None]] = {phase: {} for phase in Phase}
+        self.waiting: list[dict[KeyT, None]] = [{} for _ in Phase]
 
 
 class Room(Generic[KeyT]):
@@ -84,7 +84,8 @@ class Room(Generic[KeyT]):
         self._stays: dict[KeyT, _Stay] = {}
         self._sources: dict[str, _Source[KeyT]] = {}
         # phase -> key -> deadline (s), in the order of the deadlines.
-        self._deadlines: dict[Phase, dict[KeyT, float]] = {phase: {} for phase in Phase}
+        self._deadlines: list[dict[KeyT, float]] = [{} for _ in Phase]
+        self._seconds = [limits.seconds[phase] for phase in Phase]
         self._held_bytes = 0
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ class Room(Generic[KeyT]):
         self._stays[key] = _Stay(source)
         its.connections += 1
         its.waiting[Phase.ARRIVING][key] = None
-        self._deadlines[Phase.ARRIVING][key] = now_s + self._limits.seconds[Phase.ARRIVING]
+        self._deadlines[Phase.ARRIVING][key] = now_s + self._seconds[Phase.ARRIVING]
         return must_go
 
     def move(self, key: KeyT, phase: Phase, now_s: float) -> None:
@@ -123,7 +124,7 @@ class Room(Generic[KeyT]):
         del self._deadlines[stay.phase][key]
         stay.phase = phase
         waiting[phase][key] = None
-        self._deadlines[phase][key] = now_s + self._limits.seconds[phase]
+        self._deadlines[phase][key] = now_s + self._seconds[phase]
 
     def hold(self, key: KeyT, held_bytes: int) -> KeyT | None:
         """Note how many bytes a connection has in memory now; return the one that must make room, if any."""
@@ -160,7 +161,7 @@ class Room(Generic[KeyT]):
     def expired(self, now_s: float) -> list[KeyT]:
         """Return the connections whose time in their phase is over, the earliest of each phase first."""
         found: list[KeyT] = []
-        for deadlines in self._deadlines.values():
+        for deadlines in self._deadlines:
             for key, deadline_s in deadlines.items():
                 if deadline_s > now_s:
                     break

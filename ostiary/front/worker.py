@@ -193,7 +193,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
                 connection.expire()
             await asyncio.sleep(_SWEEP_S / 5)
         for connection in room:
-            connection.make_room()
+            connection.end_now()
 
 
 def room_limits(limits: Limits) -> RoomLimits:
