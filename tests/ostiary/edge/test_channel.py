@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,37 +14,12 @@ import pytest
 
 from ostiary.edge.channel import Client, connect, decode_answer
 from ostiary.edge.frame import MalformedFrame, Status, decode_frame, encode_frame
-from ostiary.edge.hub import Hub, Request
 from ostiary.edge.packet_socket import listen, widen
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, Misconfigured
+from tests.support.echo_channel import ME, EchoServer
 from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least, in_a_while_ns, until
 
-ME = frozenset({os.getuid()})
 ID = bytes(range(16))
-
-
-class Server:
-    """A hub in a thread that echoes; `delay_s` before each answer."""
-
-    def __init__(self, path: Path, *, delay_s: float) -> None:
-        self._hub = Hub()
-        self._hub.listen(path, channel="test", allowed_uids=ME)
-        self._delay_s = delay_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            for event in self._hub.poll(0.01):
-                if isinstance(event, Request):
-                    time.sleep(self._delay_s)
-                    event.reply(Status.OK, event.body)
-        self._hub.close()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -54,8 +28,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def echo(path: Path) -> Iterator[Server]:
-    server = Server(path, delay_s=0)
+def echo(path: Path) -> Iterator[EchoServer]:
+    server = EchoServer(path)
     yield server
     server.stop()
 
@@ -80,12 +54,12 @@ def test_an_answer_with_a_status_of_its_own_making_is_malformed() -> None:
         decode_answer(encode_frame(ID, 3, b""))
 
 
-def test_a_call_comes_back(echo: Server, client: Client) -> None:
+def test_a_call_comes_back(echo: EchoServer, client: Client) -> None:
     answer = client.call(b"hello", timeout_s=PATIENCE_S)
     assert (answer.status, answer.body) == (Status.OK, b"hello")
 
 
-def test_many_threads_get_their_own_answers(echo: Server, client: Client) -> None:
+def test_many_threads_get_their_own_answers(echo: EchoServer, client: Client) -> None:
     wrong: list[bytes] = []
 
     def work(name: int) -> None:
@@ -103,7 +77,7 @@ def test_many_threads_get_their_own_answers(echo: Server, client: Client) -> Non
 
 
 def test_the_largest_message_passes_and_one_byte_more_is_refused_by_size(
-    echo: Server, client: Client
+    echo: EchoServer, client: Client
 ) -> None:
     overhead = len(encode_frame(ID, in_a_while_ns(), b"x" * 70_000)) - 70_000
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,7 +95,7 @@ def test_nobody_there_is_busy(path: Path) -> None:
         Client(path, expected_uids=ME).call(b"", timeout_s=PATIENCE_S)
 
 
-def test_a_server_of_another_user_is_refused(echo: Server, path: Path) -> None:
+def test_a_server_of_another_user_is_refused(echo: EchoServer, path: Path) -> None:
     with pytest.raises(Forbidden) as caught:
         Client(path, expected_uids=frozenset({os.getuid() + 1})).call(b"", timeout_s=PATIENCE_S)
     assert caught.value.rule == "channel-peer"
@@ -129,7 +103,7 @@ def test_a_server_of_another_user_is_refused(echo: Server, path: Path) -> None:
 
 def test_a_client_comes_back_after_its_peer_restarted(path: Path, client: Client) -> None:
     for _ in range(2):
-        server = Server(path, delay_s=0)
+        server = EchoServer(path)
         assert client.call(b"x", timeout_s=PATIENCE_S).body == b"x"
         server.stop()
 
@@ -173,7 +147,7 @@ def test_a_late_peer_is_busy_at_the_deadline(mute: socket.socket, path: Path) ->
 def test_a_stopped_peer_costs_the_deadline_and_no_more(path: Path, client: Client) -> None:
     child = os.fork()
     if child == 0:
-        Server(path, delay_s=0)
+        EchoServer(path)
         signal.pause()
     try:
         until(lambda: _listens(path))
@@ -217,7 +191,7 @@ def test_calls_in_flight_are_bounded(mute: socket.socket, path: Path) -> None:
     thread.join()
 
 
-def test_a_client_does_not_survive_a_fork(echo: Server, client: Client) -> None:
+def test_a_client_does_not_survive_a_fork(echo: EchoServer, client: Client) -> None:
     client.call(b"x", timeout_s=PATIENCE_S)
     child = os.fork()
     if child == 0:
@@ -230,7 +204,7 @@ def test_a_client_does_not_survive_a_fork(echo: Server, client: Client) -> None:
     assert os.waitstatus_to_exitcode(status) == 0
 
 
-def test_a_closed_client_is_busy(echo: Server, client: Client) -> None:
+def test_a_closed_client_is_busy(echo: EchoServer, client: Client) -> None:
     client.call(b"x", timeout_s=PATIENCE_S)
     client.close()
     with pytest.raises(Busy, match="closed"):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from ostiary.edge.frame import Status
 from ostiary.edge.hub import Hub, Request
 from ostiary.errors import Busy, Forbidden, InternalFault
-from ostiary.recorder.client import RecorderClient
+from ostiary.recorder.client import AsyncRecorderClient, RecorderClient
 from ostiary.work.answer import Recorded, Refused, encode_answer
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Alarm
@@ -56,46 +57,63 @@ def recorder(tmp_path: Path) -> Iterator[AnsweringRecorder]:
     recorder.stop()
 
 
-@pytest.fixture
-def client(recorder: AnsweringRecorder, tmp_path: Path) -> Iterator[RecorderClient]:
-    client = RecorderClient(tmp_path / "s", expected_uids=UID)
-    yield client
-    client.close()
+Submit = Callable[[float], Recorded]
+"""Submits `ITEM`, and waits so long (s)."""
+
+
+def submit_from_a_thread(path: Path, timeout_s: float) -> Recorded:
+    client = RecorderClient(path, expected_uids=UID)
+    try:
+        return client.submit(ITEM, timeout_s=timeout_s)
+    finally:
+        client.close()
+
+
+def submit_from_a_loop(path: Path, timeout_s: float) -> Recorded:
+    async def run() -> Recorded:
+        client = AsyncRecorderClient(path, expected_uids=UID)
+        try:
+            return await client.submit(ITEM, timeout_s=timeout_s)
+        finally:
+            client.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[submit_from_a_thread, submit_from_a_loop])
+def submit(request: pytest.FixtureRequest, recorder: AnsweringRecorder, tmp_path: Path) -> Submit:
+    return lambda timeout_s: request.param(tmp_path / "s", timeout_s)
 
 
 def test_an_item_travels_as_it_was_encoded_and_its_record_comes_back(
-    client: RecorderClient, recorder: AnsweringRecorder
+    submit: Submit, recorder: AnsweringRecorder
 ) -> None:
-    assert client.submit(ITEM, timeout_s=PATIENCE_S) == RECORDED
+    assert submit(PATIENCE_S) == RECORDED
     assert recorder.bodies == [encode_item(ITEM)]
 
 
-def test_a_denial_is_forbidden(client: RecorderClient, recorder: AnsweringRecorder) -> None:
+def test_a_denial_is_forbidden(submit: Submit, recorder: AnsweringRecorder) -> None:
     denied = Refused(by="recorder", rule="token-spent", reason="it was spent", index=4)
     recorder.answer = (Status.REFUSED, encode_answer(denied))
     with pytest.raises(Forbidden) as caught:
-        client.submit(ITEM, timeout_s=PATIENCE_S)
+        submit(PATIENCE_S)
     assert caught.value.rule == "token-spent"
 
 
-def test_a_busy_recorder_is_busy(client: RecorderClient, recorder: AnsweringRecorder) -> None:
+def test_a_busy_recorder_is_busy(submit: Submit, recorder: AnsweringRecorder) -> None:
     recorder.answer = (Status.BUSY, b"")
     with pytest.raises(Busy, match="busy or its keyholder is away"):
-        client.submit(ITEM, timeout_s=PATIENCE_S)
+        submit(PATIENCE_S)
 
 
-def test_a_silent_recorder_is_busy_at_the_deadline(
-    client: RecorderClient, recorder: AnsweringRecorder
-) -> None:
+def test_a_silent_recorder_is_busy_at_the_deadline(submit: Submit, recorder: AnsweringRecorder) -> None:
     recorder.answer = None
     with pytest.raises(Busy, match="in time"):
-        client.submit(ITEM, timeout_s=RUNS_OUT_S)
+        submit(RUNS_OUT_S)
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.REFUSED])
-def test_a_malformed_answer_is_our_fault(
-    client: RecorderClient, recorder: AnsweringRecorder, status: Status
-) -> None:
+def test_a_malformed_answer_is_our_fault(submit: Submit, recorder: AnsweringRecorder, status: Status) -> None:
     recorder.answer = (status, b"\xc1")
     with pytest.raises(InternalFault, match="malformed recorder response"):
-        client.submit(ITEM, timeout_s=PATIENCE_S)
+        submit(PATIENCE_S)
