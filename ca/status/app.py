@@ -5,25 +5,26 @@ Rules:
   CRLDP URLs (RFC 5280 section 8).
 - OCSP requests go to the responder's channel, and its answers come back unchanged; this role holds no key.
 - A revocation shows within a second, so nothing may be cached longer, except what never changes.
+- Every request, whatever it asks for, takes from its source's bucket.
 
 Standard: RFC 6960 appendix A (OCSP over HTTP), RFC 5280 section 4.2.1.13, RFC 2585 section 4 (media types).
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import falcon
+import falcon.asgi
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.certificates.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
 from ca.items import COMPLETE
-from ca.store.reader import StoreReader
+from ca.status.lists import PIECE_BYTES, Lists, Version
 from ostiary.edge.channel import Answer
 from ostiary.edge.clock import Clock
 from ostiary.edge.frame import Status
@@ -32,7 +33,7 @@ from ostiary.errors import BadInput, Busy, NotFound
 from ostiary.front.health import add_health
 from ostiary.front.http import check_pace, create_app, read_body
 from ostiary.front.limits import Buckets
-from ostiary.timestamp import moment_of
+from ostiary.front.peer import peer_source
 
 OCSP_REQUEST_TYPE: Final = "application/ocsp-request"
 OCSP_RESPONSE_TYPE: Final = "application/ocsp-response"
@@ -41,8 +42,8 @@ CERTIFICATE_TYPE: Final = "application/pkix-cert"
 STAGES: Final = ("ocsp", "crl")
 COUNTERS: Final = ("ocsp_requests", "crl_requests")
 
-_BUNDLE_NS: Final = 200_000_000
-"""A fifth of the second within which a revocation shows."""
+# Making the text of the metrics costs as much as ten answers.
+_METRICS_NS: Final = 200_000_000
 # RFC 5019 section 6 lets caches keep an answer until its nextUpdate: for us that would be ten minutes too
 # long.
 _CACHED_FOR_A_SECOND: Final = "public, max-age=1, no-transform"
@@ -55,10 +56,14 @@ _MALFORMED: Final = error_response(ErrorStatus.malformedRequest)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusParts:
-    """The parts that the resources share; `ask` is the responder's channel and raises Busy."""
+    """The parts that the resources share.
 
-    reader: StoreReader
-    ask: Callable[[bytes], Answer]
+    `ask` is the responder's channel, `last_revocation` the feed's newest number; both raise Busy.
+    """
+
+    lists: Lists
+    ask: Callable[[bytes], Awaitable[Answer]]
+    last_revocation: Callable[[], Awaitable[int]]
     issuing: x509.Certificate
     root: x509.Certificate
     root_crl_der: bytes
@@ -67,7 +72,7 @@ class StatusParts:
     metrics: Metrics
 
 
-def build_app(parts: StatusParts) -> falcon.App[Any, Any]:
+def build_app(parts: StatusParts) -> falcon.asgi.App[Any, Any]:
     """Build the application."""
     app = create_app(audience="network", middleware=[_Admission(parts)])
     ocsp = OCSP(parts)
@@ -89,8 +94,8 @@ class _Admission:
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
 
-    def process_request(self, req: falcon.Request, _resp: falcon.Response) -> None:
-        check_pace(self._parts.buckets.take(str(req.remote_addr), now_ns=self._parts.clock.monotonic_ns()))
+    async def process_request(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
+        check_pace(self._parts.buckets.take(peer_source(), now_ns=self._parts.clock.monotonic_ns()))
 
 
 class OCSP:
@@ -101,27 +106,29 @@ class OCSP:
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = read_body(req, content_type=OCSP_REQUEST_TYPE, limit_bytes=MAX_REQUEST_BYTES)
-        self._answer(resp, body)
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        body = await read_body(req, content_type=OCSP_REQUEST_TYPE, limit_bytes=MAX_REQUEST_BYTES)
+        await self._answer(resp, body)
 
-    def on_get_encoded(self, _req: falcon.Request, resp: falcon.Response, encoded: str) -> None:
+    async def on_get_encoded(
+        self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, encoded: str
+    ) -> None:
         try:
             request_der = decode_get(encoded)
         except BadInput:
             # HTTP 200: the error is OCSP's own, and clients look for it in the body.
             resp.content_type, resp.data = OCSP_RESPONSE_TYPE, _MALFORMED
             return
-        if self._answer(resp, request_der):
+        if await self._answer(resp, request_der):
             resp.set_header("Cache-Control", _CACHED_FOR_A_SECOND)
 
-    def _answer(self, resp: falcon.Response, request_der: bytes) -> bool:
+    async def _answer(self, resp: falcon.asgi.Response, request_der: bytes) -> bool:
         """Answer with what the responder says, or with tryLater; returns whether it answered."""
         resp.content_type = OCSP_RESPONSE_TYPE
         self._parts.metrics.count("ocsp_requests")
         try:
             with self._parts.metrics.stage("ocsp"):
-                answer = self._parts.ask(request_der)
+                answer = await self._parts.ask(request_der)
         except Busy:
             resp.data = _TRY_LATER
             return False
@@ -135,51 +142,35 @@ class CRLs:
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
-        self._root_pem = _pem(parts.root_crl_der)
-        # (when it was made, ns; the bundle). Threads replace it whole; two that come at once both make one.
-        self._bundle: tuple[int, bytes] | None = None
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str) -> None:
         self._parts.metrics.count("crl_requests")
         with self._parts.metrics.stage("crl"):
             if name == "bundle.pem":
-                _send(req, resp, self._bundled(), "application/x-pem-file")
+                _send(req, resp, await self._parts.lists.bundle(), "application/x-pem-file")
                 return
             match = _SHARD.fullmatch(name)
             if match is None and name != "complete.crl":
                 raise NotFound(f"no list {name[:32]!r}: wanted <shard>.crl, complete.crl or bundle.pem")
-            crl = self._parts.reader.crl(COMPLETE if match is None else int(match[1]))
+            crl = await self._parts.lists.shard(COMPLETE if match is None else int(match[1]))
             if crl is None:
                 raise NotFound(f"there is no list '{name}' yet")
-            resp.last_modified = moment_of(crl.this_update)
-            _send(req, resp, crl.der, CRL_TYPE)
-
-    def _bundled(self) -> bytes:
-        """All lists in one file, PEM, made anew at most every `_BUNDLE_NS`: nothing else here costs more than
-        its bytes.
-        """
-        # nginx and curl check the whole chain from one file, so the root's list must be in it.
-        now_ns, bundle = self._parts.clock.monotonic_ns(), self._bundle
-        if bundle is None or now_ns - bundle[0] >= _BUNDLE_NS:
-            lists = self._parts.reader.shard_crls()
-            bundle = self._bundle = (now_ns, b"".join([*map(_pem, lists), self._root_pem]))
-        return bundle[1]
+            resp.last_modified = crl.parts[0].this_update
+            _send(req, resp, crl, CRL_TYPE)
 
 
-def _send(req: falcon.Request, resp: falcon.Response, content: bytes, content_type: str) -> None:
-    # A strong validator (RFC 9110 section 8.8.3): receivers that poll get 304 until there is another list.
-    tag = hashlib.sha256(content).hexdigest()[:32]
-    resp.etag = tag
+def _send(req: falcon.asgi.Request, resp: falcon.asgi.Response, version: Version, content_type: str) -> None:
+    # Receivers that poll get 304 until there is another list.
+    resp.etag = version.tag
     resp.set_header("Cache-Control", _CACHED_FOR_A_SECOND)
-    if any(str(known) in {tag, "*"} for known in req.if_none_match or ()):
+    if any(str(known) in {version.tag, "*"} for known in req.if_none_match or ()):
         resp.status = falcon.HTTP_304
         return
     resp.content_type = content_type
-    resp.data = content
-
-
-def _pem(der: bytes) -> bytes:
-    return x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+    if version.size_bytes <= PIECE_BYTES:
+        resp.data = version.whole()
+    else:
+        resp.set_stream(version.pieces(), version.size_bytes)
 
 
 class _Fixed:
@@ -189,20 +180,26 @@ class _Fixed:
         self._content = content
         self._content_type = content_type
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.content_type = self._content_type
         resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._content
 
 
 class _Metrics:
-    """This role's metrics, and the feed's newest number."""
+    """This role's metrics, and the feed's newest number; made anew at most every `_METRICS_NS`."""
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
+        self._made_ns: int | None = None
+        self._text = b""
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        newest = self._parts.reader.last_revocation()
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        now_ns = self._parts.clock.monotonic_ns()
+        if self._made_ns is None or now_ns - self._made_ns >= _METRICS_NS:
+            newest = await self._parts.last_revocation()
+            gauge = f"# TYPE ostiary_ca_revocations_total counter\nostiary_ca_revocations_total {newest}\n"
+            self._text = self._parts.metrics.exposition("ostiary_ca_status") + gauge.encode("ascii")
+            self._made_ns = now_ns
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
-        gauge = f"# TYPE ostiary_ca_revocations_total counter\nostiary_ca_revocations_total {newest}\n"
-        resp.data = self._parts.metrics.exposition("ostiary_ca_status") + gauge.encode("ascii")
+        resp.data = self._text

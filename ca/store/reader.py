@@ -44,9 +44,10 @@ _SINCE: Final = (
     .order_by(REVOCATIONS.c.n)
     .limit(MAX_REVOCATIONS)
 )
-_CRL: Final = select(CRLS.c.der, CRLS.c.this_update).where(CRLS.c.shard == bindparam("shard"))
-_SHARD_CRLS: Final = (
-    select(CRLS.c.der).where(CRLS.c.shard >= 0, CRLS.c.der.is_not(None)).order_by(CRLS.c.shard)
+_IS_SIGNED: Final = CRLS.c.der.is_not(None)
+_CRL_NUMBERS: Final = select(CRLS.c.shard, CRLS.c.signed_number).where(_IS_SIGNED).order_by(CRLS.c.shard)
+_CRLS: Final = select(CRLS.c.shard, CRLS.c.signed_number, CRLS.c.der).where(
+    _IS_SIGNED, CRLS.c.shard.in_(bindparam("shards", expanding=True))
 )
 
 
@@ -62,10 +63,10 @@ class RevocationStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredCRL:
-    """A signed list (DER) and its thisUpdate."""
+    """A signed list (DER) and its CRLNumber."""
 
+    number: int
     der: bytes
-    this_update: EpochSeconds
 
 
 class StoreReader:
@@ -128,15 +129,16 @@ class StoreReader:
             # writes.
             return [RevocationStep(**row) for row in tx.execute(_SINCE, {"since": since}).mappings()]
 
-    def crl(self, shard: int) -> StoredCRL | None:
-        """The newest signed list of a shard (-1: the complete one)."""
-        row = self._one(_CRL, shard=shard)
-        return None if row is None or row.der is None else StoredCRL(der=row.der, this_update=row.this_update)
-
-    def shard_crls(self) -> list[bytes]:
-        """The newest signed list of each shard (DER), in order."""
+    def crl_numbers(self) -> dict[int, int]:
+        """The CRLNumber of each list that is signed, by its shard, in order (-1: the complete one)."""
         with reading(self._engine) as tx:
-            return list(tx.execute(_SHARD_CRLS).scalars())
+            return {row.shard: row.signed_number for row in tx.execute(_CRL_NUMBERS)}
+
+    def crls(self, shards: Sequence[int]) -> dict[int, StoredCRL]:
+        """The newest signed list of each of these shards; one that has none is missing."""
+        with reading(self._engine) as tx:
+            rows = tx.execute(_CRLS, {"shards": list(shards)}).all()
+        return {row.shard: StoredCRL(number=row.signed_number, der=row.der) for row in rows}
 
 
 def _shard(row: Any) -> Shard:

@@ -9,7 +9,7 @@ import json
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha512
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +47,7 @@ from ostiary.work.item import Item, Operator
 from ostiary.work.item_encoding import encode_item
 from ostiary.work.reports import Refuse
 from tests.support.ca_authority import CONFIG, AuthorityForTests
-from tests.support.certificates import NOW
+from tests.support.clock import ClockForTests
 
 NODE = "n1.nodes.shop.example"
 MANAGER = "11111111-1111-4111-8111-111111111111"
@@ -59,25 +59,6 @@ GRANTS = {
     "certificate-manager": ("enroll:node",),
     "component-harness": ("credential:use", "spawn:component"),
 }
-
-
-@dataclass
-class ClockForTests:
-    """Stands still until told."""
-
-    at: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def epoch_ms(self) -> int:
-        return int(self.at.timestamp() * 1000)
-
-    def monotonic_ns(self) -> int:
-        return int(self.at.timestamp() * 1_000_000_000)
-
-    def later(self, **span: float) -> None:
-        self.at += timedelta(**span)
 
 
 class RecordingForTests:

@@ -14,7 +14,7 @@ from ca.recorder.issuing import first_certificate
 from ca.store.rows import CertificateRow
 from ostiary.timestamp import EpochSeconds
 from tests.support.ca_authority import AuthorityForTests
-from tests.support.ca_front import ClockForTests
+from tests.support.clock import ClockForTests
 
 ROW = first_certificate(AuthorityForTests().prepared(), now_s=EpochSeconds(1), lifetime_s=7200)
 

@@ -18,8 +18,8 @@ from ca.certificates.crl import ReasonCode
 from ca.certificates.ocsp import CertStatus, Good, Revoked
 from ca.responder.answers import Answers, ResponderKey
 from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
-from tests.support.ca_front import ClockForTests
 from tests.support.certificates import NOW
+from tests.support.clock import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 LEAF = AUTHORITY.leaf()

@@ -7,13 +7,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import falcon.testing
 import pytest
 from cryptography import x509
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
+from ca.certificates.crl import ReasonCode, build_entry
 from ca.status.app import COUNTERS, STAGES, StatusParts, build_app
+from ca.status.lists import PIECE_BYTES, Lists
 from ca.store.reader import StoreReader
 from ca.store.tables import CRLS, METADATA
 from ostiary.edge.channel import Answer
@@ -21,9 +24,12 @@ from ostiary.edge.frame import Status
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.front.limits import Buckets, Limit
+from ostiary.front.offload import Offload
 from ostiary.store.database import open_for_reading, open_for_writing, sqlite_url
+from tests.support.asgi import peer_from, seen_by
 from tests.support.ca_authority import AuthorityForTests
-from tests.support.ca_front import ClockForTests
+from tests.support.certificates import NOW
+from tests.support.clock import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 TRY_LATER = bytes.fromhex("30030a0103")
@@ -36,7 +42,7 @@ class Responder:
     def __init__(self) -> None:
         self.is_away = False
 
-    def __call__(self, body: bytes) -> Answer:
+    async def __call__(self, body: bytes) -> Answer:
         if self.is_away:
             raise Busy("away")
         return Answer(request_id=b"x" * 16, status=Status.OK, body=b"<" + body + b">")
@@ -53,7 +59,7 @@ def clock() -> ClockForTests:
 
 
 @pytest.fixture
-def client(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterator[falcon.testing.TestClient]:
+def parts(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterator[StatusParts]:
     url = sqlite_url(tmp_path / "store.sqlite")
     writing = open_for_writing(url)
     METADATA.create_all(writing)
@@ -67,9 +73,16 @@ def client(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterat
                 shard=3, number=1, signed_number=0, through=0, this_update=None, refresh_at=0, der=None
             )
         )
+    engine = open_for_reading(url)
+    reader, offload = StoreReader(engine), Offload(threads=1)
+
+    async def last_revocation() -> int:
+        return await offload.run(reader.last_revocation)
+
     parts = StatusParts(
-        reader=StoreReader(open_for_reading(url)),
+        lists=Lists(reader, offload, clock, root_crl_der=AUTHORITY.root_crl()),
         ask=responder,
+        last_revocation=last_revocation,
         issuing=AUTHORITY.issuing,
         root=AUTHORITY.root,
         root_crl_der=AUTHORITY.root_crl(),
@@ -77,9 +90,24 @@ def client(tmp_path: Path, responder: Responder, clock: ClockForTests) -> Iterat
         clock=clock,
         metrics=Metrics(stages=STAGES, counters=COUNTERS, processes=1),
     )
-    yield falcon.testing.TestClient(build_app(parts))
+    yield parts
+    offload.close()
     writing.dispose()
-    parts.reader.engine.dispose()
+    engine.dispose()
+
+
+@pytest.fixture
+def app(parts: StatusParts) -> Any:
+    return build_app(parts)
+
+
+@pytest.fixture
+def client(app: Any) -> falcon.testing.TestClient:
+    return client_at("192.0.2.1", app)
+
+
+def client_at(address: str, app: Any) -> falcon.testing.TestClient:
+    return falcon.testing.TestClient(seen_by(peer_from(address), app))
 
 
 def test_ocsp_by_post_and_get_reaches_the_responder(client: falcon.testing.TestClient) -> None:
@@ -124,24 +152,6 @@ def test_the_bundle_has_every_shard_and_the_roots(client: falcon.testing.TestCli
     assert issuers == [AUTHORITY.issuing.subject, AUTHORITY.issuing.subject, AUTHORITY.root.subject]
 
 
-def test_the_bundle_is_made_a_few_times_a_second_however_often_it_is_asked_for(
-    client: falcon.testing.TestClient, clock: ClockForTests, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[int] = []
-
-    def counted(reader: StoreReader) -> list[bytes]:
-        made.append(1)
-        return []
-
-    monkeypatch.setattr(StoreReader, "shard_crls", counted)
-    for _ in range(5):
-        client.simulate_get("/crl/bundle.pem")
-    assert len(made) == 1
-    clock.later(seconds=0.25)
-    client.simulate_get("/crl/bundle.pem")
-    assert len(made) == 2
-
-
 @pytest.mark.parametrize("name", ["3.crl", "99.crl", "-1.crl", "01.crl", "x.crl", "2.crl%00", "..%2f1.crl"])
 def test_what_is_not_there_is_not_found(client: falcon.testing.TestClient, name: str) -> None:
     result = client.simulate_get(f"/crl/{name}")
@@ -149,9 +159,23 @@ def test_what_is_not_there_is_not_found(client: falcon.testing.TestClient, name:
     assert result.headers["content-type"] == "application/problem+json"
 
 
-def test_a_source_that_asks_too_often_waits(client: falcon.testing.TestClient) -> None:
-    statuses = [client.simulate_get("/healthz").status_code for _ in range(21)]
-    assert statuses == [200] * 20 + [429]
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/metrics", "/crl/1.crl", "/ca/root.cer", "/ocsp/!", "/nowhere"]
+)
+def test_a_source_that_asks_too_often_waits_whatever_it_asks_for(
+    client: falcon.testing.TestClient, app: Any, path: str
+) -> None:
+    statuses = [client.simulate_get(path).status_code for _ in range(20)]
+    assert 429 not in statuses
+    refused = client.simulate_get(path)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    assert client_at("192.0.2.2", app).simulate_get(path).status_code == statuses[0]
+
+
+def test_what_a_source_asks_wrongly_counts_too(client: falcon.testing.TestClient) -> None:
+    wrong = [client.simulate_post("/ocsp", body=b"x").status_code for _ in range(20)]
+    assert wrong == [415] * 20
+    assert client.simulate_delete("/ocsp").status_code == 429
 
 
 def test_numbers_are_shown(client: falcon.testing.TestClient) -> None:
@@ -159,3 +183,32 @@ def test_numbers_are_shown(client: falcon.testing.TestClient) -> None:
     text = client.simulate_get("/metrics").text
     assert "ostiary_ca_status_crl_requests_total 1" in text
     assert "ostiary_ca_revocations_total 0" in text
+
+
+def test_numbers_are_made_a_few_times_a_second_however_often_they_are_asked_for(
+    client: falcon.testing.TestClient, clock: ClockForTests
+) -> None:
+    first = client.simulate_get("/metrics").text
+    client.simulate_get("/crl/1.crl")
+    assert client.simulate_get("/metrics").text == first
+    clock.later(seconds=0.25)
+    assert "ostiary_ca_status_crl_requests_total 1" in client.simulate_get("/metrics").text
+
+
+def test_a_long_list_leaves_in_pieces_with_its_length_said(
+    tmp_path: Path, client: falcon.testing.TestClient, clock: ClockForTests
+) -> None:
+    entries = [
+        build_entry(serial_number=number + 1, revoked_at=NOW, reason=ReasonCode.superseded)
+        for number in range(PIECE_BYTES // 30)
+    ]
+    der = AUTHORITY.crl(entries, number=6, shard=2)
+    assert len(der) > PIECE_BYTES
+    client.simulate_get("/crl/2.crl")
+    writing = open_for_writing(sqlite_url(tmp_path / "store.sqlite"))
+    with writing.begin() as tx:
+        tx.execute(update(CRLS).where(CRLS.c.shard == 2).values(der=der, signed_number=6))
+    writing.dispose()
+    clock.later(seconds=0.25)
+    found = client.simulate_get("/crl/2.crl")
+    assert (found.content, found.headers["content-length"]) == (der, str(len(der)))

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from sqlalchemy import text, update
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -118,16 +119,18 @@ def test_only_signed_lists_are_given_out(recorder: RecorderOnStore, reader: Stor
     recorder.issue(TOKEN, key(1)[0])
     due = recorder.due()
     recorder.decide(*due)
-    assert reader.crl(COMPLETE) is None
-    assert reader.shard_crls() == []
+    assert reader.crl_numbers() == {}
+    assert reader.crls([COMPLETE, 1]) == {}
     recorder.wait(10)
     recorder.publish()
     recorder.wait(1)
     recorder.publish()
-    stored = reader.crl(1)
-    assert stored is not None
-    assert stored.der == reader.shard_crls()[0]
-    assert reader.crl(7) is None
+    numbers = reader.crl_numbers()
+    assert numbers.keys() == {COMPLETE, 1}
+    found = reader.crls([1, COMPLETE, 7])
+    assert {shard: stored.number for shard, stored in found.items()} == numbers
+    crl = x509.load_der_x509_crl(found[1].der)
+    assert crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == numbers[1]
 
 
 def test_a_reader_can_not_write(reader: StoreReader) -> None:
