@@ -3,10 +3,11 @@ key.
 
 Rules:
 - The status is read by serial number when it is asked for; a certificate that was never issued is unknown.
-- The answer to a request with a nonce is always signed afresh. Others are kept for KEEP_S at most, and all
-  are forgotten as soon as the feed of revocations has moved. The loop looks at it every LOOK_S, so a
-  revocation shows within that time.
-- Answers about an unknown certificate are not kept: it may be issued the next moment.
+- Requests that wait together share one read of the store.
+- Answers are kept for KEEP_S at most, and all are forgotten as soon as the feed of revocations has moved. The
+  loop looks at it every LOOK_S, so a revocation shows within that time.
+- Kept is only what others will ask again: the answer about one certificate that exists, to a short request
+  without a nonce. What is kept has at most MAX_KEPT_BYTES; what was not asked for the longest goes first.
 - A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as RFC 6960 section 2.3 has
   it.
 
@@ -15,6 +16,8 @@ Owner: the responder's one thread. Standard: RFC 6960, bytes in ca/certificates/
 
 from __future__ import annotations
 
+import logging
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -43,12 +46,18 @@ from ca.certificates.ocsp import (
 )
 from ostiary.certificate import ECDSA_SHA256, SerialHex, serial_hex
 from ostiary.edge.clock import Clock
-from ostiary.errors import BadInput
+from ostiary.errors import BadInput, Busy
 
+_log = logging.getLogger("ostiary.ca.responder")
 KEEP_S: Final = 60
 LOOK_S: Final = 0.2
-# With request and answer (1.1 kB with the responder's certificate) about 15 MB.
-MAX_KEPT: Final = 10_000
+# About 20,000 answers: one has 1.1 kB with the responder's certificate.
+MAX_KEPT_BYTES: Final = 32 << 20
+# A request about one certificate has 80 to 120 bytes. Longer ones carry what changes nothing (a requestor's
+# name, a signature), so that one client could fill the memory with answers to the same question.
+MAX_KEPT_REQUEST_BYTES: Final = 256
+# Of an entry beside its bytes: two bytes objects, a tuple, a number, its place in the OrderedDict.
+_ENTRY_BYTES: Final = 350
 # nextUpdate: how long a client may keep an answer. Longer than KEEP_S, so a kept answer is never given out
 # stale.
 VALIDITY: Final = timedelta(minutes=10)
@@ -82,8 +91,7 @@ class Answers:
         self._issuer: IssuerHashes = issuer_hashes(issuing)
         self._reader = reader
         self._clock = clock
-        # request bytes -> (answer, until, monotonic ns)
-        self._kept: dict[bytes, tuple[bytes, int]] = {}
+        self._kept = _KeptAnswers()
         # The feed's newest step when `look` last looked; None before.
         self._feed: int | None = None
         self.sign_with(key)
@@ -102,37 +110,57 @@ class Answers:
             self._kept.clear()
             self._feed = newest
 
-    def answer(self, request_der: bytes) -> bytes:
-        """The OCSPResponse (DER) to an OCSPRequest (DER).
+    def answer(self, requests_der: Sequence[bytes]) -> list[bytes]:
+        """Return the OCSPResponse (DER) to each OCSPRequest (DER).
 
         1. A kept answer to the same bytes, if there is one.
         2. The request parses, and asks about our certificates only.
-        3. Read the statuses, and sign.
+        3. Read the statuses of all that is left, and sign; tryLater where the store can't be read.
         4. Keep the answer where that is allowed.
         """
-        # 1.
-        kept = self._kept.get(request_der)
-        if kept is not None and self._clock.monotonic_ns() < kept[1]:
-            return kept[0]
-        # 2.
+        now_ns = self._clock.monotonic_ns()
+        # 1. and 2.
+        first: list[bytes | OCSPRequest] = [
+            self._kept.find(request_der, now_ns) or self._read(request_der) for request_der in requests_der
+        ]
+        # 3. thisUpdate is now: the store is read now.
+        now = self._clock.now().replace(microsecond=0)
+        known = self._statuses([one for one in first if isinstance(one, OCSPRequest)])
+        answers = []
+        for request_der, one in zip(requests_der, first, strict=True):
+            if isinstance(one, bytes):
+                answers.append(one)
+                continue
+            if known is None:
+                answers.append(_TRY_LATER)
+                continue
+            found = [_status(known, cert_id) for cert_id in one.cert_ids]
+            answer = self._signed(one, found, now)
+            # 4.
+            if _may_keep(request_der, one, found):
+                self._kept.add(request_der, answer, until_ns=now_ns + KEEP_S * 1_000_000_000)
+            answers.append(answer)
+        return answers
+
+    def _read(self, request_der: bytes) -> OCSPRequest | bytes:
+        """Return the request, or what to answer to one that is wrong."""
         try:
             request = parse_request(request_der)
         except BadInput:
-            return error_response(ErrorStatus.malformedRequest)
+            return _MALFORMED
         if not all(is_ours(cert_id, self._issuer) for cert_id in request.cert_ids):
-            return error_response(ErrorStatus.unauthorized)
-        # 3. thisUpdate is now: the store was read now.
-        found = self._statuses(request.cert_ids)
-        answer = self._signed(request, found, self._clock.now().replace(microsecond=0))
-        # 4.
-        if request.nonce is None and not any(isinstance(status, Unknown) for status in found):
-            self._keep(request_der, answer)
-        return answer
+            return _UNAUTHORIZED
+        return request
 
-    def _statuses(self, cert_ids: Sequence[CertID]) -> list[CertStatus]:
-        serials = [_serial(cert_id) for cert_id in cert_ids]
-        known = self._reader.statuses([serial for serial in serials if serial is not None])
-        return [known.get(serial, Unknown()) if serial is not None else Unknown() for serial in serials]
+    def _statuses(self, requests: Sequence[OCSPRequest]) -> Mapping[str, CertStatus] | None:
+        serials = {serial for request in requests for serial in map(_serial, request.cert_ids) if serial}
+        if not serials:
+            return {}
+        try:
+            return self._reader.statuses(list(serials))
+        except Busy as exc:
+            _log.warning("store-unreadable", extra={"problem": exc.message})
+            return None
 
     def _signed(self, request: OCSPRequest, found: Sequence[CertStatus], now: datetime) -> bytes:
         responses = [
@@ -149,12 +177,61 @@ class Answers:
             responder_certificate_der=self._certificate_der,
         )
 
-    def _keep(self, request_der: bytes, answer: bytes) -> None:
-        if len(self._kept) >= MAX_KEPT:
-            self._kept.clear()
-        self._kept[request_der] = (answer, self._clock.monotonic_ns() + KEEP_S * 1_000_000_000)
+
+class _KeptAnswers:
+    """Answers by the bytes of their requests, in the order in which they were last asked for."""
+
+    def __init__(self) -> None:
+        # request -> (answer, until, monotonic ns)
+        self._answers: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
+        self._size_bytes = 0
+
+    def find(self, request_der: bytes, now_ns: int) -> bytes | None:
+        kept = self._answers.get(request_der)
+        if kept is None or now_ns >= kept[1]:
+            return None
+        self._answers.move_to_end(request_der)
+        return kept[0]
+
+    def add(self, request_der: bytes, answer: bytes, *, until_ns: int) -> None:
+        replaced = self._answers.pop(request_der, None)
+        if replaced is not None:
+            self._size_bytes -= _size_bytes(request_der, replaced[0])
+        self._answers[request_der] = (answer, until_ns)
+        self._size_bytes += _size_bytes(request_der, answer)
+        while self._size_bytes > MAX_KEPT_BYTES:
+            oldest, (its_answer, _) = self._answers.popitem(last=False)
+            self._size_bytes -= _size_bytes(oldest, its_answer)
+
+    def clear(self) -> None:
+        self._answers.clear()
+        self._size_bytes = 0
+
+
+def _size_bytes(request_der: bytes, answer: bytes) -> int:
+    return _ENTRY_BYTES + len(request_der) + len(answer)
+
+
+def _may_keep(request_der: bytes, request: OCSPRequest, found: Sequence[CertStatus]) -> bool:
+    # An unknown certificate may be issued the next moment.
+    return (
+        request.nonce is None
+        and len(found) == 1
+        and not isinstance(found[0], Unknown)
+        and len(request_der) <= MAX_KEPT_REQUEST_BYTES
+    )
+
+
+def _status(known: Mapping[str, CertStatus], cert_id: CertID) -> CertStatus:
+    serial = _serial(cert_id)
+    return Unknown() if serial is None else known.get(serial, Unknown())
 
 
 def _serial(cert_id: CertID) -> SerialHex | None:
     """The serial number as rows have it; None for one that no certificate of ours can have."""
     return serial_hex(cert_id.serial_number) if cert_id.serial_number > 0 else None
+
+
+_TRY_LATER: Final = error_response(ErrorStatus.tryLater)
+_MALFORMED: Final = error_response(ErrorStatus.malformedRequest)
+_UNAUTHORIZED: Final = error_response(ErrorStatus.unauthorized)

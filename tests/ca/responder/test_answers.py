@@ -16,7 +16,10 @@ from cryptography.x509 import ocsp
 
 from ca.certificates.crl import ReasonCode
 from ca.certificates.ocsp import CertStatus, Good, Revoked
-from ca.responder.answers import Answers, ResponderKey
+from ca.responder import answers as answers_file
+from ca.responder.answers import MAX_KEPT_REQUEST_BYTES, Answers, ResponderKey
+from ostiary import der
+from ostiary.errors import Busy
 from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
 from tests.support.certificates import NOW
 from tests.support.clock import ClockForTests
@@ -31,9 +34,12 @@ class StatusesForTests:
         self.known: dict[str, CertStatus] = {_hex(LEAF): Good()}
         self.newest = 0
         self.reads = 0
+        self.is_away = False
 
     def statuses(self, serials: Sequence[str]) -> Mapping[str, CertStatus]:
         self.reads += 1
+        if self.is_away:
+            raise Busy("the store can't be read now")
         return {serial: self.known[serial] for serial in serials if serial in self.known}
 
     def last_revocation(self) -> int:
@@ -42,6 +48,12 @@ class StatusesForTests:
     def revoke(self, serial: str) -> None:
         self.known[serial] = Revoked(revoked_at=NOW, reason=ReasonCode.keyCompromise)
         self.newest += 1
+
+
+def one(answers: Answers, request_der: bytes) -> bytes:
+    """Return the answer to a request that waits alone."""
+    (answer,) = answers.answer([request_der])
+    return answer
 
 
 def _hex(certificate: x509.Certificate) -> str:
@@ -73,7 +85,7 @@ def request(
 
 
 def test_good_with_nonce_and_a_signature_that_verifies(answers: Answers) -> None:
-    response = ocsp.load_der_ocsp_response(answers.answer(request(LEAF, nonce=b"n" * 16)))
+    response = ocsp.load_der_ocsp_response(one(answers, request(LEAF, nonce=b"n" * 16)))
     assert response.certificate_status is ocsp.OCSPCertStatus.GOOD
     assert response.extensions.get_extension_for_class(x509.OCSPNonce).value.nonce == b"n" * 16
     RESPONDER_KEY.public_key().verify(
@@ -84,34 +96,125 @@ def test_good_with_nonce_and_a_signature_that_verifies(answers: Answers) -> None
 
 def test_what_was_never_issued_is_unknown_and_not_kept(answers: Answers, store: StatusesForTests) -> None:
     asked = request(OTHER)
-    first = ocsp.load_der_ocsp_response(answers.answer(asked))
+    first = ocsp.load_der_ocsp_response(one(answers, asked))
     assert first.certificate_status is ocsp.OCSPCertStatus.UNKNOWN
     store.known[_hex(OTHER)] = Good()
-    second = ocsp.load_der_ocsp_response(answers.answer(asked))
+    second = ocsp.load_der_ocsp_response(one(answers, asked))
     assert second.certificate_status is ocsp.OCSPCertStatus.GOOD
 
 
 def test_a_kept_answer_is_forgotten_when_the_feed_moves(answers: Answers, store: StatusesForTests) -> None:
     asked = request(LEAF)
-    assert answers.answer(asked) == answers.answer(asked)
+    assert one(answers, asked) == one(answers, asked)
     assert store.reads == 1
     store.revoke(_hex(LEAF))
     answers.look()
-    response = ocsp.load_der_ocsp_response(answers.answer(asked))
+    response = ocsp.load_der_ocsp_response(one(answers, asked))
     assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
     assert response.revocation_reason is x509.ReasonFlags.key_compromise
 
 
 def test_a_nonce_is_always_answered_afresh(answers: Answers, store: StatusesForTests) -> None:
     asked = request(LEAF, nonce=b"n" * 16)
-    answers.answer(asked)
-    answers.answer(asked)
+    one(answers, asked)
+    one(answers, asked)
     assert store.reads == 2
+    assert kept_bytes(answers) == 0
+
+
+def test_requests_that_wait_together_share_one_read(answers: Answers, store: StatusesForTests) -> None:
+    store.known[_hex(OTHER)] = Good()
+    together = [request(LEAF), request(OTHER, nonce=b"n" * 16), b"\x30\x00", request(LEAF, nonce=b"m")]
+    found = [ocsp.load_der_ocsp_response(answer) for answer in answers.answer(together)]
+    assert store.reads == 1
+    assert [response.response_status.name for response in found] == [
+        "SUCCESSFUL",
+        "SUCCESSFUL",
+        "MALFORMED_REQUEST",
+        "SUCCESSFUL",
+    ]
+    serials = [found[position].serial_number for position in (0, 1, 3)]
+    assert serials == [LEAF.serial_number, OTHER.serial_number, LEAF.serial_number]
+
+
+def test_while_the_store_is_away_only_what_needs_no_read_is_answered(
+    answers: Answers, store: StatusesForTests
+) -> None:
+    kept = one(answers, request(LEAF))
+    store.is_away = True
+    together = answers.answer([request(LEAF), request(LEAF, nonce=b"n"), b"\x30\x00"])
+    assert together[0] == kept
+    assert ocsp.load_der_ocsp_response(together[1]).response_status is ocsp.OCSPResponseStatus.TRY_LATER
+    assert (
+        ocsp.load_der_ocsp_response(together[2]).response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
+    )
+
+
+def test_what_one_client_can_ask_in_many_ways_is_not_kept(answers: Answers, store: StatusesForTests) -> None:
+    """A requestor's name changes the request and not the answer, and certificates can be put together at
+    will.
+    """
+    store.known[_hex(OTHER)] = Good()
+    named = with_requestor(request(LEAF), "x" * MAX_KEPT_REQUEST_BYTES)
+    assert ocsp.load_der_ocsp_response(one(answers, named)).certificate_status is ocsp.OCSPCertStatus.GOOD
+    both = together(request(LEAF), request(OTHER))
+    assert len(list(ocsp.load_der_ocsp_response(one(answers, both)).responses)) == 2
+    assert kept_bytes(answers) == 0
+    one(answers, request(LEAF))
+    assert kept_bytes(answers) > 0
+
+
+def test_what_is_kept_has_a_bound_in_bytes_and_the_least_recently_used_goes_first(
+    store: StatusesForTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ResponderKey(key=RESPONDER_KEY, certificate=AUTHORITY.responder())
+    answers = Answers(AUTHORITY.issuing, store, ClockForTests(), key)
+    leaves = [AUTHORITY.leaf(AUTHORITY.plan(serial_number=0x1000 + number)) for number in range(4)]
+    store.known |= {_hex(leaf): Good() for leaf in leaves}
+    asked = [request(leaf) for leaf in leaves]
+    one(answers, asked[0])
+    monkeypatch.setattr(answers_file, "MAX_KEPT_BYTES", int(3.5 * kept_bytes(answers)))
+    for again in (asked[1], asked[2], asked[0], asked[3]):
+        one(answers, again)
+    reads = store.reads
+    for kept in (asked[2], asked[0], asked[3]):
+        one(answers, kept)
+    assert (store.reads, kept_bytes(answers) <= answers_file.MAX_KEPT_BYTES) == (reads, True)
+    one(answers, asked[1])
+    assert store.reads == reads + 1
+
+
+def kept_bytes(answers: Answers) -> int:
+    """What the kept answers take, by their own account, which is checked here."""
+    kept = answers._kept
+    counted = sum(
+        answers_file._ENTRY_BYTES + len(asked) + len(answer) for asked, (answer, _) in kept._answers.items()
+    )
+    assert counted == kept._size_bytes
+    return counted
+
+
+def with_requestor(request_der: bytes, name: str) -> bytes:
+    """The same request with a requestorName (a directoryName is no check of ours, so a dNSName will do)."""
+    (tbs,) = contents(request_der)
+    requestor = der.explicit(1, der.implicit(2, name.encode()))
+    return der.sequence(der.sequence(requestor, *contents(tbs)))
+
+
+def together(*requests_der: bytes) -> bytes:
+    """One request about the certificates of several."""
+    lists = [contents(contents(request_der)[0])[0] for request_der in requests_der]
+    return der.sequence(der.sequence(der.sequence(*(each for one in lists for each in contents(one)))))
+
+
+def contents(data: bytes) -> list[bytes]:
+    """The members of a SEQUENCE (DER)."""
+    return [member for _, member in der.items(der.expect(data, der.SEQUENCE, what="test"))]
 
 
 def test_another_issuer_is_unauthorized_and_rubbish_malformed(answers: Answers) -> None:
     foreign = AuthorityForTests()
-    answer = ocsp.load_der_ocsp_response(answers.answer(request(foreign.leaf(), issuer=foreign.issuing)))
+    answer = ocsp.load_der_ocsp_response(one(answers, request(foreign.leaf(), issuer=foreign.issuing)))
     assert answer.response_status is ocsp.OCSPResponseStatus.UNAUTHORIZED
-    rubbish = ocsp.load_der_ocsp_response(answers.answer(b"\x30\x00"))
+    rubbish = ocsp.load_der_ocsp_response(one(answers, b"\x30\x00"))
     assert rubbish.response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
