@@ -1,6 +1,7 @@
-"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own.
+"""A CA's inner roles (keyholder, recorder, admin) as real processes in a home of their own; and those with
+responder and status front.
 
-There is no front: tests talk to the recorder as the front would, from processes that run as its user.
+There is no front for agents: tests talk to the recorder as that would, from processes that run as its user.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from ca.config import DEFAULT_GRANTS, ConfigFile
 from ca.home import CAHome
 from ca.init import InitPlan, init_ca
+from ostiary.certificate import SerialHex
 from ostiary.edge.home import ServiceHome
+from ostiary.edge.http_client import HTTPClient, Response, tcp_connector
 from ostiary.edge.users import RoleName, RoleUsers
 from ostiary.errors import OstiaryError
 from ostiary.roles import choose_users
 from tests.support.killing import Roles
 from tests.support.patient_client import PatientAdminClient
+from tests.support.ports import free_port
 from tests.support.repository import ROOT
 from tests.support.waiting import PATIENCE_S, until
 
@@ -37,10 +41,16 @@ _SERVE: Final = (
 )
 
 
+CAT = TypeVar("CAT", bound="InnerCA")
+
+
 class InnerCA:
     """One CA; `home` is HOME/ca."""
 
+    roles: ClassVar[tuple[str, ...]] = ("keyholder", "recorder", "admin")
+
     def __init__(self, directory: Path) -> None:
+        self.status_address = ("127.0.0.1", free_port())
         places = ServiceHome(directory / "ca")
         self.home = CAHome(places)
         self.users = choose_users(61200, "ca.role", places.path)
@@ -48,7 +58,8 @@ class InnerCA:
             application="shop.example",
             node="ca.shop.example",
             node_domains=["nodes.shop.example"],
-            status_url="http://127.0.0.1:8080",
+            status_url=f"http://{_host_port(self.status_address)}",
+            status_listen=_host_port(self.status_address),
             kek="file:kek",
             grants={name: list(held) for name, held in DEFAULT_GRANTS.items()},
         )
@@ -62,7 +73,7 @@ class InnerCA:
 
     def start(self) -> None:
         """Start the roles and wait until they answer an operator."""
-        argv = [sys.executable, "-c", _SERVE, str(self.home.places.path), "keyholder", "recorder", "admin"]
+        argv = [sys.executable, "-c", _SERVE, str(self.home.places.path), *self.roles]
         self._supervisor = subprocess.Popen(argv, cwd=ROOT, stdout=self.log, stderr=self.log)
         self.wait_until_up()
 
@@ -110,18 +121,68 @@ class InnerCA:
         )
 
 
-@contextmanager
-def inner_ca() -> Iterator[InnerCA]:
+class StatusCA(InnerCA):
+    """A CA that tells the world about its certificates, at `status_address`."""
+
+    roles = (*InnerCA.roles, "responder", "status")
+
+    def wait_until_up(self) -> None:
+        super().wait_until_up()
+
+        def answers() -> bool:
+            with contextlib.suppress(OstiaryError):
+                return self.get("/healthz").status == 200
+            return False
+
+        until(answers, lambda: Path(self.log.name).read_text("utf-8", "replace")[-3000:])
+
+    def get(self, path: str) -> Response:
+        """GET from the status front."""
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> Response:
+        """Ask the status front, on a connection of its own."""
+        with HTTPClient(tcp_connector(self.status_address, timeout_s=PATIENCE_S), host="status") as client:
+            return client.request(method, path, body=body, content_type=content_type)
+
+    def issue(self, count: int) -> list[SerialHex]:
+        """Issue certificates to harnesses on NODE and return their serial numbers."""
+        loading = self.run_as_front()
+        assert loading.stdin is not None
+        loading.stdin.write(b"".join(json.dumps(self.mint()).encode() + b"\n" for _ in range(count)))
+        loading.stdin.close()
+        loading.stdin = None
+        return [result["serial"] for result in results_of(loading)]
+
+    def revoke(self, serial: SerialHex) -> None:
+        self.admin.call("certificate.revoke", serial=serial, reason="superseded")
+
+
+def inner_ca() -> AbstractContextManager[InnerCA]:
     """Run a CA in a directory that other users may enter."""
+    return _running(InnerCA)
+
+
+def status_ca() -> AbstractContextManager[StatusCA]:
+    """The same with responder and status front."""
+    return _running(StatusCA)
+
+
+@contextmanager
+def _running(kind: type[CAT]) -> Iterator[CAT]:
     directory = Path(tempfile.mkdtemp(prefix="ost-", dir="/tmp"))
     directory.chmod(0o755)
-    made = InnerCA(directory)
+    made = kind(directory)
     try:
         made.start()
         yield made
     finally:
         made.stop()
         shutil.rmtree(directory)
+
+
+def _host_port(address: tuple[str, int]) -> str:
+    return f"{address[0]}:{address[1]}"
 
 
 def results_of(process: subprocess.Popen[bytes]) -> list[dict[str, Any]]:
