@@ -1,5 +1,5 @@
-"""The responder's loop: one thread takes requests from the status front's channel and renews its own
-certificate.
+"""The responder's loop: one thread takes requests from the channels of status front and front, and renews its
+own certificate.
 
 Rules:
 - The key is made in memory, at the start and with each new certificate; it never leaves the process.

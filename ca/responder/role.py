@@ -1,6 +1,7 @@
-"""The OCSP responder's process: a key of its own in memory, requests from the status front, no network.
+"""The OCSP responder's process: a key of its own in memory, requests from the status front and from the front
+(about its own certificate, to staple the answer), no network.
 
-Plan of `run`: 1. protect the process before it makes a key; 2. get a certificate; 3. open store and channel;
+Plan of `run`: 1. protect the process before it makes a key; 2. get a certificate; 3. open store and channels;
 4. say ready, and serve.
 """
 
@@ -53,12 +54,13 @@ def run(home_path: Path) -> None:
     # 3.
     reader = StoreReader(open_for_reading(place.database_url, connections=1))
     hub = Hub()
-    hub.listen(
-        place.home.channel("ocsp"),
-        channel="ocsp",
-        allowed_uids=frozenset({place.users.uid(RoleName.STATUS)}),
-        mode=0o666,  # the directory says who may enter
-    )
+    for channel, asker in (("ocsp", RoleName.STATUS), ("staple", RoleName.FRONT)):
+        hub.listen(
+            place.home.channel(channel),
+            channel=channel,
+            allowed_uids=frozenset({place.users.uid(asker)}),
+            mode=0o666,  # the directory says who may enter
+        )
     loop = ResponderLoop(
         hub=hub, answers=Answers(issuing, reader, clock, first), certifier=certifier, clock=clock, first=first
     )

@@ -23,6 +23,7 @@ _CHANNELS = (
     ("admin", RoleName.RECORDER, RoleName.ADMIN),
     ("responder", RoleName.RECORDER, RoleName.RESPONDER),
     ("ocsp", RoleName.RESPONDER, RoleName.STATUS),
+    ("staple", RoleName.RESPONDER, RoleName.FRONT),
     ("sandbox", RoleName.SANDBOX, RoleName.FRONT),
     ("operator", RoleName.ADMIN, RoleName.ADMIN),
 )

@@ -48,6 +48,7 @@ def test_each_channel_belongs_to_who_listens_and_admits_who_asks(tmp_path: Path)
         "admin": (BASE + role.RECORDER, BASE + role.ADMIN),
         "responder": (BASE + role.RECORDER, BASE + role.RESPONDER),
         "ocsp": (BASE + role.RESPONDER, BASE + role.STATUS),
+        "staple": (BASE + role.RESPONDER, BASE + role.FRONT),
         "sandbox": (BASE + role.SANDBOX, BASE + role.FRONT),
         "operator": (BASE + role.ADMIN, BASE + role.ADMIN),
     }
