@@ -21,7 +21,7 @@ ShardNumber = NewType("ShardNumber", int)
 
 CAPACITY: Final = 7_000
 # The 1,000 between are half a second at 2,000 certificates a second; a front remembers the open shard for 0.1
-# s (SHARD_MEMORY_S in ca/store/reader.py).
+# s (SHARD_MEMORY_S in ca/front/store_reads.py).
 CLOSE_AT: Final = 6_000
 # A young shard's certificates expire together, so its list can be dropped soon after.
 MAX_AGE: Final = timedelta(hours=1)

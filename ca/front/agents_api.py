@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import falcon
+import falcon.asgi
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -41,7 +41,7 @@ class Agents:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Have a new agent's certificate made.
 
         1. The caller is a manager.
@@ -54,19 +54,19 @@ class Agents:
         """
         # 1.
         parts = self._parts
-        caller = parts.doorkeeper.identify_for_recorder(req, act=_ACT)
-        parts.doorkeeper.require(caller, ENROLL_NODE, act=_ACT, target=caller.identity.node)
+        caller = await parts.doorkeeper.identify_for_recorder(act=_ACT)
+        await parts.doorkeeper.require(caller, ENROLL_NODE, act=_ACT, target=caller.identity.node)
         # 2.
-        body = read_json(req, AgentRequest)
+        body = await read_json(req, AgentRequest)
         ask = _parse(body)
         accepted = parts.enroller.accept(body.csr.encode())
         # 3.
-        spawner = self._spawner(caller, body.spawner)
+        spawner = await self._spawner(caller, body.spawner)
         # 4.
         wanted = wanted_by_spawn(
             parts.profile, spawner, ask, grant=parts.grant(ask.subsystem), lifetime=parts.profile.lifetime
         )
-        der = parts.enroller.enroll(
+        der = await parts.enroller.enroll(
             wanted,
             accepted,
             lambda prepared: Spawn(
@@ -87,13 +87,13 @@ class Agents:
             },
         )
 
-    def _spawner(self, caller: Caller, serial: str) -> CertificateRow:
+    async def _spawner(self, caller: Caller, serial: str) -> CertificateRow:
         parse_serial_hex(serial)
         # Looked up first: its ceiling says what the certificate may carry. One answer for "unknown" and "on
         # another node", so that a manager learns nothing of other nodes' agents.
-        row = self._parts.recent.certificate(serial)
+        row = await self._parts.recent.certificate(serial)
         if row is None or row.node != caller.identity.node:
-            raise self._parts.doorkeeper.record_refusal(
+            raise await self._parts.doorkeeper.record_refusal(
                 caller,
                 act=_ACT,
                 target=serial,

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import falcon
+import falcon.asgi
 
 from ca.front.agents_api import Agents
 from ca.front.certificates_api import Confirm, Prove, Revocations, Revoke, WhoAmI
+from ca.front.doorkeeper import SourcePace
 from ca.front.est_api import CACerts, CSRAttributes, SimpleEnroll, SimpleReenroll
 from ca.front.parts import FrontParts
 from ca.store.tables import LEDGER
@@ -22,24 +23,29 @@ from ostiary.front.ledger_api import add_ledger_routes
 LEDGER_READ = Capability("ledger:read")
 
 
-def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
+def build_app(parts: FrontParts) -> falcon.asgi.App[Any, Any]:
     """Build the application.
 
     no credential             cacerts, csrattrs, healthz, readyz
     a token                   simpleenroll
     a pending certificate     prove, confirm, whoami, revoke (itself)
     an active certificate     the rest; agents also needs enroll:node, entries of the ledger need ledger:read
+
+    Every request, whatever it asks for, is paced by its source.
     """
 
-    # A certificate that TLS did not verify ends the request before it is routed (docs/adr/0016); here it is
-    # counted.
+    # A certificate that TLS did not verify ends the request before any middleware (docs/adr/0016); here it is
+    # paced and counted.
     def count_unverified(source: str) -> None:
+        parts.doorkeeper.check_source_pace()
         parts.doorkeeper.count_stranger(source, "certificate-unverified")
 
-    app = create_app(audience="network", count_unverified=count_unverified)
+    app = create_app(
+        audience="network", middleware=[SourcePace(parts.doorkeeper)], count_unverified=count_unverified
+    )
     est = "/.well-known/est"
     app.add_route(f"{est}/cacerts", CACerts(parts))
-    app.add_route(f"{est}/csrattrs", CSRAttributes(parts))
+    app.add_route(f"{est}/csrattrs", CSRAttributes())
     app.add_route(f"{est}/simpleenroll", SimpleEnroll(parts))
     app.add_route(f"{est}/simplereenroll", SimpleReenroll(parts))
     app.add_route("/v1/agents", Agents(parts))
@@ -52,13 +58,15 @@ def build_app(parts: FrontParts) -> falcon.App[Any, Any]:
     add_readiness(app, parts.readiness)
     app.add_route("/metrics", _Metrics(parts))
 
-    def admit(req: falcon.Request, entries: bool) -> None:  # noqa: FBT001 - the port
+    async def admit(_req: falcon.asgi.Request, entries: bool) -> None:  # noqa: FBT001 - the port
         # Checkpoints and proofs are hashes: any agent may audit. Entries name agents and what they did.
-        caller = parts.doorkeeper.identify(req, act="read-ledger")
+        caller = await parts.doorkeeper.identify(act="read-ledger")
         if entries:
-            parts.doorkeeper.require(caller, LEDGER_READ, act="read-ledger", target="entries")
+            await parts.doorkeeper.require(caller, LEDGER_READ, act="read-ledger", target="entries")
 
-    add_ledger_routes(app, "/v1/ledger", engine=parts.reader.engine, tables=LEDGER, admit=admit)
+    add_ledger_routes(
+        app, "/v1/ledger", engine=parts.engine, tables=LEDGER, admit=admit, offload=parts.offload
+    )
     return app
 
 
@@ -68,7 +76,7 @@ class _Metrics:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.identify(req, act="metrics")
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        await self._parts.doorkeeper.identify(act="metrics")
         resp.content_type = "text/plain; version=0.0.4; charset=utf-8"
         resp.data = self._parts.metrics.exposition("ostiary_ca_front")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import falcon
+import falcon.asgi
 import msgspec
 
 from ca.front.feed import PAUSE_S
@@ -40,18 +40,18 @@ class Prove:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, serial: str) -> None:
+    async def on_post(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, serial: str) -> None:
         # 1.
-        caller = _own(self._parts, req, serial, act="prove")
-        # 2. On this request's thread: the agent waits for the outcome anyway.
+        caller = await _own(self._parts, serial, act="prove")
+        # 2. Within this request: the agent waits for the outcome anyway.
         try:
-            self._parts.prove(caller.row.address, caller.identity.host, caller.der)
+            await self._parts.prove(caller.row.address, caller.identity.host, caller.der)
         except (Forbidden, BadInput) as exc:
-            raise self._parts.doorkeeper.record_refusal(
+            raise await self._parts.doorkeeper.record_refusal(
                 caller, act="prove", target=serial, rule="dial-back", reason=exc.message
             ) from exc
         # 3.
-        self._parts.recording.submit(Activate(serial=serial, means="dial-back"))
+        await self._parts.recording.submit(Activate(serial=serial, means="dial-back"))
         write_json(resp, {"serial_number": serial, "status": "active"})
 
 
@@ -63,18 +63,18 @@ class Confirm:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, serial: str) -> None:
-        _own(self._parts, req, serial, act="confirm")
-        self._parts.recording.submit(Activate(serial=serial, means="self"))
+    async def on_post(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, serial: str) -> None:
+        await _own(self._parts, serial, act="confirm")
+        await self._parts.recording.submit(Activate(serial=serial, means="self"))
         write_json(resp, {"serial_number": serial, "status": "active"})
 
 
-def _own(parts: FrontParts, req: falcon.Request, serial: str, *, act: str) -> Caller:
+async def _own(parts: FrontParts, serial: str, *, act: str) -> Caller:
     """Let in the holder of a pending certificate who asks about that same certificate."""
     parse_serial_hex(serial)
-    caller = parts.doorkeeper.identify(req, act=act, standings=PROVERS)
+    caller = await parts.doorkeeper.identify(act=act, standings=PROVERS)
     if caller.serial != serial:
-        raise parts.doorkeeper.record_refusal(
+        raise await parts.doorkeeper.record_refusal(
             caller,
             act=act,
             target=serial,
@@ -92,12 +92,12 @@ class Revoke:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, serial: str) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response, serial: str) -> None:
         parse_serial_hex(serial)
         # A pending certificate may end itself: an agent that failed to start should leave nothing behind.
-        caller = self._parts.doorkeeper.identify(req, act="revoke", standings=SEEN)
-        reason = read_json(req, Revocation).reason
-        recorded = self._parts.recording.submit(Retire(by=caller.peer, serial=serial, reason=reason))
+        caller = await self._parts.doorkeeper.identify(act="revoke", standings=SEEN)
+        reason = (await read_json(req, Revocation)).reason
+        recorded = await self._parts.recording.submit(Retire(by=caller.peer, serial=serial, reason=reason))
         write_json(resp, {"serial_number": serial, "status": "revoked", "entry": recorded.index})
 
 
@@ -107,8 +107,8 @@ class WhoAmI:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        caller = self._parts.doorkeeper.identify(req, act="whoami", standings=SEEN)
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        caller = await self._parts.doorkeeper.identify(act="whoami", standings=SEEN)
         identity, row = caller.identity, caller.row
         write_json(
             resp,
@@ -134,10 +134,10 @@ class Revocations:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.identify(req, act="revocations")
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        caller = await self._parts.doorkeeper.identify(act="revocations")
         since, wait_s = _number(req, "since", _MAX_NUMBER), _number(req, "wait", MAX_WAIT_S)
-        following, steps = self._parts.feed.since(since, wait_s=wait_s)
+        following, steps = await self._parts.feed.since(since, wait_s=wait_s, by=caller.serial)
         if not steps:
             # Also for a caller that found every seat taken and so did not wait.
             resp.set_header("Retry-After", str(PAUSE_S))
@@ -148,7 +148,7 @@ class Revocations:
         write_json(resp, {"next": following, "revoked": revoked})
 
 
-def _number(req: falcon.Request, name: str, maximum: int) -> int:
+def _number(req: falcon.asgi.Request, name: str, maximum: int) -> int:
     text = req.get_param(name, default="0")
     # 19 digits hold 2**62. int() of a longer text would take time that grows with its square
     # (CVE-2020-10735).

@@ -11,20 +11,20 @@ Plan:
    certificate that it shows (CertificateVerify, RFC 8446 section 4.4.3).
 4. That certificate is the pending one, byte for byte, so key and serial number are the same, too.
 
-All within DIAL_S, and only so many at once, because each keeps one of the front's threads. No chain is
-verified: one certificate is expected and compared whole, and a first certificate may lack serverAuth.
+All within DIAL_S, and only so many at once. No chain is verified: one certificate is expected and compared
+whole, and a first certificate may lack serverAuth.
 
 Precedent: ACME's tls-alpn-01 (RFC 8737; for addresses RFC 8738) proves control of a name in a like way.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import socket
 import ssl
-import threading
-import time
+from functools import cache
 from typing import Final
 
 from ca.certificates.addresses import parse_node_address
@@ -36,22 +36,23 @@ RULE: Final = "dial-back"
 
 
 class Dialler:
-    """`prove_by_dial`, at most `max_at_once` at a time in this worker. Thread-safe."""
+    """`prove_by_dial`, at most `max_at_once` at a time in this worker; for its loop."""
 
     def __init__(self, *, max_at_once: int) -> None:
-        self._lines = threading.BoundedSemaphore(max_at_once)
+        self._free = max_at_once
 
-    def prove(self, address_text: str | None, host: str, expected_der: bytes) -> None:
+    async def prove(self, address_text: str | None, host: str, expected_der: bytes) -> None:
         """Dial and compare, or raise Busy at once."""
-        if not self._lines.acquire(blocking=False):
+        if self._free <= 0:
             raise Busy("dial-back: too many at once", retry_after_s=int(DIAL_S))
+        self._free -= 1
         try:
-            prove_by_dial(address_text, host=host, expected_der=expected_der)
+            await prove_by_dial(address_text, host=host, expected_der=expected_der)
         finally:
-            self._lines.release()
+            self._free += 1
 
 
-def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -> None:
+async def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -> None:
     """Dial `address_text` (as `parse_dial_back` writes it) and compare; Forbidden(rule=dial-back) says what
     went wrong. BadInput where the CA never dials such an address.
     """
@@ -64,7 +65,9 @@ def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -
     where = f"'{address}' port {port}"
     # 3.
     try:
-        shown = _shown_certificate(address, port, host)
+        # For all of it, not for each read: a peer that sends a byte a second gains nothing by it.
+        async with asyncio.timeout(DIAL_S):
+            shown = await _shown_certificate(address, port, host)
     except ssl.SSLError as exc:
         raise Forbidden(
             f"dial-back: {where} did not complete a TLS 1.3 handshake: {exc.reason}", rule=RULE
@@ -72,7 +75,8 @@ def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -
     except TimeoutError as exc:
         raise Forbidden(f"dial-back: {where} did not answer within {DIAL_S:.0f} s", rule=RULE) from exc
     except OSError as exc:
-        raise Forbidden(f"dial-back: {where} did not answer: {exc.strerror}", rule=RULE) from exc
+        why = exc.strerror or "it closed the connection"
+        raise Forbidden(f"dial-back: {where} did not answer: {why}", rule=RULE) from exc
     # 4.
     if not hmac.compare_digest(shown, expected_der):
         raise Forbidden(
@@ -80,22 +84,38 @@ def prove_by_dial(address_text: str | None, *, host: str, expected_der: bytes) -
         )
 
 
-def _shown_certificate(address: str, port: int, host: str) -> bytes:
+async def _shown_certificate(address: str, port: int, host: str) -> bytes:
     """The certificate (DER) whose key the peer proved to hold; empty when it showed none."""
-    deadline = time.monotonic() + DIAL_S
-    with socket.create_connection((address, port), timeout=DIAL_S) as sock:
-        # create_connection would look up a name, and try several addresses: the peer must be at this very
-        # one.
-        connected = sock.getpeername()[0]
-        if ipaddress.ip_address(connected) != ipaddress.ip_address(address):
-            raise Forbidden(f"dial-back: reached '{connected}' instead of '{address}'", rule=RULE)
-        sock.settimeout(max(0.01, deadline - time.monotonic()))
-        # For the handshake as a whole, not for each read: a peer that sends a byte a second gains nothing by
-        # it.
-        with _context().wrap_socket(sock, server_hostname=host) as tls:
-            return tls.getpeercert(True) or b""
+    sock = await _connect(address, port)
+    # The transport closes the socket, also where there is no handshake.
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        asyncio.Protocol, sock=sock, ssl=_context(), server_hostname=host
+    )
+    shown: bytes | None = transport.get_extra_info("ssl_object").getpeercert(True)
+    transport.abort()
+    return shown or b""
 
 
+async def _connect(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (address, port))
+        _check_reached(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _check_reached(sock: socket.socket, address: str) -> None:
+    # asyncio looks names up: the peer must be at this very address.
+    connected = sock.getpeername()[0]
+    if ipaddress.ip_address(connected) != ipaddress.ip_address(address):
+        raise Forbidden(f"dial-back: reached '{connected}' instead of '{address}'", rule=RULE)
+
+
+@cache
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3

@@ -3,19 +3,20 @@
 Rules:
 - A refusal of somebody with an identity is recorded before it is answered (`Refuse`); if the record fails,
   the answer is Busy.
-- A refusal of somebody without one is counted (ostiary/front/refusals.py) and costs its source address a drop
-  of a small bucket. When that is empty, nobody enrolls by token from there for a while. It does not slow down
-  those who show a certificate.
+- Every request counts against its source address, whatever it asks for (`SourcePace`).
+- A refusal of somebody without an identity is counted (ostiary/front/refusals.py) and costs its source
+  address a drop of a small bucket. When that is empty, nobody enrolls by token from there for a while. It
+  does not slow down those who show a certificate.
 - The recorder itself records what it refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
-import falcon
+import falcon.asgi
 
 from ca.front.peer import ASKERS, Caller, Standing, error_for, standing_of
 from ca.items import Activate
@@ -25,15 +26,15 @@ from ostiary.edge.clock import Clock
 from ostiary.errors import Forbidden, OstiaryError, Unauthenticated
 from ostiary.front.http import check_pace
 from ostiary.front.limits import Buckets, Limit
+from ostiary.front.peer import peer_source, peer_value
 from ostiary.front.refusals import RefusalCounter
-from ostiary.front.tls_peer import peer_value
 from ostiary.peer import PeerCertificate, peer_item, read_peer
-from ostiary.recorder.client import RecorderPort
+from ostiary.recorder.client import AsyncRecorderPort
 from ostiary.work.reports import Refuse
 
 _MAX_TARGET: Final = 64
 
-RowOf: TypeAlias = Callable[[str], CertificateRow | None]
+RowOf: TypeAlias = Callable[[str], Awaitable[CertificateRow | None]]
 """The row of a certificate by its serial number (hex)."""
 
 
@@ -62,12 +63,12 @@ LIMITS: Final = DoorLimits(
 
 
 class Doorkeeper:
-    """Identifies callers, paces requests and records refusals. Thread-safe; one per worker."""
+    """Identifies callers, paces requests and records refusals; one per worker, for its loop."""
 
     def __init__(
         self,
         *,
-        recording: RecorderPort,
+        recording: AsyncRecorderPort,
         certificate: RowOf,
         recent: RowOf,
         refusals: RefusalCounter,
@@ -85,17 +86,17 @@ class Doorkeeper:
         self._refused = Buckets(limits.refused)
         self._refused_tokens = Buckets(limits.refused_tokens)
 
-    def check_source_pace(self, req: falcon.Request) -> str:
-        """Count a request against its source address and return that; 429 when there were too many."""
-        source = str(req.remote_addr)
-        check_pace(self._sources.take(source, now_ns=self._clock.monotonic_ns()))
-        return source
+    def check_source_pace(self) -> None:
+        """Count the request against its source address; 429 when there were too many."""
+        check_pace(self._sources.take(peer_source(), now_ns=self._clock.monotonic_ns()))
 
-    def check_stranger_pace(self, req: falcon.Request) -> str:
-        """Count a request of somebody without an identity; 429 when its source was refused too often."""
+    def check_stranger_pace(self) -> str:
+        """Let in a request of somebody without an identity and return its source address; 429 when that was
+        refused too often.
+        """
         # `wait_s` looks without taking: only a refusal costs, so that a busy source of good tokens never
         # waits.
-        source = self.check_source_pace(req)
+        source = peer_source()
         for bucket in (self._strangers, self._refused_tokens):
             check_pace(bucket.wait_s(source, now_ns=self._clock.monotonic_ns()))
         return source
@@ -109,74 +110,71 @@ class Doorkeeper:
         """Count the refusal of a known token, which the recorder has recorded; the caller raises."""
         self._refused_tokens.take(source, now_ns=self._clock.monotonic_ns())
 
-    def identify(self, req: falcon.Request, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
+    async def identify(self, *, act: str, standings: frozenset[Standing] = ASKERS) -> Caller:
         """Let in the holder of a client certificate whose standing is one of `standings`; record a refusal.
 
-        1. The source does not ask too often.
-        2. There is a certificate, and its names are an agent's.
-        3. The certificate is not used too often.
-        4. Its standing, by its row and the time, is one of `standings`.
-        5. A renewed one becomes active by this use.
+        1. There is a certificate, and its names are an agent's.
+        2. The certificate is not used too often.
+        3. Its standing, by its row and the time, is one of `standings`.
+        4. A renewed one becomes active by this use.
         Raises Unauthenticated, Forbidden(rule=certificate-...), Busy.
         """
-        return self._identify(req, act, standings, self._certificate)
+        return await self._identify(act, standings, self._certificate)
 
-    def identify_for_recorder(self, req: falcon.Request, *, act: str) -> Caller:
+    async def identify_for_recorder(self, *, act: str) -> Caller:
         """`identify` by a row that may be a moment old (ca/front/recent.py), for an act that the recorder
         decides by the row itself.
         """
-        return self._identify(req, act, ASKERS, self._recent)
+        return await self._identify(act, ASKERS, self._recent)
 
-    def _identify(
-        self, req: falcon.Request, act: str, standings: frozenset[Standing], row_of: RowOf
-    ) -> Caller:
-        # 1.
-        source = self.check_source_pace(req)
-        # 2. TLS has verified chain and key at the handshake; None where the peer showed no certificate.
-        certificate = peer_value(req.env, read_peer)
+    async def _identify(self, act: str, standings: frozenset[Standing], row_of: RowOf) -> Caller:
+        # 1. TLS has verified chain and key at the handshake; None where the peer showed no certificate.
+        certificate = peer_value(read_peer)
         if certificate is None or certificate.identity is None:
-            self.count_stranger(source, "certificate-missing" if certificate is None else "certificate-names")
+            self.count_stranger(
+                peer_source(), "certificate-missing" if certificate is None else "certificate-names"
+            )
             wanted = "missing" if certificate is None else "its names are not those of an agent"
             raise Unauthenticated(f"client certificate: {wanted}", field="certificate")
-        # 3.
+        # 2.
         check_pace(self._callers.take(certificate.serial, now_ns=self._clock.monotonic_ns()))
-        # 4. On every request: a connection outlives its certificate's revocation and expiry.
-        row = row_of(certificate.serial)
+        # 3. On every request: a connection outlives its certificate's revocation and expiry.
+        row = await row_of(certificate.serial)
         standing = standing_of(row, certificate, self._clock.now())
         if row is None or standing not in standings:
-            raise self._record_standing(certificate, act, error_for(standing), standing)
-        # 5.
+            raise await self._record_standing(certificate, act, error_for(standing), standing)
+        # 4.
         caller = Caller(
             serial=certificate.serial, der=certificate.der, identity=certificate.identity, row=row
         )
-        return self._used(caller) if standing is Standing.RENEWED else caller
+        return await self._used(caller) if standing is Standing.RENEWED else caller
 
-    def _used(self, caller: Caller) -> Caller:
+    async def _used(self, caller: Caller) -> Caller:
         """Make a renewed certificate active by its first use."""
         # Recorded before the caller may act, so that a clone can't act unseen. Of two first requests at once
         # the recorder refuses the second ("certificate-not-pending").
-        self._recording.submit(Activate(serial=caller.serial, means="used"))
-        return replace(caller, row=self._certificate(caller.serial) or caller.row)
+        await self._recording.submit(Activate(serial=caller.serial, means="used"))
+        return replace(caller, row=await self._certificate(caller.serial) or caller.row)
 
-    def require(self, caller: Caller, capability: Capability, *, act: str, target: str) -> None:
+    async def require(self, caller: Caller, capability: Capability, *, act: str, target: str) -> None:
         """Check that a caller's certificate carries a capability; Forbidden, recorded."""
         if not caller.may(capability):
             reason = f"the certificate of {caller.identity.subsystem} does not carry '{capability}'"
-            raise self.record_refusal(
+            raise await self.record_refusal(
                 caller, act=act, target=target, rule=f"capability-{capability}", reason=reason
             )
 
-    def record_refusal(
+    async def record_refusal(
         self, caller: Caller, *, act: str, target: str, rule: str, reason: str
     ) -> OstiaryError:
         """Record the refusal of a caller, and return the error to raise."""
-        self._record(
+        await self._record(
             caller.serial,
             Refuse(by=caller.peer, act=act, target=target[:_MAX_TARGET], rule=rule, reason=reason),
         )
         return Forbidden(reason, rule=rule)
 
-    def _record_standing(
+    async def _record_standing(
         self, certificate: PeerCertificate, act: str, error: OstiaryError, standing: Standing
     ) -> OstiaryError:
         if certificate.identity is None:
@@ -184,19 +182,29 @@ class Doorkeeper:
         identity = certificate.identity
         peer = peer_item(certificate.serial, identity)
         rule = f"certificate-{standing.value}"
-        self._record(
+        await self._record(
             certificate.serial,
             Refuse(by=peer, act=act, target=certificate.serial, rule=rule, reason=error.message),
         )
         return error
 
-    def _record(self, serial: str, item: Refuse) -> None:
+    async def _record(self, serial: str, item: Refuse) -> None:
         # Each is an entry for good: a caller that is always refused may not fill the ledger.
         check_pace(self._refused.take(serial, now_ns=self._clock.monotonic_ns()))
         try:
-            self._recording.submit(item)
+            await self._recording.submit(item)
         except Forbidden as exc:
             # A `Refuse` is recorded as the denial that it reports, and so is its answer: that is success
             # here.
             if exc.rule != item.rule:
                 raise
+
+
+class SourcePace:
+    """The middleware that paces every request by its source, also one for a path that does not exist."""
+
+    def __init__(self, doorkeeper: Doorkeeper) -> None:
+        self._doorkeeper = doorkeeper
+
+    async def process_request(self, _req: falcon.asgi.Request, _resp: falcon.asgi.Response) -> None:
+        self._doorkeeper.check_source_pace()

@@ -9,7 +9,7 @@ import hmac
 import ipaddress
 from typing import Final
 
-import falcon
+import falcon.asgi
 from cryptography import x509
 
 from ca.certificates.accept import MAX_CSR_BYTES
@@ -40,11 +40,9 @@ class CACerts:
     """The certificates above a leaf, for anybody."""
 
     def __init__(self, parts: FrontParts) -> None:
-        self._parts = parts
         self._body = certs_only([parts.issuing, parts.root])
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.check_source_pace(req)
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.content_type = CERTS_ONLY_TYPE
         resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._body
@@ -53,12 +51,10 @@ class CACerts:
 class CSRAttributes:
     """Advice on the form of requests, for anybody."""
 
-    def __init__(self, parts: FrontParts) -> None:
-        self._parts = parts
+    def __init__(self) -> None:
         self._body = csr_attributes()
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        self._parts.doorkeeper.check_source_pace(req)
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         resp.content_type = CSRATTRS_TYPE
         resp.set_header("Cache-Control", _CACHED_FOR_A_DAY)
         resp.data = self._body
@@ -70,7 +66,7 @@ class SimpleEnroll:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Enroll by token.
 
         1. The source was not refused too often.
@@ -80,16 +76,17 @@ class SimpleEnroll:
         """
         parts = self._parts
         # 1.
-        source = parts.doorkeeper.check_stranger_pace(req)
+        source = parts.doorkeeper.check_stranger_pace()
         # 2. Before the body is read: a stranger gets no parser to play with.
-        token, row = self._token(req, source)
+        token, row = await self._token(req, source)
         # 3.
-        accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
+        body = await read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES)
+        accepted = parts.enroller.accept(body)
         # 4.
         wanted = wanted_by_token(parts.profile.application, row, grant=parts.grant(row.subsystem))
         address = _spelled(source)
         try:
-            der = parts.enroller.enroll(
+            der = await parts.enroller.enroll(
                 wanted,
                 accepted,
                 lambda prepared: Redeem(
@@ -101,7 +98,7 @@ class SimpleEnroll:
             raise
         _answer(resp, der)
 
-    def _token(self, req: falcon.Request, source: str) -> tuple[Token, TokenRow]:
+    async def _token(self, req: falcon.asgi.Request, source: str) -> tuple[Token, TokenRow]:
         """The token of the request and its row. An unknown id and a wrong secret get the same answer, so that
         ids can't be found by trying.
         """
@@ -110,7 +107,7 @@ class SimpleEnroll:
         except Unauthenticated:
             self._parts.doorkeeper.count_stranger(source, "authorization")
             raise
-        row = self._parts.reader.token(token.id)
+        row = await self._parts.reads.token(token.id)
         if row is None or not hmac.compare_digest(row.digest, token.digest):
             self._parts.doorkeeper.count_stranger(source, "token-unknown")
             raise Unauthenticated("authorization: this CA does not know the token", field="authorization")
@@ -123,13 +120,14 @@ class SimpleReenroll:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         parts = self._parts
         # A superseded certificate gets as far as the recorder: there a clone is found (decide_renewals).
-        caller = parts.doorkeeper.identify(req, act="renew", standings=RENEWERS)
-        accepted = parts.enroller.accept(read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES))
+        caller = await parts.doorkeeper.identify(act="renew", standings=RENEWERS)
+        body = await read_body(req, content_type=CSR_TYPE, limit_bytes=_BODY_BYTES)
+        accepted = parts.enroller.accept(body)
         grant = parts.grant(caller.row.subsystem)
-        der = parts.enroller.enroll(
+        der = await parts.enroller.enroll(
             wanted_by_renewal(parts.profile.application, caller.row, grant=grant),
             accepted,
             lambda prepared: Renew(serial=caller.serial, certificate=prepared),
@@ -137,7 +135,7 @@ class SimpleReenroll:
         _answer(resp, der)
 
 
-def _answer(resp: falcon.Response, certificate_der: bytes) -> None:
+def _answer(resp: falcon.asgi.Response, certificate_der: bytes) -> None:
     # RFC 7030 section 4.2.3: only the certificate that was asked for; cacerts has the chain.
     resp.content_type = CERTS_ONLY_TYPE
     resp.data = certs_only([x509.load_der_x509_certificate(certificate_der)])

@@ -9,9 +9,8 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.certificates.profile import Profile
 from ca.front.enrollment import RANDOM_BYTES, Wanted, certificate_of, prepare_for_key
+from ca.front.store_reads import StoreReads
 from ca.items import FrontCertificate
-from ca.store.reader import StoreReader
 from ostiary.capabilities import NO_CAPABILITIES
 from ostiary.certificate import spki_der
 from ostiary.edge.clock import Clock
@@ -34,7 +33,7 @@ from ostiary.errors import InternalFault, OstiaryError
 from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.identity import Identity
 from ostiary.names import NodeName, parse_agent_id
-from ostiary.recorder.client import RecorderPort
+from ostiary.recorder.client import AsyncRecorderPort
 from ostiary.subsystems import CERTIFICATE_AUTHORITY
 
 _log = logging.getLogger("ostiary.ca.front")
@@ -55,20 +54,20 @@ class Authority:
 
 
 class OwnCertificate:
-    """Owner of the current TLS context; `run` is a thread of its own."""
+    """Owner of the current TLS context; `run` is a task."""
 
     def __init__(
         self,
         authority: Authority,
         *,
-        recording: RecorderPort,
-        reader: StoreReader,
+        recording: AsyncRecorderPort,
+        reads: StoreReads,
         clock: Clock,
         random: Callable[[int], bytes],
     ) -> None:
         self._authority = authority
         self._recording = recording
-        self._reader = reader
+        self._reads = reads
         self._clock = clock
         self._random = random
         # A version 4 UUID (RFC 9562 section 5.4) for as long as the worker lives.
@@ -89,20 +88,21 @@ class OwnCertificate:
         """
         return self._clock.now() < self._not_after
 
-    def obtain_first(self) -> None:
+    async def obtain_first(self) -> None:
         """Wait up to START_S for the recorder and its keyholder; raises their last error."""
-        deadline = time.monotonic() + START_S
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + START_S
         while True:
             try:
-                self.obtain()
+                await self.obtain()
             except OstiaryError:
-                if time.monotonic() > deadline:
+                if loop.time() > deadline_s:
                     raise
-                time.sleep(RETRY_S)
+                await asyncio.sleep(RETRY_S)
             else:
                 return
 
-    def obtain(self) -> None:
+    async def obtain(self) -> None:
         """Make a key and have it certified.
 
         1. Make a key.
@@ -129,14 +129,14 @@ class OwnCertificate:
             authority.profile,
             Wanted(identity=identity, lifetime=lifetime, pending=False),
             spki_der(key.public_key()),
-            shard=self._reader.shard_for_new(now),
+            shard=await self._reads.shard_for_new(now),
             now=now,
             random_bytes=self._random(RANDOM_BYTES),
         )
         # 3.
-        recorded = self._recording.submit(FrontCertificate(certificate=prepared))
+        recorded = await self._recording.submit(FrontCertificate(certificate=prepared))
         leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
-        # 4. Set whole; the loop reads it once per connection. Certificates are optional: tokens come without.
+        # 4. Set whole: it is read once for each connection. Certificates are optional: tokens come without.
         self._tls = front_tls(
             build_identity_pem(key, [leaf, authority.issuing]),
             authority.root.public_bytes(Encoding.PEM),
@@ -145,13 +145,14 @@ class OwnCertificate:
         self._not_after = leaf.not_valid_after_utc
         self._renew_at = now + lifetime * 2 / 3
 
-    def run(self, stopped: threading.Event) -> None:
-        """Replace the certificate in time, until stopped."""
-        while not stopped.wait(CHECK_S):
+    async def run(self) -> None:
+        """Replace the certificate in time, until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_S)
             if self._clock.now() < self._renew_at:
                 continue
             try:
-                self.obtain()
+                await self.obtain()
             except OstiaryError as exc:
-                self._reader.forget_shard()
+                self._reads.forget_shard()
                 _log.warning("own-certificate-not-renewed", extra={"problem": exc.message})

@@ -4,26 +4,28 @@ fakes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import Engine
 
 from ca.certificates.profile import Profile
 from ca.front.doorkeeper import Doorkeeper
 from ca.front.enroller import Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.recent import RecentRows
-from ca.store.reader import StoreReader
+from ca.front.store_reads import StoreReads
 from ostiary.capabilities import NO_CAPABILITIES, Capabilities
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
 from ostiary.front.health import Readiness
+from ostiary.front.offload import Offload
 from ostiary.names import SubSystem
-from ostiary.recorder.client import RecorderPort
+from ostiary.recorder.client import AsyncRecorderPort
 
-Prover = Callable[[str | None, str, bytes], None]
+Prover = Callable[[str | None, str, bytes], Awaitable[None]]
 """Called with address, host and the expected certificate (DER); dials and compares, or raises
 Forbidden(rule=dial-back).
 """
@@ -38,15 +40,18 @@ class FrontParts:
     root: x509.Certificate
     grants: Mapping[SubSystem, Capabilities]
     doorkeeper: Doorkeeper
-    reader: StoreReader
+    reads: StoreReads
     recent: RecentRows
-    recording: RecorderPort
+    recording: AsyncRecorderPort
     enroller: Enroller
     feed: RevocationFeed
     prove: Prover
-    readiness: Callable[[], Readiness]
+    readiness: Callable[[], Awaitable[Readiness]]
     clock: Clock
     metrics: Metrics
+    # For the ledger's routes: read-only, used on the threads of `offload`.
+    engine: Engine
+    offload: Offload
     chain_pem: str = field(init=False)
 
     def __post_init__(self) -> None:

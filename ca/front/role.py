@@ -7,14 +7,11 @@ processes would share one connection (SQLite forbids that, https://www.sqlite.or
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import falcon
+from typing import Final
 
 from ca.certificates.profile import check_profile
 from ca.config import Config
@@ -25,7 +22,9 @@ from ca.front.enroller import STAGES, Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.own_certificate import Authority, OwnCertificate
 from ca.front.parts import FrontParts
+from ca.front.readiness import ReadinessChecks
 from ca.front.recent import RecentRows
+from ca.front.store_reads import StoreReads
 from ca.home import CAHome
 from ca.store.reader import StoreReader
 from ostiary.edge.channel import connect
@@ -33,16 +32,17 @@ from ostiary.edge.clock import SystemClock
 from ostiary.edge.metrics import Metrics
 from ostiary.edge.place import Place
 from ostiary.edge.users import RoleName
-from ostiary.errors import Busy, OstiaryError
 from ostiary.front.health import Readiness
+from ostiary.front.offload import Offload
+from ostiary.front.peer import cut_off
 from ostiary.front.refusals import RefusalCounter
-from ostiary.front.serve import Front, listen_tcp, run_front
-from ostiary.front.tls import FrontTLS
-from ostiary.front.tls_peer import cut_off
-from ostiary.recorder.client import recorder_client
+from ostiary.front.serve import listen_tcp, run_front
+from ostiary.front.worker import Front, Limits, Served, room_limits
+from ostiary.recorder.client import async_recorder_client
 from ostiary.store.database import open_for_reading
 
-_log = logging.getLogger("ostiary.ca.front")
+# A dial costs a descriptor for 3 s at most.
+_DIALS: Final = 64
 
 
 def run(home_path: Path) -> None:
@@ -51,144 +51,148 @@ def run(home_path: Path) -> None:
     place = home.place()
     config = home.config()
     metrics = Metrics(stages=STAGES, counters=(), processes=config.workers)
-    worker = _Worker(home, place, config, metrics)
+    issuing = home.issuing()
+    authority = Authority(
+        profile=check_profile(config.profile(), issuing),
+        issuing=issuing,
+        root=home.root(),
+        node=config.node,
+    )
+    limits = Limits()
+
+    async def start(slot: int) -> Served:
+        metrics.attach(slot)
+        return await _Worker(place, config, metrics, authority, limits).start()
+
     run_front(
         Front(
             listeners=[listen_tcp(config.listen.host, config.listen.port)],
-            make_app=worker.app,
-            tls=worker.tls,
+            start=start,
             workers=config.workers,
-            threads=config.threads,
-            on_worker_start=worker.start,
-            on_worker_exit=worker.stop,
+            limits=limits,
         )
     )
 
 
 class _Worker:
-    """The composition root of one worker process; empty in the arbiter, filled by `start` after the fork."""
+    """The composition root of one worker; made on its loop, after the fork."""
 
-    def __init__(self, home: CAHome, place: Place, config: Config, metrics: Metrics) -> None:
+    def __init__(
+        self, place: Place, config: Config, metrics: Metrics, authority: Authority, limits: Limits
+    ) -> None:
         self._place = place
         self._config = config
         self._metrics = metrics
-        issuing = home.issuing()
-        self._authority = Authority(
-            profile=check_profile(config.profile(), issuing),
-            issuing=issuing,
-            root=home.root(),
-            node=config.node,
-        )
-        self._stopped = threading.Event()
-        self._refusals = RefusalCounter()
-        self._parts: FrontParts | None = None
-        self._own: OwnCertificate | None = None
-
-    def start(self, slot: int) -> None:
-        """Get ready to serve.
-
-        1. Open store and channel.
-        2. Get a certificate, which takes a running recorder and keyholder.
-        3. Start the threads that work beside requests: renewal, the feed, counting.
-        """
-        # 1.
-        self._metrics.attach(slot)
-        parts = self._build()
-        # 2.
-        own = OwnCertificate(
-            self._authority,
-            recording=parts.recording,
-            reader=parts.reader,
-            clock=parts.clock,
+        self._authority = authority
+        self._limits = limits
+        self._clock = SystemClock()
+        # Beside the pool of those who ask, a thread of its own for what this worker must hear in time.
+        self._engine = open_for_reading(place.database_url, connections=config.threads + 1)
+        self._offload, self._watching = Offload(threads=config.threads), Offload(threads=1)
+        self._reads = StoreReads(StoreReader(self._engine), self._offload)
+        self._recording = async_recorder_client(place, "front")
+        self._own = OwnCertificate(
+            authority,
+            recording=self._recording,
+            reads=self._reads,
+            clock=self._clock,
             random=os.urandom,
         )
-        own.obtain_first()
-        # 3.
-        parts.feed.start_at_newest()
-        self._parts, self._own = parts, own
-        for work in (own.run, parts.feed.run, self._count_refusals):
-            threading.Thread(target=work, args=(self._stopped,), daemon=True).start()
+        self._refusals = RefusalCounter()
 
-    def stop(self) -> None:
-        """End the threads and record the counts that were not recorded yet."""
-        self._stopped.set()
-        if self._parts is not None:
-            self._refusals.flush(self._parts.recording.submit)
+    async def start(self) -> Served:
+        """Get ready to serve.
 
-    def app(self) -> falcon.App[Any, Any]:
-        return build_app(self._started())
+        1. Get a certificate, which takes a running recorder and keyholder.
+        2. Take what was revoked so far as known.
+        3. Say what works beside requests: renewal, the feed, counting.
+        """
+        # 1.
+        await self._own.obtain_first()
+        # 2.
+        parts = self._parts()
+        await parts.feed.start_at_newest()
+        # 3. Workers record their counts once a minute, each at another second.
+        count = partial(self._refusals.run, self._recording.submit, offset_s=os.getpid() % 10)
+        return Served(
+            app=build_app(parts),
+            tls=self._own.tls,
+            tasks={
+                "own-certificate": self._own.run,
+                "feed": parts.feed.run,
+                "refusals": count,
+            },
+            close=self._close,
+        )
 
-    def tls(self) -> FrontTLS:
-        if self._own is None:
-            raise AssertionError("a connection before the worker has started")
-        return self._own.tls()
+    async def _close(self) -> None:
+        """Record the counts that were not recorded yet, and end what was opened."""
+        await self._refusals.flush(self._recording.submit)
+        self._recording.close()
+        self._offload.close()
+        self._watching.close()
+        self._engine.dispose()
 
-    def _started(self) -> FrontParts:
-        if self._parts is None:
-            raise AssertionError("an application before the worker has started")
-        return self._parts
-
-    def _build(self) -> FrontParts:
-        clock = SystemClock()
-        reader = StoreReader(open_for_reading(self._place.database_url, connections=self._config.threads))
-        recent = RecentRows(reader.certificate, monotonic_ns=clock.monotonic_ns)
-        recording = recorder_client(self._place, "front")
-        authority = self._authority
+    def _parts(self) -> FrontParts:
+        authority, reads, clock = self._authority, self._reads, self._clock
+        recent = RecentRows(reads.certificate, monotonic_ns=clock.monotonic_ns)
+        # A quarter of the connections stays for those who do not wait for revocations.
+        max_waiters = max(1, room_limits(self._limits).connections * 3 // 4)
         return FrontParts(
             profile=authority.profile,
             issuing=authority.issuing,
             root=authority.root,
             grants=self._config.grants,
             doorkeeper=Doorkeeper(
-                recording=recording,
-                certificate=reader.certificate,
+                recording=self._recording,
+                certificate=reads.certificate,
                 recent=recent.certificate,
                 refusals=self._refusals,
                 clock=clock,
             ),
-            reader=reader,
+            reads=reads,
             recent=recent,
-            recording=recording,
+            recording=self._recording,
             enroller=Enroller(
                 profile=authority.profile,
-                recording=recording,
-                reader=reader,
+                recording=self._recording,
+                reads=reads,
                 clock=clock,
                 random=os.urandom,
                 metrics=self._metrics,
             ),
-            # Half the threads may wait for revocations, so that the others can serve.
-            feed=RevocationFeed(reader, cut_off=cut_off, max_waiters=max(1, self._config.threads // 2)),
-            # A dial keeps a thread for up to 3 s; most of them must stay free.
-            prove=Dialler(max_at_once=max(1, self._config.threads // 4)).prove,
-            readiness=self._readiness(reader),
+            feed=RevocationFeed(
+                reads,
+                watching=StoreReads(StoreReader(self._engine), self._watching),
+                cut_off=cut_off,
+                max_waiters=max_waiters,
+            ),
+            prove=Dialler(max_at_once=_DIALS).prove,
+            readiness=self._readiness(),
             clock=clock,
             metrics=self._metrics,
+            engine=self._engine,
+            offload=self._offload,
         )
 
-    def _readiness(self, reader: StoreReader) -> Callable[[], Readiness]:
+    def _readiness(self) -> Callable[[], Awaitable[Readiness]]:
         channel = self._place.home.channel("front")
         recorder_uids = frozenset({self._place.users.uid(RoleName.RECORDER)})
 
-        # Each check asks the thing itself; none says more than ready or not, because anybody may read it.
-        def check() -> Readiness:
-            store = recorder = True
-            try:
-                reader.last_revocation()
-            except Busy:
-                store = False
-            try:
-                connect(channel, expected_uids=recorder_uids).close()
-            except OstiaryError:
-                recorder = False
-            certificate = self._own is not None and self._own.is_valid
-            return Readiness(
-                checks={"store": store, "recorder": recorder, "certificate": certificate},
-                roles_separated=self._place.users.separated,
-            )
+        async def store() -> bool:
+            await self._reads.last_revocation()
+            return True
 
-        return check
+        async def recorder() -> bool:
+            # Without blocking, and a connection of its own: the one that submits may not have noticed yet.
+            connect(channel, expected_uids=recorder_uids).close()
+            return True
 
-    def _count_refusals(self, stopped: threading.Event) -> None:
-        # Workers record their counts once a minute, each at another second.
-        self._refusals.run(self._started().recording.submit, stopped, offset_s=os.getpid() % 10)
+        async def certificate() -> bool:
+            return self._own.is_valid
+
+        return ReadinessChecks(
+            {"store": store, "recorder": recorder, "certificate": certificate},
+            roles_separated=self._place.users.separated,
+            monotonic_ns=self._clock.monotonic_ns,
+        )

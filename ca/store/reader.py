@@ -3,8 +3,6 @@
 Rules:
 - One short read transaction per question; each sees what the recorder committed before it. Busy where the
   store can't be read.
-- The open shard is remembered for SHARD_MEMORY_S: shards close to new plans well before they are full
-  (ca/certificates/shards.py), at 2,000 certificates a second by 500 ms, so an old answer still fits.
 """
 
 from __future__ import annotations
@@ -18,13 +16,12 @@ from sqlalchemy import Connection, Engine, Select, bindparam, func, select
 
 from ca.certificates.crl import ReasonCode
 from ca.certificates.ocsp import CertStatus, Good, Revoked
-from ca.certificates.shards import Shard, ShardNumber, current_shard, first_shard
+from ca.certificates.shards import Shard, ShardNumber, first_shard
 from ca.store.rows import CertificateRow, ShardRow, TokenRow
 from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
 from ostiary.store.database import reading
 from ostiary.timestamp import EpochSeconds, moment_of
 
-SHARD_MEMORY_S: Final = 0.1
 # Of one answer of the feed, about 100 kB; a client asks again at once for the next.
 MAX_REVOCATIONS: Final = 1000
 
@@ -74,8 +71,6 @@ class StoreReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # (when it was read, epoch seconds; the shard). Threads replace it whole, so no lock.
-        self._shard: tuple[float, Shard] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -96,20 +91,10 @@ class StoreReader:
         row = self._one(_CERTIFICATE, serial=serial)
         return None if row is None else certificate_row(row)
 
-    def shard_for_new(self, now: datetime) -> ShardNumber:
-        """The shard for a certificate that is prepared now."""
-        at_s = now.timestamp()
-        remembered = self._shard
-        # A clock that was set back must not keep an old shard for hours, hence the 0.
-        if remembered is None or not 0 <= at_s - remembered[0] < SHARD_MEMORY_S:
-            row = self._one(_SHARD)
-            shard = first_shard(now) if row is None else _shard(row)
-            remembered = self._shard = (at_s, shard)
-        return current_shard(remembered[1], now).number
-
-    def forget_shard(self) -> None:
-        """Ask the store next time, because the recorder said that the remembered one is full."""
-        self._shard = None
+    def open_shard(self, now: datetime) -> Shard:
+        """The shard that is filled now; the first one, opened now, where there is none yet."""
+        row = self._one(_SHARD)
+        return first_shard(now) if row is None else _shard(row)
 
     def statuses(self, serials: Sequence[str]) -> dict[str, CertStatus]:
         """The OCSP status of each serial number; numbers that were never issued are missing."""

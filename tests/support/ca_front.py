@@ -4,6 +4,7 @@ fakes.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import weakref
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha512
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import falcon.testing
@@ -27,6 +27,7 @@ from ca.front.enroller import STAGES, Enroller
 from ca.front.feed import RevocationFeed
 from ca.front.parts import FrontParts
 from ca.front.recent import RecentRows
+from ca.front.store_reads import StoreReads
 from ca.items import MintToken
 from ca.recorder.publishing import Publisher
 from ca.recorder.recording import CAService, CASettings
@@ -36,8 +37,9 @@ from ostiary.capabilities import parse_capabilities
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.front.health import Readiness
+from ostiary.front.offload import Offload
+from ostiary.front.peer import Peer
 from ostiary.front.refusals import RefusalCounter
-from ostiary.front.tls_peer import TLSPeer
 from ostiary.names import SubSystem, parse_agent_id
 from ostiary.recorder.service import Asked, Settled
 from ostiary.store.database import open_for_reading, open_for_writing, sqlite_url
@@ -45,7 +47,9 @@ from ostiary.token import RANDOM_BYTES, Token, mint
 from ostiary.work.answer import Recorded, Refused, refusal_error
 from ostiary.work.item import Item, Operator
 from ostiary.work.item_encoding import encode_item
-from ostiary.work.reports import Refuse
+from ostiary.work.reports import Refusals, Refuse
+from tests.support.asgi import peer_from, seen_by
+from tests.support.awaited import AwaitedRecorder
 from tests.support.ca_authority import CONFIG, AuthorityForTests
 from tests.support.clock import ClockForTests
 
@@ -166,49 +170,57 @@ class FrontForTests:
         self.reader = StoreReader(open_for_reading(sqlite_url(store)))
         # Its connections end with it: CPython 3.13 warns of one that is collected while open.
         weakref.finalize(self, self.reader.engine.dispose)
-        self.recent = RecentRows(self.reader.certificate, monotonic_ns=self.clock.monotonic_ns)
+        offload = Offload(threads=2)
+        weakref.finalize(self, offload.close)
+        self.reads = StoreReads(self.reader, offload)
+        self.awaited = AwaitedRecorder(self.recording)
+        self.recent = RecentRows(self.reads.certificate, monotonic_ns=self.clock.monotonic_ns)
         self.refusals = RefusalCounter()
         metrics = Metrics(stages=STAGES, counters=(), processes=1)
-        self.feed = RevocationFeed(self.reader, cut_off=self._cut, max_waiters=1)
+        self.feed = RevocationFeed(self.reads, watching=self.reads, cut_off=self._cut, max_waiters=1)
         self.parts = FrontParts(
             profile=self.authority.profile,
             issuing=self.authority.issuing,
             root=self.authority.root,
             grants={SubSystem(name): parse_capabilities(held) for name, held in GRANTS.items()},
             doorkeeper=Doorkeeper(
-                recording=self.recording,
-                certificate=self.reader.certificate,
+                recording=self.awaited,
+                certificate=self.reads.certificate,
                 recent=self.recent.certificate,
                 refusals=self.refusals,
                 clock=self.clock,
                 limits=self.limits,
             ),
-            reader=self.reader,
+            reads=self.reads,
             recent=self.recent,
-            recording=self.recording,
+            recording=self.awaited,
             enroller=Enroller(
                 profile=self.authority.profile,
-                recording=self.recording,
-                reader=self.reader,
+                recording=self.awaited,
+                reads=self.reads,
                 clock=self.clock,
                 random=self._random,
                 metrics=metrics,
             ),
             feed=self.feed,
             prove=self._prove,
-            readiness=lambda: Readiness(
-                checks={"store": True, "recorder": not self.recording.is_away}, roles_separated=False
-            ),
+            readiness=self._readiness,
             clock=self.clock,
             metrics=metrics,
+            engine=self.reader.engine,
+            offload=offload,
         )
-        self.client = falcon.testing.TestClient(build_app(self.parts))
+        self.app = build_app(self.parts)
+
+    async def _readiness(self) -> Readiness:
+        checks = {"store": True, "recorder": not self.recording.is_away}
+        return Readiness(checks=checks, roles_separated=False)
 
     def _cut(self, serials: Any) -> int:
         self.cut += serials
         return len(self.cut)
 
-    def _prove(self, address: str | None, host: str, expected_der: bytes) -> None:
+    async def _prove(self, address: str | None, host: str, expected_der: bytes) -> None:
         self.proofs.append((address, host, expected_der))
         if self.prove_error is not None:
             raise self.prove_error
@@ -271,28 +283,34 @@ class FrontForTests:
         path: str,
         *,
         holder: Holder | None = None,
+        source: str = "127.0.0.1",
         problem: str | None = None,
         **kwargs: Any,
     ) -> falcon.testing.Result:
         """One request, with a holder's certificate if there is one, which did not verify if it has
         a problem.
         """
-        extras = self.extras_of(holder, problem=problem)
-        return self.client.simulate_request(method, path, extras=extras, **kwargs)
+        app: Any = seen_by(self.peer_of(holder, source=source, problem=problem), self.app)
+        return falcon.testing.TestClient(app).simulate_request(method, path, **kwargs)
 
     @staticmethod
-    def extras_of(holder: Holder | None, *, problem: str | None = None) -> dict[str, Any]:
-        """What a request's environment has of the TLS connection, as gunicorn and `ostiary.front.tls` leave
-        it.
-        """
-        if holder is None:
-            return {}
-        peer = TLSPeer(der=holder.der, problem=problem, shut=lambda: None)
-        return {"gunicorn.socket": SimpleNamespace(peer=peer)}
+    def peer_of(holder: Holder | None, *, source: str = "127.0.0.1", problem: str | None = None) -> Peer:
+        """The client of a connection, with a holder's certificate if there is one."""
+        return peer_from(source, certificate=None if holder is None else holder.der, problem=problem)
 
     def post(self, path: str, value: object, *, holder: Holder | None = None) -> falcon.testing.Result:
         headers = {"Content-Type": "application/json"}
         return self.ask("POST", path, holder=holder, body=json.dumps(value), headers=headers)
+
+    def counted(self) -> list[Refusals]:
+        """The refusals of strangers that were counted since the last call."""
+        recorded: list[Refusals] = []
+
+        async def record(item: Refusals) -> None:
+            recorded.append(item)
+
+        asyncio.run(self.refusals.flush(record))
+        return recorded
 
     def status(self, serial: str) -> str:
         row = self.reader.certificate(serial)

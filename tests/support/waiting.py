@@ -12,6 +12,7 @@ Rules (tests/test_waiting.py reads the tests' sources and holds them):
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,16 @@ def until(condition: Callable[[], T], what: str | Callable[[], object] = "the co
             said = what if isinstance(what, str) else what()
             raise AssertionError(f"never came, in {PATIENCE_S:g} s: {said}")
         time.sleep(_LOOK_S)
+    return found
+
+
+async def until_on_loop(condition: Callable[[], T], what: str = "the condition") -> T:
+    """`until`, while the loop goes on with its other work."""
+    give_up_s = in_a_while()
+    while not (found := condition()):
+        if time.monotonic() > give_up_s:
+            raise AssertionError(f"never came, in {PATIENCE_S:g} s: {what}")
+        await asyncio.sleep(_LOOK_S / 10)
     return found
 
 

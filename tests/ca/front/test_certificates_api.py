@@ -4,7 +4,7 @@ once.
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from ca.front.doorkeeper import LIMITS
+from ca.items import Retire
 from ostiary.errors import Forbidden
 from ostiary.front.limits import Limit
+from ostiary.identity import identity_of
+from ostiary.peer import peer_item
 from ostiary.work.reports import Refusals
 from tests.support.ca_front import MANAGER, FrontForTests
 from tests.support.waiting import PATIENCE_S
@@ -140,18 +143,16 @@ def test_a_number_that_is_none_is_named(front: FrontForTests, params: dict[str, 
 
 def test_who_waits_hears_of_a_revocation_and_its_connections_are_cut(front: FrontForTests) -> None:
     holder = front.holder()
-    told: list[tuple[int, int]] = []
+    by = peer_item(holder.serial, identity_of(holder.certificate))
 
-    def wait() -> None:
-        following, steps = front.feed.since(0, wait_s=10 * PATIENCE_S)
-        told.append((following, len(steps)))
+    async def story() -> list[str]:
+        waiting = asyncio.create_task(front.feed.since(0, wait_s=10 * PATIENCE_S, by="1f"))
+        await asyncio.sleep(0)
+        await front.parts.recording.submit(Retire(by=by, serial=holder.serial, reason="unspecified"))
+        await front.feed.look()
+        return [step.serial for step in (await waiting)[1]]
 
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    front.post(f"/v1/certificates/{holder.serial}/revoke", {"reason": "unspecified"}, holder=holder)
-    front.feed.look()
-    waiter.join(PATIENCE_S)
-    assert told == [(1, 1)]
+    assert asyncio.run(story()) == [holder.serial]
     assert front.cut == [holder.certificate.serial_number]
 
 
@@ -201,7 +202,5 @@ def test_a_store_that_cannot_be_read_is_busy_and_says_nothing(front: FrontForTes
 def test_a_certificate_that_did_not_verify_is_counted_and_nobodys(front: FrontForTests, path: str) -> None:
     result = front.ask("GET", path, holder=front.holder(), problem="it has expired")
     assert (result.status_code, result.json["field"]) == (401, "certificate")
-    recorded: list[Refusals] = []
-    front.refusals.flush(recorded.append)
-    assert recorded == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
+    assert front.counted() == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
     assert not front.recording.refusals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ class Refusing:
         self._errors = list(errors)
         self.prepared: list[Prepared] = []
 
-    def submit(self, item: Item) -> Recorded:
+    async def submit(self, item: Item) -> Recorded:
         assert isinstance(item, Renew)
         self.prepared.append(item.certificate)
         if self._errors:
@@ -49,7 +50,7 @@ def enroll(front: FrontForTests, recording: Refusing, identity: Identity = IDENT
     made = Enroller(
         profile=front.authority.profile,
         recording=recording,
-        reader=front.reader,
+        reads=front.reads,
         clock=front.clock,
         random=front._random,
         metrics=Metrics(stages=STAGES, counters=(), processes=1),
@@ -59,7 +60,7 @@ def enroll(front: FrontForTests, recording: Refusing, identity: Identity = IDENT
     def item_of(prepared: Prepared) -> Item:
         return Renew(serial="1f", certificate=prepared)
 
-    return x509.load_der_x509_certificate(made.enroll(wanted, CSR, item_of))
+    return x509.load_der_x509_certificate(asyncio.run(made.enroll(wanted, CSR, item_of)))
 
 
 def test_what_was_recorded_comes_back_signed(front: FrontForTests) -> None:

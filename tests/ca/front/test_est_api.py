@@ -65,9 +65,7 @@ def test_what_is_wrong_with_the_authorization_is_said_and_counted(front: FrontFo
         assert result.headers["content-type"] == "application/problem+json"
         assert result.json["field"] == "authorization"
         assert token.reveal() not in result.text
-    counted: list[Refusals] = []
-    front.refusals.flush(counted.append)
-    assert [(row.source, row.reason, row.count) for row in counted] == [("127.0.0.1", "authorization", 5)]
+    assert front.counted() == [Refusals(source="127.0.0.1", reason="authorization", count=5)]
 
 
 def test_an_unknown_token_and_a_wrong_secret_look_the_same(front: FrontForTests) -> None:

@@ -4,8 +4,8 @@ fails.
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from ca.items import FrontCertificate
 from ostiary.errors import Busy, InternalFault
 from ostiary.names import parse_node
 from tests.support.ca_front import FrontForTests
-from tests.support.waiting import RUNS_OUT_S, until
+from tests.support.waiting import RUNS_OUT_S, until_on_loop
 
 
 @pytest.fixture
@@ -32,10 +32,11 @@ def own(front: FrontForTests) -> OwnCertificate:
         root=front.authority.root,
         node=parse_node("ca.nodes.shop.example"),
     )
+
     return OwnCertificate(
         authority,
-        recording=front.recording,
-        reader=front.reader,
+        recording=front.awaited,
+        reads=front.reads,
         clock=front.clock,
         random=os.urandom,
     )
@@ -48,7 +49,7 @@ def items(front: FrontForTests) -> list[FrontCertificate]:
 def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificate) -> None:
     with pytest.raises(InternalFault):
         own.tls()
-    own.obtain_first()
+    asyncio.run(own.obtain_first())
     (item,) = items(front)
     assert item.certificate.subsystem == "certificate-authority"
     assert item.certificate.node == "ca.nodes.shop.example"
@@ -58,7 +59,7 @@ def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificat
 
 def test_what_has_ended_is_not_valid(front: FrontForTests, own: OwnCertificate) -> None:
     valid = [own.is_valid]
-    own.obtain_first()
+    asyncio.run(own.obtain_first())
     valid.append(own.is_valid)
     front.clock.later(hours=24)
     assert [*valid, own.is_valid] == [False, True, False]
@@ -68,21 +69,20 @@ def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails
     front: FrontForTests, own: OwnCertificate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_certificate, "CHECK_S", 0.005)
-    own.obtain_first()
-    first = own.tls()
-    front.clock.later(hours=1, minutes=21)
-    front.recording.is_away = True
-    stopped = threading.Event()
-    renewing = threading.Thread(target=own.run, args=(stopped,))
-    renewing.start()
-    try:
-        assert not stopped.wait(RUNS_OUT_S)
+
+    async def story() -> None:
+        await own.obtain_first()
+        first = own.tls()
+        front.clock.later(hours=1, minutes=21)
+        front.recording.is_away = True
+        renewing = asyncio.create_task(own.run())
+        await asyncio.sleep(RUNS_OUT_S)
         assert own.tls() is first
         front.recording.is_away = False
-        until(lambda: own.tls() is not first)
-    finally:
-        stopped.set()
-        renewing.join()
+        await until_on_loop(lambda: own.tls() is not first)
+        renewing.cancel()
+
+    asyncio.run(story())
     agents = {item.certificate.agent for item in items(front)}
     assert (len(items(front)), len(agents)) == (2, 1)
 
@@ -94,4 +94,4 @@ def test_without_a_recorder_it_does_not_start(
     monkeypatch.setattr(own_certificate, "RETRY_S", 0.01)
     front.recording.is_away = True
     with pytest.raises(Busy):
-        own.obtain_first()
+        asyncio.run(own.obtain_first())

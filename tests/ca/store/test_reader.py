@@ -1,11 +1,8 @@
-"""What the network side reads: committed rows by key, the open shard for a moment, and nothing it could
-write.
-"""
+"""What the network side reads: committed rows by key, and nothing it could write."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ca.certificates.crl import ReasonCode
 from ca.certificates.ocsp import Good, Revoked
-from ca.certificates.shards import CLOSE_AT
+from ca.certificates.shards import CLOSE_AT, current_shard, first_shard
 from ca.items import COMPLETE
-from ca.store.reader import MAX_REVOCATIONS, SHARD_MEMORY_S, StoreReader
+from ca.store.reader import MAX_REVOCATIONS, StoreReader
 from ca.store.rows import CertificateRow
 from ca.store.tables import SHARDS
 from ostiary.errors import Busy
@@ -87,32 +84,14 @@ def test_the_feed_comes_in_pages(recorder: RecorderOnStore, reader: StoreReader)
     assert [step.n for step in reader.revocations_since(MAX_REVOCATIONS)] == [MAX_REVOCATIONS + 1]
 
 
-def test_the_open_shard_is_remembered_for_a_moment(recorder: RecorderOnStore, reader: StoreReader) -> None:
+def test_the_open_shard_is_the_newest(recorder: RecorderOnStore, reader: StoreReader) -> None:
     now = moment_of(recorder.items.now_s)
-    assert reader.shard_for_new(now) == 1
+    assert reader.open_shard(now) == first_shard(now)
     recorder.issue(TOKEN)
     fill_shard(recorder)
-    assert reader.shard_for_new(now + timedelta(seconds=SHARD_MEMORY_S / 2)) == 1
-    assert reader.shard_for_new(now + timedelta(seconds=2 * SHARD_MEMORY_S)) == 2
-
-
-def test_a_shard_that_was_said_to_be_full_is_asked_for_again(
-    recorder: RecorderOnStore, reader: StoreReader
-) -> None:
-    now = moment_of(recorder.items.now_s)
-    assert reader.shard_for_new(now) == 1
-    recorder.issue(TOKEN)
-    fill_shard(recorder)
-    reader.forget_shard()
-    assert reader.shard_for_new(now) == 2
-
-
-def test_a_clock_that_was_set_back_keeps_no_shard(recorder: RecorderOnStore, reader: StoreReader) -> None:
-    now = moment_of(recorder.items.now_s)
-    assert reader.shard_for_new(now + timedelta(hours=5)) == 1
-    recorder.issue(TOKEN)
-    fill_shard(recorder)
-    assert reader.shard_for_new(now) == 2
+    opened = reader.open_shard(now)
+    assert (opened.number, opened.count) == (1, CLOSE_AT)
+    assert current_shard(opened, now).number == 2
 
 
 def test_only_signed_lists_are_given_out(recorder: RecorderOnStore, reader: StoreReader) -> None:
