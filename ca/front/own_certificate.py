@@ -5,6 +5,8 @@ Rules:
   carries no capability, and is recorded and signed like any other. Each worker is an agent of its own.
 - It is replaced after two thirds of its lifetime; new connections get the new one, without a restart. As long
   as that fails, the old one serves.
+- TLS 1.2 is spoken, too: this is where agents begin, whatever their clients can do.
+- Each certificate comes with its own staple (ca/front/staple.py).
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,6 +44,11 @@ START_S: Final = 20.0
 RETRY_S: Final = 0.2
 CHECK_S: Final = 1.0
 
+BeginStaple: TypeAlias = Callable[[x509.Certificate], Awaitable[Callable[[], bytes]]]
+"""Called with a new certificate; returns what is called at each handshake with it for the OCSP response
+(DER), empty for none.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
@@ -62,12 +69,14 @@ class OwnCertificate:
         *,
         recording: AsyncRecorderPort,
         reads: StoreReads,
+        staple: BeginStaple,
         clock: Clock,
         random: Callable[[int], bytes],
     ) -> None:
         self._authority = authority
         self._recording = recording
         self._reads = reads
+        self._staple = staple
         self._clock = clock
         self._random = random
         # A version 4 UUID (RFC 9562 section 5.4) for as long as the worker lives.
@@ -108,7 +117,8 @@ class OwnCertificate:
         1. Make a key.
         2. Prepare a certificate for it, like an agent's.
         3. Have it recorded and signed.
-        4. Serve with it from the next connection on.
+        4. Ask for its status, to be stapled to it.
+        5. Serve with it from the next connection on.
         """
         authority = self._authority
         now = self._clock.now()
@@ -136,11 +146,15 @@ class OwnCertificate:
         # 3.
         recorded = await self._recording.submit(FrontCertificate(certificate=prepared))
         leaf = x509.load_der_x509_certificate(certificate_of(authority.profile, prepared, recorded))
-        # 4. Set whole: it is read once for each connection. Certificates are optional: tokens come without.
+        # 4.
+        staple = await self._staple(leaf)
+        # 5. Set whole: it is read once for each connection. Certificates are optional: tokens come without.
         self._tls = front_tls(
             build_identity_pem(key, [leaf, authority.issuing]),
             authority.root.public_bytes(Encoding.PEM),
             client_certificates="optional",
+            oldest="TLS 1.2",
+            staple=staple,
         )
         self._not_after = leaf.not_valid_after_utc
         self._renew_at = now + lifetime * 2 / 3

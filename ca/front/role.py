@@ -1,4 +1,4 @@
-"""The front's process: gunicorn over TLS 1.3. This module builds every adapter of a worker and passes it in.
+"""The front's process: gunicorn over TLS. This module builds every adapter of a worker and passes it in.
 
 The process that starts the workers (gunicorn's arbiter) opens no store, channel or key: after a fork, two
 processes would share one connection (SQLite forbids that, https://www.sqlite.org/howtocorrupt.html section
@@ -24,9 +24,11 @@ from ca.front.own_certificate import Authority, OwnCertificate
 from ca.front.parts import FrontParts
 from ca.front.readiness import ReadinessChecks
 from ca.front.recent import RecentRows
+from ca.front.staple import Stapler
 from ca.front.store_reads import StoreReads
 from ca.home import CAHome
 from ca.store.reader import StoreReader
+from ostiary.edge.async_channel import AsyncClient
 from ostiary.edge.channel import connect
 from ostiary.edge.clock import SystemClock
 from ostiary.edge.metrics import Metrics
@@ -41,6 +43,8 @@ from ostiary.front.worker import Front, Limits, Served, room_limits
 from ostiary.recorder.client import async_recorder_client
 from ostiary.store.database import open_for_reading
 
+# The responder signs in 0.1 ms, one request after the other.
+ASK_S: Final = 1.0
 # A dial costs a descriptor for 3 s at most.
 _DIALS: Final = 64
 
@@ -91,10 +95,15 @@ class _Worker:
         self._offload, self._watching = Offload(threads=config.threads), Offload(threads=1)
         self._reads = StoreReads(StoreReader(self._engine), self._offload)
         self._recording = async_recorder_client(place, "front")
+        self._responder = AsyncClient(
+            place.home.channel("staple"), expected_uids=frozenset({place.users.uid(RoleName.RESPONDER)})
+        )
+        self._stapler = Stapler(self._ask_responder, issuing=authority.issuing, clock=self._clock)
         self._own = OwnCertificate(
             authority,
             recording=self._recording,
             reads=self._reads,
+            staple=self._stapler.begin,
             clock=self._clock,
             random=os.urandom,
         )
@@ -105,7 +114,7 @@ class _Worker:
 
         1. Get a certificate, which takes a running recorder and keyholder.
         2. Take what was revoked so far as known.
-        3. Say what works beside requests: renewal, the feed, counting.
+        3. Say what works beside requests: renewal, stapling, the feed, counting.
         """
         # 1.
         await self._own.obtain_first()
@@ -119,6 +128,7 @@ class _Worker:
             tls=self._own.tls,
             tasks={
                 "own-certificate": self._own.run,
+                "staple": self._stapler.run,
                 "feed": parts.feed.run,
                 "refusals": count,
             },
@@ -129,9 +139,13 @@ class _Worker:
         """Record the counts that were not recorded yet, and end what was opened."""
         await self._refusals.flush(self._recording.submit)
         self._recording.close()
+        self._responder.close()
         self._offload.close()
         self._watching.close()
         self._engine.dispose()
+
+    async def _ask_responder(self, request_der: bytes) -> bytes:
+        return (await self._responder.call(request_der, timeout_s=ASK_S)).body
 
     def _parts(self) -> FrontParts:
         authority, reads, clock = self._authority, self._reads, self._clock

@@ -18,13 +18,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.front.certificates_api import MAX_WAIT_S
-from ostiary.edge.http_client import HTTPClient
-from ostiary.edge.tls import build_identity_pem, server_context
+from ostiary.certificate import serial_hex
+from ostiary.edge.http_client import HTTPClient, tls_connector
+from ostiary.edge.tls import build_identity_pem, client_context, server_context
 from ostiary.errors import Forbidden, OstiaryError
 from ostiary.identity import identity_of
 from ostiary.ledger.checkpoint import read_checkpoint
 from ostiary.ledger.tiles import decode_bundle
-from tests.support.ca_service import NODE, Agent, RunningCA, new_key
+from tests.support.ca_service import CA_NODE, NODE, Agent, RunningCA, new_key
 from tests.support.need import require_tool
 from tests.support.waiting import PATIENCE_S, until
 
@@ -245,6 +246,47 @@ def test_the_feed_wakes_who_waits(ca: RunningCA) -> None:
     ca.revoke(agent, agent.serial)
     waiter.join()
     assert agent.serial in told
+
+
+# --- TLS ---
+
+
+def _greet(ca: RunningCA, *options: str) -> str:
+    """What openssl says of a handshake with the front, in which it asks for the certificate's status."""
+    host, port = ca.address
+    command = ["s_client", "-connect", f"{host}:{port}", "-servername", CA_NODE, "-status", *options]
+    done = subprocess.run(
+        [require_tool("openssl"), *command, "-CAfile", str(ca.public / "root.pem"), "-verify_return_error"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_the_fronts_own_certificate_comes_with_its_status(ca: RunningCA, version: str) -> None:
+    # A worker that started before the responder answered asks again.
+    said = until(
+        lambda: said if "Cert Status: good" in (said := _greet(ca, version)) else "", "a stapled response"
+    )
+    assert "OCSP Response Status: successful" in said
+    leaf = x509.load_pem_x509_certificate(said.partition("Server certificate\n")[2].encode())
+    assert f"Serial Number: {serial_hex(leaf.serial_number).upper()}" in said
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_agents_are_known_over_tls_1_2_and_1_3(ca: RunningCA, version: ssl.TLSVersion) -> None:
+    agent = ca.enroll("component-harness")
+    issuing = x509.load_pem_x509_certificate(ca.issuing_pem)
+    context = client_context(ca.root_pem, build_identity_pem(agent.key, [agent.certificate, issuing]))
+    context.minimum_version = context.maximum_version = version
+    connector = tls_connector(ca.address, server_name=CA_NODE, context=lambda: context, timeout_s=PATIENCE_S)
+    with HTTPClient(connector, host=CA_NODE) as client:
+        assert whoami(client)["serial_number"] == agent.serial
 
 
 def test_the_ledger_is_read_over_the_wire_and_shows_what_was_done(ca: RunningCA) -> None:

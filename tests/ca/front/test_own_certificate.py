@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from ca.front import own_certificate
 from ca.front.own_certificate import Authority, OwnCertificate
 from ca.items import FrontCertificate
+from ostiary.certificate import serial_hex
 from ostiary.errors import Busy, InternalFault
 from ostiary.names import parse_node
 from tests.support.ca_front import FrontForTests
@@ -25,7 +28,13 @@ def front(tmp_path: Path) -> FrontForTests:
 
 
 @pytest.fixture
-def own(front: FrontForTests) -> OwnCertificate:
+def stapled() -> list[str]:
+    """The serial numbers of the certificates that a staple was asked for."""
+    return []
+
+
+@pytest.fixture
+def own(front: FrontForTests, stapled: list[str]) -> OwnCertificate:
     authority = Authority(
         profile=front.authority.profile,
         issuing=front.authority.issuing,
@@ -33,10 +42,15 @@ def own(front: FrontForTests) -> OwnCertificate:
         node=parse_node("ca.nodes.shop.example"),
     )
 
+    async def staple(leaf: x509.Certificate) -> Callable[[], bytes]:
+        stapled.append(serial_hex(leaf.serial_number))
+        return lambda: b""
+
     return OwnCertificate(
         authority,
         recording=front.awaited,
         reads=front.reads,
+        staple=staple,
         clock=front.clock,
         random=os.urandom,
     )
@@ -46,7 +60,9 @@ def items(front: FrontForTests) -> list[FrontCertificate]:
     return [item for _, item in front.recording.items if isinstance(item, FrontCertificate)]
 
 
-def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificate) -> None:
+def test_it_is_recorded_like_everybodys(
+    front: FrontForTests, own: OwnCertificate, stapled: list[str]
+) -> None:
     with pytest.raises(InternalFault):
         own.tls()
     asyncio.run(own.obtain_first())
@@ -55,6 +71,7 @@ def test_it_is_recorded_like_everybodys(front: FrontForTests, own: OwnCertificat
     assert item.certificate.node == "ca.nodes.shop.example"
     assert item.certificate.capabilities == ()
     assert front.status(item.certificate.serial) == "active"
+    assert stapled == [item.certificate.serial]
 
 
 def test_what_has_ended_is_not_valid(front: FrontForTests, own: OwnCertificate) -> None:
@@ -66,7 +83,7 @@ def test_what_has_ended_is_not_valid(front: FrontForTests, own: OwnCertificate) 
 
 
 def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails(
-    front: FrontForTests, own: OwnCertificate, monkeypatch: pytest.MonkeyPatch
+    front: FrontForTests, own: OwnCertificate, stapled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(own_certificate, "CHECK_S", 0.005)
 
@@ -85,6 +102,7 @@ def test_it_is_replaced_after_two_thirds_and_the_old_one_serves_while_that_fails
     asyncio.run(story())
     agents = {item.certificate.agent for item in items(front)}
     assert (len(items(front)), len(agents)) == (2, 1)
+    assert stapled == [item.certificate.serial for item in items(front)]
 
 
 def test_without_a_recorder_it_does_not_start(
