@@ -51,7 +51,7 @@ from ostiary.work.reports import Refusals, Refuse
 from tests.support.asgi import peer_from, seen_by
 from tests.support.awaited import AwaitedRecorder
 from tests.support.ca_authority import CONFIG, AuthorityForTests
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 NODE = "n1.nodes.shop.example"
 MANAGER = "11111111-1111-4111-8111-111111111111"

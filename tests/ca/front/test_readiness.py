@@ -10,7 +10,7 @@ import pytest
 from ca.front.readiness import KEEP_S, ReadinessChecks
 from ostiary.errors import Busy, Forbidden, OstiaryError
 from ostiary.front.health import Readiness
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 
 @dataclass

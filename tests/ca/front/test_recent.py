@@ -16,7 +16,7 @@ from ca.store.rows import CertificateRow
 from ostiary.errors import Busy
 from ostiary.timestamp import EpochSeconds
 from tests.support.ca_authority import AuthorityForTests
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 ROW = first_certificate(AuthorityForTests().prepared(), now_s=EpochSeconds(1), lifetime_s=7200)
 

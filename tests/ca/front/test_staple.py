@@ -19,7 +19,7 @@ from ca.responder.answers import VALIDITY, Answers, ResponderKey
 from ostiary.certificate import serial_hex
 from ostiary.errors import Busy
 from tests.support.ca_authority import SERIAL, AuthorityForTests
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 from tests.support.waiting import until_on_loop
 
 AUTHORITY = AuthorityForTests()

@@ -22,7 +22,7 @@ from ostiary import der
 from ostiary.errors import Busy
 from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
 from tests.support.certificates import NOW
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 LEAF = AUTHORITY.leaf()

@@ -25,7 +25,7 @@ from ostiary.errors import Busy
 from ostiary.work.answer import Recorded
 from ostiary.work.item import Item
 from tests.support.ca_authority import AuthorityForTests
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 LEAF = AUTHORITY.leaf()

@@ -29,7 +29,7 @@ from ostiary.store.database import open_for_reading, open_for_writing, sqlite_ur
 from tests.support.asgi import peer_from, seen_by
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.certificates import NOW
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 
 AUTHORITY = AuthorityForTests()
 TRY_LATER = bytes.fromhex("30030a0103")

@@ -20,7 +20,7 @@ from ostiary.errors import Busy
 from ostiary.front.offload import Offload
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.certificates import NOW
-from tests.support.clock import ClockForTests
+from tests.support.still_clock import ClockForTests
 from tests.support.waiting import PATIENCE_S
 
 AUTHORITY = AuthorityForTests()
