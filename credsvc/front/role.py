@@ -27,7 +27,7 @@ from credsvc.front.pipeline import Pipeline
 from credsvc.front.revocations import WAIT_S, Feed, Page, Revocations
 from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
-from credsvc.sandbox.client.pool import SandboxPool
+from credsvc.sandbox.client.threaded import ThreadedPool
 from credsvc.store.tables import LEDGER
 from ostiary.address import Address, parse_address
 from ostiary.edge.clock import SystemClock
@@ -119,7 +119,7 @@ class _Worker:
         refuser = Refuser(recorder, clock)
         engine = open_for_reading(self.place.database_url)
         catalog = Catalog(engine, monotonic_s=time.monotonic)
-        sandbox = SandboxPool(
+        sandbox = ThreadedPool(
             self.place.home.channel("sandbox"),
             max_workers=max(1, self.config.sandbox_workers // self.config.front_workers),
         )

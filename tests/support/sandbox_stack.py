@@ -18,6 +18,7 @@ from typing import Any
 
 from credsvc.sandbox.client.control import import_path, zygote_argv
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest, SandboxPool
+from credsvc.sandbox.client.private import BlockingSandbox
 from tests.support.waiting import PATIENCE_S, until
 
 LAUNCH = Path(__file__).with_name("sandbox_launch.py")
@@ -43,10 +44,11 @@ def sign(request, credential, clock):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """One zygote process and a pool of its workers."""
+    """One zygote process and a pool of its workers; `pool` waits for what `sandbox` is asked."""
 
     process: subprocess.Popen[bytes]
-    pool: SandboxPool
+    sandbox: SandboxPool
+    pool: BlockingSandbox
     folder: Path
 
     @property
@@ -97,7 +99,12 @@ def is_bare(worker: int) -> bool:
 
 @contextmanager
 def running(
-    *, language: str = "restricted", user: int | None = None, off: str = "-", without: tuple[str, ...] = ()
+    *,
+    language: str = "restricted",
+    user: int | None = None,
+    off: str = "-",
+    without: tuple[str, ...] = (),
+    max_workers: int = 4,
 ) -> Iterator[Stack]:
     """A zygote with the layers that the test wants; `user` is whom it becomes before it makes workers."""
     folder = Path(tempfile.mkdtemp(prefix="ost"))
@@ -111,9 +118,10 @@ def running(
     command = [sys.executable, "-I", "-S", str(LAUNCH), ":".join(import_path()), language, who, off]
     try:
         process = start([*command, *arguments], folder)
-        pool = SandboxPool(control, max_workers=4)
+        sandbox = SandboxPool(control, max_workers=max_workers)
+        pool = BlockingSandbox(sandbox)
         try:
-            yield Stack(process=process, pool=pool, folder=folder)
+            yield Stack(process=process, sandbox=sandbox, pool=pool, folder=folder)
         finally:
             pool.close()
             stop(process)

@@ -1,24 +1,24 @@
 """The host's end of the zygote: how to start one, and ask it for workers.
 
 Rules:
-- One connection per front process, made at first use: after a fork, the child uses a client of its own.
-- One question at a time, under a lock, each with a deadline; a lost or late answer closes the connection, and
+- One connection for each event loop, made at first use and watched by the loop; nothing here waits.
+- Questions are answered in order, each within `ANSWER_S`; a lost or late answer closes the connection, and
   with it the zygote ends every worker that was asked for here. The next question connects again.
+- How long a *caller* waits is its own affair: a caller that gives up costs nobody else a worker.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import importlib.util
 import socket
 import struct
 import sys
-import threading
-import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 __all__ = [
     "NOBODY_KNOWS",
@@ -34,6 +34,8 @@ __all__ = [
 # gone, or another one answers; or the zygote is late.
 NOBODY_KNOWS: Final = -1
 NOT_YET_KNOWN: Final = -2
+# SIGKILL to the reported death takes 1.5 ms, a worker 5; later than this the zygote itself is stuck.
+ANSWER_S: Final = 2.0
 _MAX_ANSWER_BYTES: Final = 64
 # -I -S leaves out the environment, the working directory and the code in site-packages' .pth files, so the
 # import path is given by hand: nothing but these folders is in a worker's memory.
@@ -88,92 +90,151 @@ def import_path() -> list[str]:
 
 
 class ZygoteClient:
-    """Thread-safe; owns one control connection."""
+    """Owns one control connection; for one event loop, on whose thread everything here is called."""
 
     def __init__(self, control_path: Path) -> None:
         self._path = str(control_path)
-        self._lock = threading.Lock()
         self._channel: socket.socket | None = None
+        self._asked: deque[_Question] = deque()
+        self._closed = False
 
-    def spawn(self, digest: str, *, deadline: float) -> SpawnedWorker:
-        """Return a new worker for the module with this digest (64 hex, for the zygote's log).
+    def spawn(self, digest: str) -> asyncio.Future[SpawnedWorker]:
+        """Ask for a new worker for the module with this digest (64 hex, for the zygote's log).
 
-        `deadline` is on time.monotonic(). Raises `ZygoteUnavailable`.
+        The future raises `ZygoteUnavailable`. Whoever gives up waiting for it ends the worker that comes
+        nevertheless, and must not cancel it.
         """
-        answer, descriptors = self._ask(b"S" + digest.encode("ascii"), deadline)
-        if answer[:1] != b"W" or len(answer) != 9 or len(descriptors) != 1:
-            for descriptor in descriptors:
-                socket.close(descriptor)
-            raise ZygoteUnavailable
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptors[0])
-        return SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel)
+        return self._ask(b"S" + digest.encode("ascii"))
 
-    def kill(self, worker_id: int, *, deadline: float) -> int:
-        """End a worker and return its wait status (waitpid's), `NOBODY_KNOWS` or `NOT_YET_KNOWN`. Never
-        raises.
+    def kill(self, worker_id: int) -> asyncio.Future[int]:
+        """Ask for the end of a worker, and for its wait status (waitpid's), `NOBODY_KNOWS` or
+        `NOT_YET_KNOWN`. The future never raises.
 
-        When this returns, the process is gone or the connection is closed, which makes the zygote end it.
+        When it is done, the process is gone or the connection is closed, which makes the zygote end it.
         """
-        try:
-            answer, _descriptors = self._ask(b"K" + struct.pack("Q", worker_id), deadline)
-        except ZygoteLate:
-            return NOT_YET_KNOWN
-        except ZygoteUnavailable:
-            return NOBODY_KNOWS
-        status: int = struct.unpack("i", answer[1:])[0]
-        return status
+        return self._ask(b"K" + struct.pack("Q", worker_id))
 
     def close(self) -> None:
         """Close the connection; the zygote kills what it made for us."""
-        with self._lock:
-            self._disconnect()
+        self._closed = True
+        self._lose(is_late=False)
 
-    def _ask(self, question: bytes, deadline: float) -> tuple[bytes, list[int]]:
-        if not self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise ZygoteLate
-        try:
-            had_connection = self._channel is not None
-            try:
-                return self._ask_once(question, deadline)
-            except TimeoutError as exc:
-                raise ZygoteLate from exc
-            except OSError as exc:
-                if not had_connection:
-                    raise ZygoteUnavailable from exc
-            try:  # the zygote was restarted: what the old one made for us is gone, asking anew is safe
-                return self._ask_once(question, deadline)
-            except OSError as exc:
-                raise ZygoteUnavailable from exc
-        finally:
-            self._lock.release()
+    def _ask(self, record: bytes) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        question = _Question(record, loop.create_future(), loop.call_later(ANSWER_S, self._on_late))
+        self._send(question)
+        return question.answer
 
-    def _ask_once(self, question: bytes, deadline: float) -> tuple[bytes, list[int]]:
+    def _send(self, question: _Question) -> None:
+        had_connection = self._channel is not None
         try:
-            channel = self._connected()
-            # At least a millisecond: a timeout of 0 would mean a socket that does not block.
-            channel.settimeout(max(0.001, deadline - time.monotonic()))
-            channel.send(question)
-            answer, descriptors, flags, _address = socket.recv_fds(channel, _MAX_ANSWER_BYTES, 1)
-            if not answer or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ConnectionResetError
+            self._connected().send(question.record)
         except OSError:
-            self._disconnect()  # a late answer must not meet the next question
-            raise
-        return answer, descriptors
+            self._lose(is_late=False)
+            if had_connection:
+                self._send_again(question)
+            else:
+                question.fail(is_late=False)
+        else:
+            self._asked.append(question)
+
+    def _send_again(self, question: _Question) -> None:
+        """Ask anew where the zygote was restarted: what the old one made for us is gone, so this is safe."""
+        if question.is_again or self._closed:
+            question.fail(is_late=False)
+            return
+        question.is_again = True
+        self._send(question)
+
+    def _on_readable(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            answer, descriptors, flags, _address = socket.recv_fds(self._channel, _MAX_ANSWER_BYTES, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            answer, descriptors, flags = b"", [], 0
+        if not answer or not self._asked or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            _close(descriptors)
+            self._lose(is_late=False)
+        else:
+            self._asked.popleft().take(answer, descriptors)
+
+    def _on_late(self) -> None:
+        self._lose(is_late=True)
+
+    def _lose(self, *, is_late: bool) -> None:
+        """Close the connection, and with it end whatever was asked on it."""
+        if self._channel is not None:
+            asyncio.get_running_loop().remove_reader(self._channel)
+            self._channel.close()
+            self._channel = None
+        asked, self._asked = self._asked, deque()
+        for question in asked:
+            # A worker that was to end has ended by this.
+            if is_late or question.is_kill:
+                question.fail(is_late=is_late)
+            else:
+                self._send_again(question)
 
     def _connected(self) -> socket.socket:
+        if self._closed:
+            raise ConnectionResetError
         if self._channel is None:
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            # Without blocking from the start: where the zygote's backlog is full, that is an error at once.
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
             try:
                 channel.connect(self._path)
             except OSError:
                 channel.close()
                 raise
             self._channel = channel
+            asyncio.get_running_loop().add_reader(channel, self._on_readable)
         return self._channel
 
-    def _disconnect(self) -> None:
-        if self._channel is not None:
-            with contextlib.suppress(OSError):
-                self._channel.close()
-            self._channel = None
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """One that the zygote has not answered."""
+
+    record: bytes
+    answer: asyncio.Future[Any]
+    timer: asyncio.TimerHandle
+    is_again: bool = False
+
+    @property
+    def is_kill(self) -> bool:
+        return self.record[:1] == b"K"
+
+    def take(self, answer: bytes, descriptors: list[int]) -> None:
+        """Settle it with what the zygote said."""
+        if self.is_kill and len(answer) == 5:
+            self._settle(struct.unpack("i", answer[1:])[0])
+        elif answer[:1] == b"W" and len(answer) == 9 and len(descriptors) == 1 and not self.answer.done():
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptors[0])
+            self._settle(SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel))
+        else:
+            _close(descriptors)
+            self.fail(is_late=False)
+
+    def fail(self, *, is_late: bool) -> None:
+        """Settle it without an answer."""
+        if self.is_kill:
+            self._settle(NOT_YET_KNOWN if is_late else NOBODY_KNOWS)
+        else:
+            self._settle(ZygoteLate() if is_late else ZygoteUnavailable())
+
+    def _settle(self, what: SpawnedWorker | ZygoteUnavailable | int) -> None:
+        self.timer.cancel()
+        if self.answer.done():
+            return
+        if isinstance(what, ZygoteUnavailable):
+            self.answer.set_exception(what)
+        else:
+            self.answer.set_result(what)
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        socket.close(descriptor)

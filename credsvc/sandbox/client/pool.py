@@ -4,31 +4,30 @@ Rules:
 - A worker serves one module version and one call at a time; it is taken, used and given back, or ended.
 - It is ended after any violation (deadline, crash, refused or unsolicited bytes, exhaustion), after
   `CALLS_PER_WORKER` calls or `BUSY_S_PER_WORKER` of work; the zygote's spare takes its place at once.
-- The number of workers is bounded; when all are busy a call waits, up to its deadline. Idle workers of the
-  module longest unused make room for another module.
+- The number of workers is bounded; when all are busy a call waits, up to its deadline, and so is the number
+  of calls that wait. Idle workers of the module longest unused make room for another module.
 - One deadline covers waiting, making a worker, loading and running. SIGKILL enforces it, through the zygote.
 - What comes back is hostile: `frames` and `decode` read it. Errors are `faults`, one constant text for each
   kind.
+- A caller that is cancelled leaves at once. What it asked runs on to its answer or its deadline, and only
+  then is the worker used again or ended: so nobody gets another's answer, and callers that come and go cost
+  no worker.
 
-Thread-safe; made after the front has forked (a pool must not be shared by two processes).
+For one event loop, on whose thread everything is called, without a thread or a wait of its own; a pool must
+not be shared by two processes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
-import os
-import select
-import socket
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NewType
+from typing import Any, Final, NewType, TypeVar
 
-from credsvc.sandbox import frames
 from credsvc.sandbox.client.control import (
     NOBODY_KNOWS,
     NOT_YET_KNOWN,
@@ -36,20 +35,25 @@ from credsvc.sandbox.client.control import (
     ZygoteClient,
     ZygoteUnavailable,
 )
-from credsvc.sandbox.client.decode import HoleProposal, RefusedAnswer, decode_proposal
+from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fault
+from credsvc.sandbox.client.link import Link, Reply
+from credsvc.sandbox.client.messages import encode_call, encode_source, read_call, read_load
 from credsvc.sandbox.frames import Kind, Outcome
-from credsvc.sandbox.refusal import Reason
 
 __all__ = ["LoadedModule", "ModuleDigest", "SandboxPool"]
 
+T = TypeVar("T")
 ModuleDigest = NewType("ModuleDigest", str)
 
 CALLS_PER_WORKER: Final = 10_000
 # Well below the worker's own CPU backstop (privileges.CPU_BACKSTOP_S), which would end it in somebody's call.
 BUSY_S_PER_WORKER: Final = 60.0
-# SIGKILL to the reported death takes 1.5 ms; later than this the zygote itself is stuck.
-_KILL_S: Final = 2.0
+# Each holds its request in memory. More than all workers could answer before the first ones' deadlines.
+MAX_WAITING: Final = 1024
+# A freed worker goes to the next call of its own module, unless another has waited longer than this: a worker
+# for another module costs the zygote 5 ms, which is a tenth.
+_TURN_S: Final = 0.05
 _CHECK_S: Final = 5.0
 _CHECKED: Final = ModuleDigest("0" * 64)
 
@@ -62,26 +66,13 @@ class LoadedModule:
     source: str
 
 
-@dataclass(slots=True)
-class _Worker:
-    """A worker checked out by one thread, or idle in the pool; `calls` and `busy_s` say when it has done
-    enough.
-    """
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A call for which there is no place; it is given an idle worker of its module, or a place (None)."""
 
-    worker_id: int
-    channel: socket.socket
-    answered: select.poll
     digest: ModuleDigest
-    calls: int = 0
-    busy_s: float = 0.0
-
-    @classmethod
-    def fresh(cls, spawned: SpawnedWorker, digest: ModuleDigest) -> _Worker:
-        """Wrap a new worker; its channel never blocks, waiting is `answered`'s."""
-        spawned.channel.setblocking(False)
-        answered = select.poll()
-        answered.register(spawned.channel, select.POLLIN)
-        return cls(spawned.worker_id, spawned.channel, answered, digest)
+    since: float
+    given: asyncio.Future[Link | None]
 
 
 class SandboxPool:
@@ -90,235 +81,264 @@ class SandboxPool:
     def __init__(self, control_path: Path, *, max_workers: int) -> None:
         self._zygote = ZygoteClient(control_path)
         self._max_workers = max_workers
-        self._freed = threading.Condition()
-        # All below are guarded by _freed. Modules are in order of last use, oldest first.
-        self._idle: OrderedDict[ModuleDigest, list[_Worker]] = OrderedDict()
+        # Modules are in order of last use, oldest first.
+        self._idle: OrderedDict[str, list[Link]] = OrderedDict()
         self._count = 0
+        # Nobody waits while a worker is idle or a place free.
+        self._waiting: deque[_Waiting] = deque()
         self._closed = False
 
-    def run(
+    async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
     ) -> HoleProposal:
         """Call `entry(**arguments)` of the module, at most `deadline_s` from now; raises `SandboxFault`."""
-        deadline = time.monotonic() + deadline_s
-        request = _encode(entry, arguments)
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        request = encode_call(entry, arguments)
         try:
-            worker = self._take(module, deadline)
+            link = await self._take(module, deadline)
         except SourceRefused as exc:  # a module that was loaded and approved: not the caller's doing
             raise fault(Fault.NOT_LOADED) from exc
-        try:
-            outcome, body = self._exchange(worker, Kind.CALL, request, deadline)
-            proposal = _read_outcome(outcome, body)
-        except SandboxFault as exc:
-            # An exception is an ordinary answer; after anything else the worker may no longer be ours.
-            if exc.fault is Fault.MODULE_RAISED:
-                self._give_back(worker)
-            else:
-                self._end_faulty(worker, exc)
-            raise
-        except BaseException:
-            self._end(worker)
-            raise
-        self._give_back(worker)
+        proposal = await self._ask(link, Kind.CALL, request, deadline, read_call)
+        self._give_back(link)
         return proposal
 
-    def check_source(self, source: str) -> None:
+    async def check_source(self, source: str) -> None:
         """Compile a source inside a worker of its own, and run its top level once.
 
         Raises `SourceRefused` with a reason and a line, or `SandboxFault` (a source that never ends, or ends
         its worker).
         """
-        deadline = time.monotonic() + _CHECK_S
-        worker = self._take(LoadedModule(digest=_CHECKED, source=source), deadline)
-        self._end(worker)  # never given back, so this digest is never idle
+        deadline = asyncio.get_running_loop().time() + _CHECK_S
+        link = await self._take(LoadedModule(digest=_CHECKED, source=source), deadline)
+        await asyncio.shield(self._end(link))
 
-    def close(self) -> None:
-        """End the idle workers; those in use end when they are given back."""
-        with self._freed:
-            self._closed = True
-            idle = [worker for workers in self._idle.values() for worker in workers]
-            self._idle.clear()
-        for worker in idle:
-            self._end(worker)
+    async def close(self) -> None:
+        """End all workers; a call in flight, or that waits, is told that the sandbox is not there."""
+        self._closed = True
+        for links in self._idle.values():
+            for link in links:
+                link.close()
+        self._idle.clear()
+        while self._waiting:
+            given = self._waiting.popleft().given
+            if not given.done():
+                given.set_exception(fault(Fault.UNAVAILABLE))
         self._zygote.close()
 
-    def _take(self, module: LoadedModule, deadline: float) -> _Worker:
+    # Taking a worker, or making one.
+
+    async def _take(self, module: LoadedModule, deadline: float) -> Link:
         """Return a healthy idle worker of this module, or a new one."""
         while True:
-            worker = self._take_idle(module.digest, deadline)
-            if worker is None:
-                return self._load(module, self._spawn(module, deadline), deadline)
-            if _is_quiet(worker.channel):
-                return worker
-            self._end(worker)  # it died, or said something that nobody asked for
+            link = self._pop_idle(module.digest)
+            if link is None and not self._reserve():
+                link = await self._wait(module.digest, deadline)
+            if link is None:
+                return await self._load(module, deadline)
+            if link.is_quiet():
+                return link
+            self._end(link)  # it died, or said something that nobody asked for
 
-    def _take_idle(self, digest: ModuleDigest, deadline: float) -> _Worker | None:
-        """Return an idle worker, or None with a place reserved for a new one."""
-        with self._freed:
-            worker, evicted = self._wait_for_one(digest, deadline)
-        if evicted is not None:
-            self._kill(evicted)  # outside of the lock; its place is ours
-        return worker
+    def _pop_idle(self, digest: ModuleDigest) -> Link | None:
+        links = self._idle.get(digest)
+        if not links:
+            return None
+        self._idle.move_to_end(digest)
+        return links.pop()
 
-    def _wait_for_one(self, digest: ModuleDigest, deadline: float) -> tuple[_Worker | None, _Worker | None]:
-        """Return (idle worker, None), (None, None) for a free place, or (None, a worker to end for its
-        place).
-        """
-        timed_out = False
-        while True:
-            workers = self._idle.get(digest)
-            if workers:
-                self._idle.move_to_end(digest)
-                return workers.pop(), None
-            if self._count < self._max_workers:
-                self._count += 1
-                return None, None
-            oldest = next((idle for idle in self._idle.values() if idle), None)
-            if oldest is not None:
-                return None, oldest.pop(0)
-            if timed_out:
-                raise fault(Fault.FULL)
-            # After a timeout it looks once more: the wake-up for a place may have been meant for this thread,
-            # and nobody else would get it.
-            timed_out = not self._freed.wait(timeout=max(0.0, deadline - time.monotonic()))
+    def _reserve(self) -> bool:
+        """Take a place for a new worker, if need be of one that is idle."""
+        if self._count < self._max_workers:
+            self._count += 1
+            return True
+        oldest = next((links for links in self._idle.values() if links), None)
+        if oldest is None:
+            return False
+        self._evict(oldest.pop(0))
+        return True
 
-    def _spawn(self, module: LoadedModule, deadline: float) -> SpawnedWorker:
+    async def _wait(self, digest: ModuleDigest, deadline: float) -> Link | None:
+        """Return an idle worker, or None for a reserved place; raises `Fault.FULL` at the deadline."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise fault(Fault.FULL)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(digest, loop.time(), loop.create_future())
+        self._waiting.append(waiting)
+        timer = loop.call_at(deadline, self._give_up, waiting)
         try:
-            return self._zygote.spawn(module.digest, deadline=deadline)
+            return await waiting.given
+        except asyncio.CancelledError:
+            self._leave_queue(waiting)
+            raise
+        finally:
+            timer.cancel()
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if not waiting.given.done():
+            self._waiting.remove(waiting)
+            waiting.given.set_exception(fault(Fault.FULL))
+
+    def _leave_queue(self, waiting: _Waiting) -> None:
+        """Take a cancelled call out of the queue; what it was given at the same moment goes to the next."""
+        if waiting.given.cancelled():
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiting)
+        elif waiting.given.exception() is None:
+            link = waiting.given.result()
+            if link is None:
+                self._release_place()
+            else:
+                self._give_back(link)
+
+    async def _load(self, module: LoadedModule, deadline: float) -> Link:
+        """Make a worker in a reserved place."""
+        try:
+            source = encode_source(module.source)
+        except SourceRefused:
+            self._release_place()
+            raise
+        link = await self._spawn(module.digest, deadline)
+        await self._ask(link, Kind.LOAD, source, deadline, read_load)
+        return link
+
+    async def _spawn(self, digest: ModuleDigest, deadline: float) -> Link:
+        spawned = self._zygote.spawn(digest)
+        try:
+            # Not wait_for: the question stays asked, and the place taken, until the zygote has answered.
+            done, _ = await asyncio.wait({spawned}, timeout=deadline - asyncio.get_running_loop().time())
+        except asyncio.CancelledError:
+            spawned.add_done_callback(partial(self._discard, digest))
+            raise
+        if not done:
+            spawned.add_done_callback(partial(self._discard, digest))
+            raise fault(Fault.UNAVAILABLE)
+        try:
+            return self._link(spawned.result(), digest)
         except ZygoteUnavailable as exc:
             self._release_place()
             raise fault(Fault.UNAVAILABLE) from exc
 
-    def _load(self, module: LoadedModule, spawned: SpawnedWorker, deadline: float) -> _Worker:
-        worker = _Worker.fresh(spawned, module.digest)
+    def _link(self, spawned: SpawnedWorker, digest: str) -> Link:
+        return Link(spawned, digest, on_noise=self._on_noise)
+
+    def _discard(self, digest: ModuleDigest, spawned: asyncio.Future[SpawnedWorker]) -> None:
+        """End a worker that came when its caller had left."""
+        if spawned.exception() is None:
+            self._end(self._link(spawned.result(), digest))
+        else:
+            self._release_place()
+
+    # Using it.
+
+    async def _ask(
+        self, link: Link, kind: Kind, body: bytes, deadline: float, read: Callable[[Outcome, bytes], T]
+    ) -> T:
+        """Ask once and return what `read` makes of the answer, with the link still the caller's; where it
+        raises, the link was given back or ended.
+        """
+        answer = link.ask(kind, body, deadline)
         try:
-            source = _encode_source(module.source)
-            _check_loaded(*self._exchange(worker, Kind.LOAD, source, deadline))
+            return read(*await answer)
+        except asyncio.CancelledError:
+            link.orphan().add_done_callback(partial(self._settle, link, read))
+            raise
         except SandboxFault as exc:
-            self._end_faulty(worker, exc)
+            # An exception is an ordinary answer; after anything else the worker may no longer be ours.
+            if exc.fault is Fault.MODULE_RAISED:
+                self._give_back(link)
+            else:
+                await self._end_faulty(link, exc)
             raise
         except BaseException:
-            self._end(worker)
+            self._end(link)
             raise
-        return worker
 
-    def _exchange(self, worker: _Worker, kind: Kind, body: bytes, deadline: float) -> tuple[Outcome, bytes]:
-        """Send one request and read its answer; raises `SandboxFault`, after which the worker must
-        be ended.
-        """
-        # Fresh for each request: an answer that an earlier call left behind does not carry it.
-        nonce = os.urandom(frames.NONCE_BYTES)
-        begun = time.monotonic()
+    def _settle(
+        self, link: Link, read: Callable[[Outcome, bytes], object], answer: asyncio.Future[Reply]
+    ) -> None:
+        """Judge an answer that nobody waits for any more."""
         try:
-            worker.channel.send(frames.pack_request(kind, nonce, body))
-            if not worker.answered.poll(max(0.0, deadline - begun) * 1000):
-                raise fault(Fault.TIMEOUT)
-            # recvmsg, not recv: only its flags tell that the kernel cut a record that was too long.
-            record, _ancillary, flags, _address = worker.channel.recvmsg(frames.MAX_ANSWER_BYTES)
-        except OSError as exc:
-            raise fault(Fault.CRASHED) from exc
-        worker.calls += 1
-        worker.busy_s += time.monotonic() - begun
-        if not record:
-            raise fault(Fault.CRASHED)
-        if flags & socket.MSG_TRUNC:
-            raise fault(Fault.ANSWER_REFUSED)
-        try:
-            return frames.unpack_answer(record, nonce)
-        except ValueError as exc:
-            raise fault(Fault.ANSWER_REFUSED) from exc
-
-    def _give_back(self, worker: _Worker) -> None:
-        if worker.calls >= CALLS_PER_WORKER or worker.busy_s >= BUSY_S_PER_WORKER:
-            self._end(worker)
-            return
-        with self._freed:
-            if not self._closed:
-                self._idle.setdefault(worker.digest, []).append(worker)
-                self._freed.notify()
+            read(*answer.result())
+        except SandboxFault as exc:
+            if exc.fault is not Fault.MODULE_RAISED:
+                self._end(link)
                 return
-        self._end(worker)
+        except SourceRefused:
+            self._end(link)
+            return
+        self._give_back(link)
 
-    def _end(self, worker: _Worker) -> int:
-        status = self._kill(worker)
+    # Giving it back, or ending it.
+
+    def _give_back(self, link: Link) -> None:
+        if self._is_spent(link):
+            self._end(link)
+            return
+        waiting = self._next(link.digest)
+        if waiting is None:
+            self._idle.setdefault(link.digest, []).append(link)
+        elif waiting.digest == link.digest:
+            waiting.given.set_result(link)
+        else:
+            self._evict(link)
+            waiting.given.set_result(None)
+
+    def _is_spent(self, link: Link) -> bool:
+        if self._closed or link.digest == _CHECKED:  # of which the next source is another one
+            return True
+        return link.calls >= CALLS_PER_WORKER or link.busy_s >= BUSY_S_PER_WORKER
+
+    def _next(self, digest: str | None) -> _Waiting | None:
+        """Take the call out of the queue that gets the worker of this module that is free, or the place
+        (None).
+        """
+        while self._waiting and self._waiting[0].given.done():  # cancelled, and about to notice
+            self._waiting.popleft()
+        if not self._waiting:
+            return None
+        chosen = first = self._waiting[0]
+        if digest is not None and asyncio.get_running_loop().time() - first.since < _TURN_S:
+            of_module = (each for each in self._waiting if each.digest == digest and not each.given.done())
+            chosen = next(of_module, first)
+        self._waiting.remove(chosen)
+        return chosen
+
+    def _on_noise(self, link: Link) -> None:
+        """A worker ended, or spoke unasked; one that is not idle is looked at by whoever has it."""
+        links = self._idle.get(link.digest, [])
+        if link in links:
+            links.remove(link)
+            self._end(link)
+
+    def _end(self, link: Link) -> asyncio.Future[int]:
+        """Have a worker killed; its place is free when the zygote says that it is gone. The future must not
+        be cancelled.
+        """
+        link.unwatch()
+        killed = self._zygote.kill(link.worker_id)
+        killed.add_done_callback(partial(self._bury, link))
+        return killed
+
+    def _bury(self, link: Link, _killed: asyncio.Future[int]) -> None:
+        link.close()
         self._release_place()
-        return status
 
-    def _end_faulty(self, worker: _Worker, exc: SandboxFault) -> None:
+    def _evict(self, link: Link) -> None:
+        """Have an idle worker killed for its place: what the zygote is asked next, it does after that."""
+        link.unwatch()
+        self._zygote.kill(link.worker_id).add_done_callback(lambda _killed: link.close())
+
+    async def _end_faulty(self, link: Link, exc: SandboxFault) -> None:
         """End a worker after a fault; raises `Fault.UNAVAILABLE` where its zygote went, or is late to say how
         the worker ended: then nobody knows that it was the module's doing.
         """
-        status = self._end(worker)
+        status = await asyncio.shield(self._end(link))
         if exc.fault is Fault.CRASHED and status in {NOBODY_KNOWS, NOT_YET_KNOWN}:
             raise fault(Fault.UNAVAILABLE) from exc
 
-    def _kill(self, worker: _Worker) -> int:
-        status = self._zygote.kill(worker.worker_id, deadline=time.monotonic() + _KILL_S)
-        with contextlib.suppress(OSError):
-            worker.channel.close()
-        return status
-
     def _release_place(self) -> None:
-        with self._freed:
+        waiting = self._next(None)
+        if waiting is None:
             self._count -= 1
-            self._freed.notify()
-
-
-def _encode(entry: str, arguments: Mapping[str, Any]) -> bytes:
-    body = json.dumps({"entry": entry, "arguments": dict(arguments)}).encode("ascii")
-    if len(body) > frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES:
-        raise fault(Fault.REQUEST_TOO_LARGE)
-    return body
-
-
-def _encode_source(source: str) -> bytes:
-    """The two refusals that need no parser are made here; the worker makes them again."""
-    try:
-        encoded = source.encode("utf-8")
-    except UnicodeEncodeError as exc:
-        raise SourceRefused(reason=Reason.NOT_TEXT, line=0) from exc
-    if len(encoded) > frames.MAX_SOURCE_BYTES:
-        raise SourceRefused(reason=Reason.TOO_LARGE, line=0)
-    return encoded
-
-
-def _read_outcome(outcome: Outcome, body: bytes) -> HoleProposal:
-    if outcome is Outcome.RAISED:
-        raise fault(Fault.MODULE_RAISED)
-    if outcome is Outcome.EXHAUSTED:
-        raise fault(Fault.EXHAUSTED)
-    if outcome is not Outcome.DONE:
-        raise fault(Fault.ANSWER_REFUSED)
-    try:
-        return decode_proposal(body)
-    except RefusedAnswer as exc:
-        raise fault(Fault.ANSWER_REFUSED) from exc
-
-
-def _check_loaded(outcome: Outcome, body: bytes) -> None:
-    if outcome is Outcome.REFUSED:
-        raise _read_refusal(body)
-    if outcome is not Outcome.LOADED:
-        raise fault(Fault.NOT_LOADED)
-
-
-def _read_refusal(body: bytes) -> SourceRefused | SandboxFault:
-    """Hostile too: a word of the closed set and a small number, or nothing is believed."""
-    word, _space, number = body[:64].decode("ascii", "replace").partition(" ")
-    try:
-        reason = Reason(word)
-    except ValueError:
-        return fault(Fault.NOT_LOADED)
-    line = int(number) if number.isascii() and number.isdigit() and len(number) <= 6 else 0
-    return SourceRefused(reason=reason, line=line)
-
-
-def _is_quiet(channel: socket.socket) -> bool:
-    """Say whether a worker is alive and has said nothing since its last answer."""
-    try:
-        channel.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+        else:
+            waiting.given.set_result(None)

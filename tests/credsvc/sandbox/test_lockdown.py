@@ -13,6 +13,7 @@ import pytest
 from credsvc.sandbox.client.control import zygote_argv
 from credsvc.sandbox.client.faults import Fault, SandboxFault
 from credsvc.sandbox.client.pool import SandboxPool
+from credsvc.sandbox.client.private import BlockingSandbox
 from credsvc.sandbox.kernel import LockdownError
 from credsvc.sandbox.landlock import supported_abi
 from tests.support.need import require_kernel, require_root
@@ -226,7 +227,7 @@ def test_no_setting_drops_seccomp(tmp_path: Path) -> None:
 def test_workers_end_with_the_zygote(tmp_path: Path) -> None:
     control = tmp_path / "control"
     process = start(zygote_argv(control, allowed_uids=[os.getuid()], without=[]), tmp_path)
-    pool = SandboxPool(control, max_workers=2)
+    pool = BlockingSandbox(SandboxPool(control, max_workers=2))
     pool.run(module(CONTROL), "sign", REQUEST, 10.0)
     workers = children(process.pid)
     assert workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from credsvc.sandbox.client import control
 from credsvc.sandbox.client.control import (
     NOBODY_KNOWS,
     NOT_YET_KNOWN,
+    SpawnedWorker,
     ZygoteClient,
     ZygoteLate,
     ZygoteUnavailable,
@@ -22,7 +25,7 @@ from credsvc.sandbox.client.control import (
 )
 from credsvc.sandbox.zygote import parse_arguments
 from tests.support.sandbox_stack import Stack, running, start, stop, wait_gone
-from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least, in_a_while, soon_over
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least
 
 DIGEST = "ab" * 32
 
@@ -68,46 +71,58 @@ def test_wrong_arguments(arguments: list[str]) -> None:
 
 
 def test_spawn_and_kill_answer_in_order(stack: Stack) -> None:
-    client = ZygoteClient(stack.folder / "control")
-    first = client.spawn(DIGEST, deadline=in_a_while())
-    second = client.spawn(DIGEST, deadline=in_a_while())
-    assert first.worker_id != second.worker_id
-    assert client.kill(first.worker_id, deadline=in_a_while()) == 9
-    assert client.kill(first.worker_id, deadline=in_a_while()) == -1
-    assert first.channel.recv(1) == b""
-    second.channel.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        second.channel.recv(1)
-    for each in (first, second):
-        each.channel.close()
-    client.close()
+    async def story() -> None:
+        client = ZygoteClient(stack.folder / "control")
+        asked = [client.spawn(DIGEST), client.spawn(DIGEST)]
+        first, second = await asyncio.gather(*asked)
+        assert first.worker_id != second.worker_id
+        kills = [client.kill(first.worker_id), client.kill(first.worker_id)]
+        assert [await each for each in kills] == [9, -1]
+        _check_ended(first)
+        _check_alive(second)
+        client.close()
+
+    asyncio.run(story())
 
 
 def test_the_end_of_a_connection_ends_its_workers_only(stack: Stack) -> None:
-    one, other = ZygoteClient(stack.folder / "control"), ZygoteClient(stack.folder / "control")
-    mine = one.spawn(DIGEST, deadline=in_a_while())
-    theirs = other.spawn(DIGEST, deadline=in_a_while())
-    assert other.kill(mine.worker_id, deadline=in_a_while()) == -1  # not its own
-    one.close()
-    mine.channel.settimeout(PATIENCE_S)
-    assert mine.channel.recv(1) == b""
-    theirs.channel.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        theirs.channel.recv(1)
-    for each in (mine, theirs):
-        each.channel.close()
-    other.close()
+    async def story() -> None:
+        one, other = ZygoteClient(stack.folder / "control"), ZygoteClient(stack.folder / "control")
+        mine, theirs = await one.spawn(DIGEST), await other.spawn(DIGEST)
+        assert await other.kill(mine.worker_id) == -1  # not its own
+        one.close()
+        _check_ended(mine)
+        _check_alive(theirs)
+        other.close()
+
+    asyncio.run(story())
+
+
+def _check_ended(spawned: SpawnedWorker) -> None:
+    with spawned.channel as channel:
+        channel.settimeout(PATIENCE_S)
+        assert channel.recv(1) == b""
+
+
+def _check_alive(spawned: SpawnedWorker) -> None:
+    with spawned.channel as channel:
+        channel.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            channel.recv(1)
 
 
 def test_a_worker_whose_host_forgets_it_leaves_by_itself(stack: Stack) -> None:
-    client = ZygoteClient(stack.folder / "control")
-    spawned = client.spawn(DIGEST, deadline=in_a_while())
-    stack.settle(2)
-    worker = min(stack.workers())
-    spawned.channel.close()
-    wait_gone(worker)
-    assert client.kill(spawned.worker_id, deadline=in_a_while()) == 0  # how it ended is kept until asked
-    client.close()
+    async def story() -> None:
+        client = ZygoteClient(stack.folder / "control")
+        spawned = await client.spawn(DIGEST)
+        stack.settle(2)
+        worker = min(stack.workers())
+        spawned.channel.close()
+        wait_gone(worker)
+        assert await client.kill(spawned.worker_id) == 0  # how it ended is kept until asked
+        client.close()
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(
@@ -117,41 +132,59 @@ def test_a_peer_that_does_not_speak_this_is_dropped(stack: Stack, question: byte
     with connect(stack) as channel:
         channel.send(question)
         assert channel.recv(64) == b""
-    client = ZygoteClient(stack.folder / "control")
-    client.spawn(DIGEST, deadline=in_a_while()).channel.close()
-    client.close()
+    asyncio.run(_spawn(stack.folder))
+
+
+async def _spawn(folder: Path) -> None:
+    client = ZygoteClient(folder / "control")
+    try:
+        (await client.spawn(DIGEST)).channel.close()
+    finally:
+        client.close()
 
 
 def test_strangers_are_refused(tmp_path: Path) -> None:
     process = start(zygote_argv(tmp_path / "control", allowed_uids=[os.getuid() + 1], without=[]), tmp_path)
-    client = ZygoteClient(tmp_path / "control")
     with pytest.raises(ZygoteUnavailable):
-        client.spawn(DIGEST, deadline=in_a_while())
-    client.close()
+        asyncio.run(_spawn(tmp_path))
     stop(process)
     assert '"sandbox-control-refused"' in (tmp_path / "log").read_text("utf-8")
 
 
-def test_a_zygote_that_is_stopped_is_late_and_ends_its_workers_when_it_goes_on(stack: Stack) -> None:
-    client = ZygoteClient(stack.folder / "control")
-    spawned = client.spawn(DIGEST, deadline=in_a_while())
+def test_a_zygote_that_is_stopped_is_late_and_ends_its_workers_when_it_goes_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        client = ZygoteClient(stack.folder / "control")
+        spawned = await client.spawn(DIGEST)
+        _stop(stack)
+        monkeypatch.setattr(control, "ANSWER_S", RUNS_OUT_S)
+        with at_least(RUNS_OUT_S):
+            killed, late = client.kill(spawned.worker_id), client.spawn(DIGEST)
+            assert await killed == NOT_YET_KNOWN
+        with pytest.raises(ZygoteLate):
+            await late
+        stack.process.send_signal(signal.SIGCONT)
+        _check_ended(spawned)
+        client.close()
+
+    asyncio.run(story())
+
+
+def _stop(stack: Stack) -> None:
     stack.process.send_signal(signal.SIGSTOP)
     os.waitpid(stack.process.pid, os.WUNTRACED)  # until it stands still
-    with at_least(RUNS_OUT_S):
-        assert client.kill(spawned.worker_id, deadline=soon_over()) == NOT_YET_KNOWN
-    stack.process.send_signal(signal.SIGCONT)
-    spawned.channel.settimeout(PATIENCE_S)
-    assert spawned.channel.recv(1) == b""
-    spawned.channel.close()
-    client.close()
 
 
 def test_no_zygote_is_unavailable_at_once(tmp_path: Path) -> None:
-    client = ZygoteClient(tmp_path / "control")
-    with pytest.raises(ZygoteUnavailable) as caught:
-        client.spawn(DIGEST, deadline=in_a_while())
-    assert not isinstance(caught.value, ZygoteLate)  # which is what waiting for the deadline gives
-    assert client.kill(1, deadline=in_a_while()) == NOBODY_KNOWS
+    async def story() -> None:
+        client = ZygoteClient(tmp_path / "control")
+        with pytest.raises(ZygoteUnavailable) as caught:
+            await client.spawn(DIGEST)
+        assert not isinstance(caught.value, ZygoteLate)  # which is what waiting gives
+        assert await client.kill(1) == NOBODY_KNOWS
+
+    asyncio.run(story())
 
 
 def test_sigterm_leaves_nothing(tmp_path: Path) -> None:

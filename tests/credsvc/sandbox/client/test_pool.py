@@ -1,23 +1,24 @@
-"""The pool under load and under attack: threads, bounds, deadlines, recycling, a zygote that is killed."""
+"""The pool under load and under attack: bounds, deadlines, recycling, a zygote that is killed."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from credsvc.sandbox.client import control
 from credsvc.sandbox.client import pool as pool_module
 from credsvc.sandbox.client.control import ZygoteClient, zygote_argv
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, ModuleRefused, SandboxBroken, SandboxBusy, SourceRefused
 from credsvc.sandbox.client.pool import SandboxPool
+from credsvc.sandbox.client.private import BlockingSandbox
 from credsvc.sandbox.refusal import Reason
 from ostiary.errors import BadInput, Busy, InternalFault
 from tests.support.sandbox_stack import CONTROL, REQUEST, Stack, module, running, start, stop, wait_gone
@@ -42,22 +43,27 @@ def stack() -> Iterator[Stack]:
         yield made
 
 
-def call(stack: Stack, source: str, *, n: int = 1, deadline_s: float = PATIENCE_S) -> HoleProposal:
+async def ask(stack: Stack, source: str, *, n: int = 1, deadline_s: float = PATIENCE_S) -> HoleProposal:
     arguments = {"request": {"n": n}, "credential": {}, "clock": {}}
-    return stack.pool.run(module(source), "sign", arguments, deadline_s)
+    return await stack.sandbox.run(module(source), "sign", arguments, deadline_s)
 
 
-def test_sixteen_threads_each_get_their_own_answer(stack: Stack) -> None:
+def call(stack: Stack, source: str, *, n: int = 1, deadline_s: float = PATIENCE_S) -> HoleProposal:
+    return stack.pool.wait(ask(stack, source, n=n, deadline_s=deadline_s))
+
+
+def test_sixteen_callers_each_get_their_own_answer(stack: Stack) -> None:
     sources = [ECHO + f"# {number}\n" for number in range(6)]  # six modules on four workers
 
-    def work(thread: int) -> None:
+    async def work(caller: int) -> None:
         for turn in range(8):
-            n = thread * 1000 + turn
-            assert call(stack, sources[(thread + turn) % 6], n=n).holes == {"n": n}
+            n = caller * 1000 + turn
+            assert (await ask(stack, sources[(caller + turn) % 6], n=n)).holes == {"n": n}
 
-    with ThreadPoolExecutor(16) as threads:
-        for done in [threads.submit(work, number) for number in range(16)]:
-            done.result()
+    async def all_of_them() -> None:
+        await asyncio.gather(*[work(number) for number in range(16)])
+
+    stack.pool.wait(all_of_them())
     stack.settle()
     assert len(stack.workers()) <= 4 + 1  # the bound, and the zygote's spare
 
@@ -72,27 +78,30 @@ def test_a_warm_worker_is_used_again(stack: Stack) -> None:
 
 
 def test_a_module_that_loops_is_killed_at_its_deadline(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_KILL_S", PATIENCE_S)
+    monkeypatch.setattr(control, "ANSWER_S", PATIENCE_S)
     call(stack, ECHO)
-    kill, statuses = ZygoteClient.kill, list[int]()
+    kill, killed = ZygoteClient.kill, list[asyncio.Future[int]]()
 
-    def kill_and_tell(client: ZygoteClient, worker_id: int, *, deadline: float) -> int:
-        statuses.append(kill(client, worker_id, deadline=deadline))
-        return statuses[-1]
+    def kill_and_tell(client: ZygoteClient, worker_id: int) -> asyncio.Future[int]:
+        killed.append(kill(client, worker_id))
+        return killed[-1]
 
     monkeypatch.setattr(ZygoteClient, "kill", kill_and_tell)
     with at_least(RUNS_OUT_S), pytest.raises(SandboxBusy, match=r"^the module did not answer in time$"):
         call(stack, LOOP, deadline_s=RUNS_OUT_S)
-    assert statuses == [signal.SIGKILL]
+    assert [each.result() for each in killed] == [signal.SIGKILL]
     stack.settle(2)  # the echo's and the spare
 
 
 def test_while_modules_loop_others_are_served(stack: Stack) -> None:
-    call(stack, ECHO)
-    with _looping(stack, 3) as threads:
-        for n in range(20):
-            assert call(stack, ECHO, n=n).holes == {"n": n}
-        assert all(thread.is_alive() for thread in threads)
+    async def story() -> None:
+        await ask(stack, ECHO)
+        async with _looping(stack, 3) as loops:
+            for n in range(20):
+                assert (await ask(stack, ECHO, n=n)).holes == {"n": n}
+            assert not any(loop.done() for loop in loops)
+
+    stack.pool.wait(story())
 
 
 @pytest.mark.parametrize(
@@ -145,39 +154,36 @@ def test_a_worker_retires_after_its_calls(stack: Stack, monkeypatch: pytest.Monk
     first = min(stack.workers())
     for n in range(3):
         call(stack, ECHO, n=n)
-    assert not Path(f"/proc/{first}").exists()
+    wait_gone(first)
     assert call(stack, ECHO, n=7).holes == {"n": 7}
 
 
 def test_full_is_busy_at_the_deadline(stack: Stack) -> None:
-    with (
-        _looping(stack, 4),
-        at_least(RUNS_OUT_S),
-        pytest.raises(Busy, match=r"^all sandbox workers are taken$"),
-    ):
-        call(stack, ECHO, deadline_s=RUNS_OUT_S)
+    async def story() -> None:
+        async with _looping(stack, 4):
+            with at_least(RUNS_OUT_S), pytest.raises(Busy, match=r"^all sandbox workers are taken$"):
+                await ask(stack, ECHO, deadline_s=RUNS_OUT_S)
+
+    stack.pool.wait(story())
     assert call(stack, ECHO).holes == {"n": 1}
 
 
-@contextmanager
-def _looping(stack: Stack, count: int) -> Iterator[list[threading.Thread]]:
-    """Threads whose modules loop while the block runs; then their workers are killed."""
+@asynccontextmanager
+async def _looping(stack: Stack, count: int) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Calls whose modules loop while the block runs; then their workers are killed."""
 
-    def loop(number: int) -> None:
+    async def loop(number: int) -> None:
         with pytest.raises(SandboxBroken) as ended:
-            call(stack, LOOP + f"# {number}\n")
+            await ask(stack, LOOP + f"# {number}\n")
         assert ended.value.fault is Fault.CRASHED
 
-    threads = [threading.Thread(target=loop, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(_busy(stack)) == count, "the loops")
-    yield threads
+    loops = [asyncio.create_task(loop(number)) for number in range(count)]
+    await asyncio.to_thread(until, lambda: len(_busy(stack)) == count, "the loops")
+    yield loops
     for worker in _busy(stack):
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
-    for thread in threads:
-        thread.join()
+    await asyncio.gather(*loops)
 
 
 def _busy(stack: Stack) -> list[int]:
@@ -268,10 +274,10 @@ def test_a_source_that_never_ends_is_stopped(stack: Stack, monkeypatch: pytest.M
 
 
 def test_a_restarted_zygote_is_found_again(tmp_path: Path) -> None:
-    control = tmp_path / "control"
-    argv = zygote_argv(control, allowed_uids=[os.getuid()], without=[])
+    path = tmp_path / "control"
+    argv = zygote_argv(path, allowed_uids=[os.getuid()], without=[])
     first = start(argv, tmp_path)
-    pool = SandboxPool(control, max_workers=2)
+    pool = BlockingSandbox(SandboxPool(path, max_workers=2))
     pool.run(module(CONTROL), "sign", REQUEST, PATIENCE_S)
     first.kill()
     first.wait()
@@ -285,17 +291,19 @@ def test_a_restarted_zygote_is_found_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["while True:\n    pass\n", LOOP], ids=["loading", "running"])
 def test_a_module_whose_worker_went_with_its_zygote_is_not_blamed(stack: Stack, source: str) -> None:
-    with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(call, stack, source)
-        until(lambda: len(_busy(stack)) == 1, "the loop")
+    async def story() -> None:
+        asked = asyncio.create_task(ask(stack, source))
+        await asyncio.to_thread(until, lambda: len(_busy(stack)) == 1, "the loop")
         stack.process.kill()
         with pytest.raises(SandboxBusy) as refused:
-            asked.result()
-    assert refused.value.fault is Fault.UNAVAILABLE
+            await asked
+        assert refused.value.fault is Fault.UNAVAILABLE
+
+    stack.pool.wait(story())
     stack.process.wait()
 
 
 def test_closing_the_pool_ends_its_workers(stack: Stack) -> None:
     call(stack, ECHO)
-    stack.pool.close()
+    stack.pool.wait(stack.sandbox.close())
     stack.settle(1)

@@ -1,0 +1,67 @@
+"""What is said to a worker and what its answers mean: bytes in, values and faults out, no I/O.
+
+The answers are hostile: a word of a closed set, a small number, or what `decode` lets through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from credsvc.sandbox import frames
+from credsvc.sandbox.client.decode import HoleProposal, RefusedAnswer, decode_proposal
+from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fault
+from credsvc.sandbox.frames import Outcome
+from credsvc.sandbox.refusal import Reason
+
+
+def encode_call(entry: str, arguments: Mapping[str, Any]) -> bytes:
+    """Return the body of a call; raises `SandboxFault` where it is too large."""
+    body = json.dumps({"entry": entry, "arguments": dict(arguments)}).encode("ascii")
+    if len(body) > frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES:
+        raise fault(Fault.REQUEST_TOO_LARGE)
+    return body
+
+
+def encode_source(source: str) -> bytes:
+    """Make the two refusals that need no parser; the worker makes them again. Raises `SourceRefused`."""
+    try:
+        encoded = source.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise SourceRefused(reason=Reason.NOT_TEXT, line=0) from exc
+    if len(encoded) > frames.MAX_SOURCE_BYTES:
+        raise SourceRefused(reason=Reason.TOO_LARGE, line=0)
+    return encoded
+
+
+def read_call(outcome: Outcome, body: bytes) -> HoleProposal:
+    """Return what the module proposes; raises `SandboxFault`."""
+    if outcome is Outcome.RAISED:
+        raise fault(Fault.MODULE_RAISED)
+    if outcome is Outcome.EXHAUSTED:
+        raise fault(Fault.EXHAUSTED)
+    if outcome is not Outcome.DONE:
+        raise fault(Fault.ANSWER_REFUSED)
+    try:
+        return decode_proposal(body)
+    except RefusedAnswer as exc:
+        raise fault(Fault.ANSWER_REFUSED) from exc
+
+
+def read_load(outcome: Outcome, body: bytes) -> None:
+    """Return where the module is loaded; raises `SourceRefused` or `SandboxFault`."""
+    if outcome is Outcome.REFUSED:
+        raise _read_refusal(body)
+    if outcome is not Outcome.LOADED:
+        raise fault(Fault.NOT_LOADED)
+
+
+def _read_refusal(body: bytes) -> SourceRefused | SandboxFault:
+    word, _space, number = body[:64].decode("ascii", "replace").partition(" ")
+    try:
+        reason = Reason(word)
+    except ValueError:
+        return fault(Fault.NOT_LOADED)
+    line = int(number) if number.isascii() and number.isdigit() and len(number) <= 6 else 0
+    return SourceRefused(reason=reason, line=line)
