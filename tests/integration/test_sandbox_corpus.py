@@ -83,14 +83,16 @@ def test_messages_are_refused(entry: Entry) -> None:
         decode_proposal(message)
 
 
-# With `headers` in the place of `holes` these are proposals like any other: an integer, and 9,000 letters.
-GOOD_AS_HOLES = {"wire_value_int", "wire_escape_flood"}
+# With `headers` in the place of `holes` this is a proposal like any other: an integer.
+GOOD_AS_HOLES = {"wire_value_int"}
 WITH_HEADERS = [entry for entry in corpus.entries("wire") if b'{"headers": ' in corpus.wire_bytes(entry)]
 
 
 @pytest.mark.parametrize("entry", WITH_HEADERS, ids=lambda entry: entry.name)
 def test_messages_are_refused_as_holes_too(entry: Entry) -> None:
-    message = corpus.wire_bytes(entry).replace(b'{"headers": ', b'{"formula": "f", "holes": ', 1)
+    message = corpus.wire_bytes(entry).replace(b'{"headers": ', b'{"formula":"f","holes":', 1)
+    # Spaces between the parts would be reason enough, and hide the entry's own.
+    message = message.replace(b'": ', b'":').replace(b', "', b',"')
     if entry.name in GOOD_AS_HOLES:
         assert decode_proposal(message).formula == "f"
     elif entry.name == "wire_handle_as_header_name":  # a random name: good if it begins with a letter

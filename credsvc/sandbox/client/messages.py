@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from credsvc.sandbox import frames
 from credsvc.sandbox.client.decode import HoleProposal, RefusedAnswer, decode_proposal
@@ -15,10 +17,16 @@ from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fa
 from credsvc.sandbox.frames import Outcome
 from credsvc.sandbox.refusal import Reason
 
+_encoder: Final = msgspec.json.Encoder()
+
 
 def encode_call(entry: str, arguments: Mapping[str, Any]) -> bytes:
     """Return the body of a call; raises `SandboxFault` where it is too large."""
-    body = json.dumps({"entry": entry, "arguments": dict(arguments)}).encode("ascii")
+    call = {"entry": entry, "arguments": dict(arguments)}
+    try:
+        body = _encoder.encode(call)
+    except UnicodeEncodeError:  # a lone surrogate, for which JSON has an escape and UTF-8 nothing
+        body = json.dumps(call).encode("ascii")
     if len(body) > frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES:
         raise fault(Fault.REQUEST_TOO_LARGE)
     return body

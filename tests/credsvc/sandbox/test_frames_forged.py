@@ -11,7 +11,7 @@ import pytest
 from credsvc.sandbox.client.faults import Fault, SandboxFault
 from tests.support.sandbox_stack import Stack, module, running
 
-PROPOSAL = b'{"formula": "forged", "holes": {}}'
+PROPOSAL = b'{"formula":"forged","holes":{}}'
 
 FORGED = {
     "another nonce": f"os.write(3, bytes(16) + b'd' + {PROPOSAL!r})",

@@ -14,9 +14,10 @@ from credsvc.sandbox.frames import Outcome
 from credsvc.sandbox.refusal import Reason
 
 
-def test_a_call() -> None:
-    call = {"entry": "sign", "arguments": {"request": {"a": ["é", 1, None]}}}
-    assert json.loads(encode_call("sign", {"request": {"a": ["é", 1, None]}})) == call
+@pytest.mark.parametrize("value", ["é", 10**30, "a\nb", "\ud800"])
+def test_a_call(value: object) -> None:
+    call = {"entry": "sign", "arguments": {"request": {"a": [value, 1, None]}}}
+    assert json.loads(encode_call("sign", {"request": {"a": [value, 1, None]}})) == call
 
 
 def test_the_largest_call_fits_a_record() -> None:
@@ -38,7 +39,7 @@ def test_sources_that_are_not_sent(source: str, reason: Reason) -> None:
 
 
 def test_a_proposal() -> None:
-    assert read_call(Outcome.DONE, b'{"formula": "f", "holes": {}}') == HoleProposal(formula="f", holes={})
+    assert read_call(Outcome.DONE, b'{"formula":"f","holes":{}}') == HoleProposal(formula="f", holes={})
 
 
 @pytest.mark.parametrize(
