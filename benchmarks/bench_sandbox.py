@@ -1,4 +1,4 @@
-"""The sandbox: a warm call and what it costs, a new worker, the end of a runaway, memory."""
+"""The sandbox: a warm call and a batch, what they cost; a new worker, the end of a runaway, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from credsvc.sandbox.client import pool as pool_module
+from credsvc.sandbox.client import workers
 from credsvc.sandbox.client.control import ZygoteClient, zygote_argv
 from credsvc.sandbox.client.faults import SandboxFault
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest, SandboxPool
@@ -48,6 +48,7 @@ ARGUMENTS = {
     "clock": {"epoch": 1767323045},
 }
 DEADLINE_S = 0.05
+BATCH = 64
 WORKER_TARGET_MS, KILL_TARGET_MS, MEMORY_TARGET_MB = 10.0, 5.0, 12.0
 
 
@@ -104,26 +105,32 @@ def worker_cpu_s(zygote_pid: int) -> float:
 
 
 async def warm(pool: SandboxPool, zygote_pid: int) -> None:
-    """One caller, one warm worker; then sixteen at once; and what a call costs."""
+    """One caller, one warm worker; then sixteen at once; then batches; and what a call costs."""
     sigv4 = module(SIGV4)
+    batch = [ARGUMENTS] * BATCH
 
     def one() -> Awaitable[object]:
         return pool.run(sigv4, "sign", ARGUMENTS, 5.0)
 
+    def many() -> Awaitable[object]:
+        return pool.run_many(sigv4, "sign", batch, 5.0)
+
     # None retires while its time is counted.
-    pool_module.CALLS_PER_WORKER = 10**9  # type: ignore[misc]
+    workers.CALLS_PER_WORKER = 10**9  # type: ignore[misc]
     await asyncio.gather(*[timed(100, one, 0) for _ in range(4)])  # all four workers
     p50, p99 = percentiles(await timed(5000, one, 0))
     print(f"warm SigV4 call, 1 caller       p50 {p50 * 1e6:7.0f} us   p99 {p99 * 1e6:7.0f} us")
-    for callers in (1, 16):
-        times = 4800 // callers
+    for act, size, callers in ((one, 1, 1), (one, 1, 16), (many, BATCH, 1), (many, BATCH, 16)):
+        times = 9600 // (size * callers)
+        calls = times * size * callers
         begun, host_s, workers_s = time.perf_counter(), time.process_time(), worker_cpu_s(zygote_pid)
-        await asyncio.gather(*[timed(times, one, 0) for _ in range(callers)])
-        per_s = times * callers / (time.perf_counter() - begun)
-        host_us = (time.process_time() - host_s) / (times * callers) * 1e6
-        worker_us = (worker_cpu_s(zygote_pid) - workers_s) / (times * callers) * 1e6
+        await asyncio.gather(*[timed(times, act, 0) for _ in range(callers)])
+        per_s = calls / (time.perf_counter() - begun)
+        host_us = (time.process_time() - host_s) / calls * 1e6
+        worker_us = (worker_cpu_s(zygote_pid) - workers_s) / calls * 1e6
+        what = f"in batches of {size}, {callers} at once" if size > 1 else f"{callers} at once"
         print(
-            f"warm SigV4 calls, {callers:2} at once    {per_s:7.0f} per s   "
+            f"warm SigV4 calls {what:28} {per_s:7.0f} per s   "
             f"CPU per call: host {host_us:.0f} us, worker {worker_us:.0f} us"
         )
 

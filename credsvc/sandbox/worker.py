@@ -1,9 +1,11 @@
 """The loop inside a locked worker: load one module, then answer calls, each in globals of its own.
 
+A request holds one call or many; each of them is an item.
+
 Rules:
 - Requests come from the host and are trusted in form; everything else in this process may be the module's.
 - Nothing of a module reaches an answer but its JSON value: an exception is one byte, whatever it says.
-- Fresh globals and a fresh copy of the arguments for each call: what a module keeps, it loses.
+- Fresh globals and a fresh copy of the arguments for each item: what a module keeps, it loses.
 - End of file ends the worker; so does anything unexpected. There is nobody to report to.
 
 The lock-down allows read and write on fd 3 only: no socket object, no stderr, no import after it.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any, Final, NoReturn
@@ -28,6 +30,10 @@ __all__ = ["Language", "restricted_language", "serve"]
 
 _Result = tuple[Outcome, bytes]
 _EMPTY: Final = b""
+_MAX_VALUE_BYTES: Final = frames.MAX_ANSWER_BYTES - frames.HEADER_BYTES
+_AROUND_BYTES: Final = 2  # an answer's outcome, and the line end before the next
+_ROOM_BYTES: Final = _MAX_VALUE_BYTES + _AROUND_BYTES
+_decode: Final = json.JSONDecoder().raw_decode
 # The shortest form of a value, which is the one that the host takes (`client.decode`).
 _encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -63,12 +69,35 @@ def serve(language: Language) -> NoReturn:
         # answer to its own request, but to no other.
         kind, nonce, body = frames.unpack_request(record)
         if kind == Kind.LOAD:
-            code, (outcome, answer) = _load(language, body)
+            code, loaded = _load(language, body)
+            os.write(CHANNEL_FD, frames.pack_answers(nonce, [loaded]))
         elif code is not None:
-            outcome, answer = _call(language, code, body)
+            for answers in _call_each(language, code, body):
+                os.write(CHANNEL_FD, frames.pack_answers(nonce, answers))
         else:
             os._exit(1)
-        os.write(CHANNEL_FD, frames.pack_answer(nonce, outcome, answer))
+
+
+def _call_each(language: Language, code: CodeType, body: bytes) -> Iterator[list[_Result]]:
+    """Run each item; yields as many answers as a record shall gather, or can hold."""
+    gathered, entry, items = frames.unpack_calls(body)
+    answers: list[_Result] = []
+    room = _ROOM_BYTES
+    for item in items:
+        result = _call(language, code, entry, item)
+        size = len(result[1]) + _AROUND_BYTES
+        if size > room:
+            yield answers
+            answers, room = [], _ROOM_BYTES
+        answers.append(result)
+        room -= size
+        if result[0] is Outcome.EXHAUSTED:
+            break  # the rest belongs to another worker
+        if len(answers) == gathered:
+            yield answers
+            answers, room = [], _ROOM_BYTES
+    if answers:
+        yield answers
 
 
 def _load(language: Language, source: bytes) -> tuple[CodeType | None, _Result]:
@@ -88,13 +117,13 @@ def _refusal(reason: Reason, line: int) -> bytes:
     return f"{reason.value} {line}".encode("ascii")
 
 
-def _call(language: Language, code: CodeType, body: bytes) -> _Result:
-    """Run one call: `{"entry": name, "arguments": {...}}`."""
-    call = json.loads(body)
+def _call(language: Language, code: CodeType, entry: str, item: bytes) -> _Result:
+    """Run one item, the JSON object of its arguments."""
+    arguments, _end = _decode(item.decode())
     try:
         space = language.fresh_globals()
         exec(code, space)  # noqa: S102 - as above
-        answer = _encode(space[call["entry"]](**call["arguments"])).encode()
+        answer = _encode(space[entry](**arguments)).encode()
     # The order matters: both are Exceptions, and after them the interpreter's state is not to be trusted.
     except (MemoryError, RecursionError):
         return Outcome.EXHAUSTED, _EMPTY
@@ -102,6 +131,6 @@ def _call(language: Language, code: CodeType, body: bytes) -> _Result:
         return Outcome.RAISED, _EMPTY
     except BaseException:  # noqa: BLE001 - SystemExit and the like: no longer the process that we made
         return Outcome.EXHAUSTED, _EMPTY
-    if len(answer) > frames.MAX_ANSWER_BYTES - frames.HEADER_BYTES:
+    if len(answer) > _MAX_VALUE_BYTES:
         return Outcome.UNSENDABLE, _EMPTY
     return Outcome.DONE, answer

@@ -13,7 +13,8 @@ Rules:
 - The zygote is not dumpable, keeps no environment, and dies with its supervisor (who sets PDEATHSIG).
 
 Control messages (one SOCK_SEQPACKET record each; answered in order):
-    b"S" module digest (64 hex)     -> b"W" worker id (8 bytes) + the worker's channel by SCM_RIGHTS, or b"F"
+    b"S" module digest (64 hex)     -> b"W" worker id (8 bytes) pid (4 bytes) + its channel by SCM_RIGHTS, or
+                                       b"F"
     b"K" worker id (8 bytes)        -> b"K" wait status (i32; -1 where the worker was not this connection's)
 """
 
@@ -256,7 +257,7 @@ class _Zygote:
             return
         connection.workers[worker.worker_id] = worker
         connection.modules[worker.worker_id] = digest
-        answer = b"W" + struct.pack("Q", worker.worker_id)
+        answer = b"W" + struct.pack("=QI", worker.worker_id, worker.pid)
         socket.send_fds(connection.channel, [answer], [worker.channel.fileno()])
         worker.channel.close()  # the only copy is the host's now: its end of file reaches the worker
 

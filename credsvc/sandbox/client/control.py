@@ -54,9 +54,10 @@ class ZygoteLate(ZygoteUnavailable):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnedWorker:
-    """A locked worker without a module: its id at the zygote and our end of its channel."""
+    """A locked worker without a module: its id at the zygote, its pid, and our end of its channel."""
 
     worker_id: int
+    pid: int
     channel: socket.socket
 
 
@@ -211,9 +212,10 @@ class _Question:
         """Settle it with what the zygote said."""
         if self.is_kill and len(answer) == 5:
             self._settle(struct.unpack("i", answer[1:])[0])
-        elif answer[:1] == b"W" and len(answer) == 9 and len(descriptors) == 1 and not self.answer.done():
+        elif answer[:1] == b"W" and len(answer) == 13 and len(descriptors) == 1 and not self.answer.done():
+            worker_id, pid = struct.unpack("=QI", answer[1:])
             channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=descriptors[0])
-            self._settle(SpawnedWorker(worker_id=struct.unpack("Q", answer[1:])[0], channel=channel))
+            self._settle(SpawnedWorker(worker_id=worker_id, pid=pid, channel=channel))
         else:
             _close(descriptors)
             self.fail(is_late=False)

@@ -6,7 +6,7 @@ The answers are hostile: a word of a closed set, a small number, or what `decode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,19 +17,33 @@ from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fa
 from credsvc.sandbox.frames import Outcome
 from credsvc.sandbox.refusal import Reason
 
+# An answer to one item.
+Reply = tuple[Outcome, bytes]
+
 _encoder: Final = msgspec.json.Encoder()
 
 
 def encode_call(entry: str, arguments: Mapping[str, Any]) -> bytes:
-    """Return the body of a call; raises `SandboxFault` where it is too large."""
-    call = {"entry": entry, "arguments": dict(arguments)}
-    try:
-        body = _encoder.encode(call)
-    except UnicodeEncodeError:  # a lone surrogate, for which JSON has an escape and UTF-8 nothing
-        body = json.dumps(call).encode("ascii")
+    """Return the body of a request of one call; raises `SandboxFault` where it is too large."""
+    body = encode_items(entry, [encode_arguments(arguments)])
     if len(body) > frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES:
         raise fault(Fault.REQUEST_TOO_LARGE)
     return body
+
+
+def encode_arguments(arguments: Mapping[str, Any]) -> bytes:
+    """Return an item: JSON without a line end."""
+    try:
+        return _encoder.encode(dict(arguments))
+    except UnicodeEncodeError:  # a lone surrogate, for which JSON has an escape and UTF-8 nothing
+        return json.dumps(dict(arguments)).encode("ascii")
+
+
+def encode_items(entry: str, items: Sequence[bytes], *, gathered: int = 1) -> bytes:
+    """Return the body of a request of many calls; raises `SandboxFault` where no module has such an entry."""
+    if "\n" in entry:
+        raise fault(Fault.MODULE_RAISED)
+    return frames.pack_calls(entry, items, gathered=gathered)
 
 
 def encode_source(source: str) -> bytes:
@@ -43,8 +57,13 @@ def encode_source(source: str) -> bytes:
     return encoded
 
 
-def read_call(outcome: Outcome, body: bytes) -> HoleProposal:
-    """Return what the module proposes; raises `SandboxFault`."""
+def read_call(replies: Sequence[Reply]) -> HoleProposal:
+    """Return what the module proposes in its one answer; raises `SandboxFault`."""
+    return read_reply(*replies[0])
+
+
+def read_reply(outcome: Outcome, body: bytes) -> HoleProposal:
+    """Return what the module proposes in one of its answers; raises `SandboxFault`."""
     if outcome is Outcome.RAISED:
         raise fault(Fault.MODULE_RAISED)
     if outcome is Outcome.EXHAUSTED:
@@ -57,8 +76,9 @@ def read_call(outcome: Outcome, body: bytes) -> HoleProposal:
         raise fault(Fault.ANSWER_REFUSED) from exc
 
 
-def read_load(outcome: Outcome, body: bytes) -> None:
+def read_load(replies: Sequence[Reply]) -> None:
     """Return where the module is loaded; raises `SourceRefused` or `SandboxFault`."""
+    outcome, body = replies[0]
     if outcome is Outcome.REFUSED:
         raise _read_refusal(body)
     if outcome is not Outcome.LOADED:

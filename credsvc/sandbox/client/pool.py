@@ -1,17 +1,19 @@
 """The host's pool of sandbox workers: run a module's entry on arguments, get a proposal of holes.
 
 Rules:
-- A worker serves one module version and one call at a time; it is taken, used and given back, or ended.
-- It is ended after any violation (deadline, crash, refused or unsolicited bytes, exhaustion), after
-  `CALLS_PER_WORKER` calls or `BUSY_S_PER_WORKER` of work; the zygote's spare takes its place at once.
+- A worker serves one module version and one call at a time; it is taken, used and given back, or ended
+  (`workers`).
+- It is ended after any violation: deadline, crash, refused or unsolicited bytes, exhaustion.
 - The number of workers is bounded; when all are busy a call waits, up to its deadline, and so is the number
-  of calls that wait. Idle workers of the module longest unused make room for another module.
+  of calls that wait.
 - One deadline covers waiting, making a worker, loading and running. SIGKILL enforces it, through the zygote.
 - What comes back is hostile: `frames` and `decode` read it. Errors are `faults`, one constant text for each
   kind.
 - A caller that is cancelled leaves at once. What it asked runs on to its answer or its deadline, and only
   then is the worker used again or ended: so nobody gets another's answer, and callers that come and go cost
   no worker.
+- A batch is many calls of one caller in few records, on one worker; each item has globals and a time of its
+  own, and its own fault.
 
 For one event loop, on whose thread everything is called, without a thread or a wait of its own; a pool must
 not be shared by two processes.
@@ -20,73 +22,30 @@ not be shared by two processes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NewType, TypeVar
+from typing import Any, Final
 
-from credsvc.sandbox.client.control import (
-    NOBODY_KNOWS,
-    NOT_YET_KNOWN,
-    SpawnedWorker,
-    ZygoteClient,
-    ZygoteUnavailable,
-)
+from credsvc.sandbox.client.batch import Batch
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused, fault
-from credsvc.sandbox.client.link import Link, Reply
-from credsvc.sandbox.client.messages import encode_call, encode_source, read_call, read_load
-from credsvc.sandbox.frames import Kind, Outcome
+from credsvc.sandbox.client.link import Link
+from credsvc.sandbox.client.messages import encode_call, read_call
+from credsvc.sandbox.client.workers import CHECKED, LoadedModule, ModuleDigest, Workers
+from credsvc.sandbox.frames import Kind
 
 __all__ = ["LoadedModule", "ModuleDigest", "SandboxPool"]
 
-T = TypeVar("T")
-ModuleDigest = NewType("ModuleDigest", str)
-
-CALLS_PER_WORKER: Final = 10_000
-# Well below the worker's own CPU backstop (privileges.CPU_BACKSTOP_S), which would end it in somebody's call.
-BUSY_S_PER_WORKER: Final = 60.0
-# Each holds its request in memory. More than all workers could answer before the first ones' deadlines.
-MAX_WAITING: Final = 1024
-# A freed worker goes to the next call of its own module, unless another has waited longer than this: a worker
-# for another module costs the zygote 5 ms, which is a tenth.
-_TURN_S: Final = 0.05
+# Of the worker's time on a CPU. Modules take a thousandth of it.
+ITEM_S: Final = 0.02
 _CHECK_S: Final = 5.0
-_CHECKED: Final = ModuleDigest("0" * 64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModule:
-    """One version of a credential module: SHA-256 of it in hex, and its Python source."""
-
-    digest: ModuleDigest
-    source: str
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A call for which there is no place; it is given an idle worker of its module, or a place (None)."""
-
-    digest: ModuleDigest
-    since: float
-    given: asyncio.Future[Link | None]
 
 
 class SandboxPool:
     """See the module's docstring."""
 
     def __init__(self, control_path: Path, *, max_workers: int) -> None:
-        self._zygote = ZygoteClient(control_path)
-        self._max_workers = max_workers
-        # Modules are in order of last use, oldest first.
-        self._idle: OrderedDict[str, list[Link]] = OrderedDict()
-        self._count = 0
-        # Nobody waits while a worker is idle or a place free.
-        self._waiting: deque[_Waiting] = deque()
-        self._closed = False
+        self._workers = Workers(control_path, max_workers=max_workers)
 
     async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
@@ -94,13 +53,31 @@ class SandboxPool:
         """Call `entry(**arguments)` of the module, at most `deadline_s` from now; raises `SandboxFault`."""
         deadline = asyncio.get_running_loop().time() + deadline_s
         request = encode_call(entry, arguments)
-        try:
-            link = await self._take(module, deadline)
-        except SourceRefused as exc:  # a module that was loaded and approved: not the caller's doing
-            raise fault(Fault.NOT_LOADED) from exc
-        proposal = await self._ask(link, Kind.CALL, request, deadline, read_call)
-        self._give_back(link)
+        link = await self._take(module, deadline)
+        proposal = await self._workers.ask(link, Kind.CALL, request, deadline, read_call)
+        self._workers.give_back(link)
         return proposal
+
+    async def run_many(
+        self, module: LoadedModule, entry: str, arguments: Sequence[Mapping[str, Any]], deadline_s: float
+    ) -> list[HoleProposal | SandboxFault]:
+        """Call `entry` once for each of the arguments, all of it at most `deadline_s` from now; each has
+        `ITEM_S`.
+
+        An item's fault stands in the place of its proposal and is no other's. What a worker left unanswered
+        when it had to be ended, the item among it that was the reason, is run again, once, each item alone
+        and on another worker. Raises `SandboxFault` where there was no worker to begin with.
+        """
+        deadline = asyncio.get_running_loop().time() + deadline_s
+        batch = Batch(entry, arguments)
+        if batch.rest:
+            await self._run_together(module, batch, deadline)
+        for number in tuple(batch.rest):
+            try:
+                batch.settle(number, await self._run_alone(module, batch.request(number), deadline))
+            except SandboxFault as exc:
+                batch.settle(number, fault(exc.fault))
+        return batch.results
 
     async def check_source(self, source: str) -> None:
         """Compile a source inside a worker of its own, and run its top level once.
@@ -109,236 +86,37 @@ class SandboxPool:
         its worker).
         """
         deadline = asyncio.get_running_loop().time() + _CHECK_S
-        link = await self._take(LoadedModule(digest=_CHECKED, source=source), deadline)
-        await asyncio.shield(self._end(link))
+        link = await self._workers.take(LoadedModule(digest=CHECKED, source=source), deadline)
+        await asyncio.shield(self._workers.end(link))
 
     async def close(self) -> None:
         """End all workers; a call in flight, or that waits, is told that the sandbox is not there."""
-        self._closed = True
-        for links in self._idle.values():
-            for link in links:
-                link.close()
-        self._idle.clear()
-        while self._waiting:
-            given = self._waiting.popleft().given
-            if not given.done():
-                given.set_exception(fault(Fault.UNAVAILABLE))
-        self._zygote.close()
-
-    # Taking a worker, or making one.
+        await self._workers.close()
 
     async def _take(self, module: LoadedModule, deadline: float) -> Link:
-        """Return a healthy idle worker of this module, or a new one."""
-        while True:
-            link = self._pop_idle(module.digest)
-            if link is None and not self._reserve():
-                link = await self._wait(module.digest, deadline)
-            if link is None:
-                return await self._load(module, deadline)
-            if link.is_quiet():
-                return link
-            self._end(link)  # it died, or said something that nobody asked for
-
-    def _pop_idle(self, digest: ModuleDigest) -> Link | None:
-        links = self._idle.get(digest)
-        if not links:
-            return None
-        self._idle.move_to_end(digest)
-        return links.pop()
-
-    def _reserve(self) -> bool:
-        """Take a place for a new worker, if need be of one that is idle."""
-        if self._count < self._max_workers:
-            self._count += 1
-            return True
-        oldest = next((links for links in self._idle.values() if links), None)
-        if oldest is None:
-            return False
-        self._evict(oldest.pop(0))
-        return True
-
-    async def _wait(self, digest: ModuleDigest, deadline: float) -> Link | None:
-        """Return an idle worker, or None for a reserved place; raises `Fault.FULL` at the deadline."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise fault(Fault.FULL)
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(digest, loop.time(), loop.create_future())
-        self._waiting.append(waiting)
-        timer = loop.call_at(deadline, self._give_up, waiting)
         try:
-            return await waiting.given
-        except asyncio.CancelledError:
-            self._leave_queue(waiting)
-            raise
-        finally:
-            timer.cancel()
+            return await self._workers.take(module, deadline)
+        except SourceRefused as exc:  # a module that was loaded and approved: not the caller's doing
+            raise fault(Fault.NOT_LOADED) from exc
 
-    def _give_up(self, waiting: _Waiting) -> None:
-        if not waiting.given.done():
-            self._waiting.remove(waiting)
-            waiting.given.set_exception(fault(Fault.FULL))
-
-    def _leave_queue(self, waiting: _Waiting) -> None:
-        """Take a cancelled call out of the queue; what it was given at the same moment goes to the next."""
-        if waiting.given.cancelled():
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(waiting)
-        elif waiting.given.exception() is None:
-            link = waiting.given.result()
-            if link is None:
-                self._release_place()
-            else:
-                self._give_back(link)
-
-    async def _load(self, module: LoadedModule, deadline: float) -> Link:
-        """Make a worker in a reserved place."""
-        try:
-            source = encode_source(module.source)
-        except SourceRefused:
-            self._release_place()
-            raise
-        link = await self._spawn(module.digest, deadline)
-        await self._ask(link, Kind.LOAD, source, deadline, read_load)
-        return link
-
-    async def _spawn(self, digest: ModuleDigest, deadline: float) -> Link:
-        spawned = self._zygote.spawn(digest)
-        try:
-            # Not wait_for: the question stays asked, and the place taken, until the zygote has answered.
-            done, _ = await asyncio.wait({spawned}, timeout=deadline - asyncio.get_running_loop().time())
-        except asyncio.CancelledError:
-            spawned.add_done_callback(partial(self._discard, digest))
-            raise
-        if not done:
-            spawned.add_done_callback(partial(self._discard, digest))
-            raise fault(Fault.UNAVAILABLE)
-        try:
-            return self._link(spawned.result(), digest)
-        except ZygoteUnavailable as exc:
-            self._release_place()
-            raise fault(Fault.UNAVAILABLE) from exc
-
-    def _link(self, spawned: SpawnedWorker, digest: str) -> Link:
-        return Link(spawned, digest, on_noise=self._on_noise)
-
-    def _discard(self, digest: ModuleDigest, spawned: asyncio.Future[SpawnedWorker]) -> None:
-        """End a worker that came when its caller had left."""
-        if spawned.exception() is None:
-            self._end(self._link(spawned.result(), digest))
-        else:
-            self._release_place()
-
-    # Using it.
-
-    async def _ask(
-        self, link: Link, kind: Kind, body: bytes, deadline: float, read: Callable[[Outcome, bytes], T]
-    ) -> T:
-        """Ask once and return what `read` makes of the answer, with the link still the caller's; where it
-        raises, the link was given back or ended.
-        """
-        answer = link.ask(kind, body, deadline)
-        try:
-            return read(*await answer)
-        except asyncio.CancelledError:
-            link.orphan().add_done_callback(partial(self._settle, link, read))
-            raise
-        except SandboxFault as exc:
-            # An exception is an ordinary answer; after anything else the worker may no longer be ours.
-            if exc.fault is Fault.MODULE_RAISED:
-                self._give_back(link)
-            else:
-                await self._end_faulty(link, exc)
-            raise
-        except BaseException:
-            self._end(link)
-            raise
-
-    def _settle(
-        self, link: Link, read: Callable[[Outcome, bytes], object], answer: asyncio.Future[Reply]
-    ) -> None:
-        """Judge an answer that nobody waits for any more."""
-        try:
-            read(*answer.result())
-        except SandboxFault as exc:
-            if exc.fault is not Fault.MODULE_RAISED:
-                self._end(link)
+    async def _run_together(self, module: LoadedModule, batch: Batch, deadline: float) -> None:
+        """Run what is left of a batch on one worker, as far as it comes."""
+        link = await self._take(module, deadline)
+        while batch.rest:
+            body, count = batch.next_request(pace_s=link.pace_s())
+            try:
+                await self._workers.ask(
+                    link, Kind.CALL, body, deadline, batch.take_all, count=count, item_s=ITEM_S
+                )
+            except SandboxFault:
+                batch.take(link.replies)
                 return
-        except SourceRefused:
-            self._end(link)
-            return
-        self._give_back(link)
+        self._workers.give_back(link)
 
-    # Giving it back, or ending it.
-
-    def _give_back(self, link: Link) -> None:
-        if self._is_spent(link):
-            self._end(link)
-            return
-        waiting = self._next(link.digest)
-        if waiting is None:
-            self._idle.setdefault(link.digest, []).append(link)
-        elif waiting.digest == link.digest:
-            waiting.given.set_result(link)
-        else:
-            self._evict(link)
-            waiting.given.set_result(None)
-
-    def _is_spent(self, link: Link) -> bool:
-        if self._closed or link.digest == _CHECKED:  # of which the next source is another one
-            return True
-        return link.calls >= CALLS_PER_WORKER or link.busy_s >= BUSY_S_PER_WORKER
-
-    def _next(self, digest: str | None) -> _Waiting | None:
-        """Take the call out of the queue that gets the worker of this module that is free, or the place
-        (None).
-        """
-        while self._waiting and self._waiting[0].given.done():  # cancelled, and about to notice
-            self._waiting.popleft()
-        if not self._waiting:
-            return None
-        chosen = first = self._waiting[0]
-        if digest is not None and asyncio.get_running_loop().time() - first.since < _TURN_S:
-            of_module = (each for each in self._waiting if each.digest == digest and not each.given.done())
-            chosen = next(of_module, first)
-        self._waiting.remove(chosen)
-        return chosen
-
-    def _on_noise(self, link: Link) -> None:
-        """A worker ended, or spoke unasked; one that is not idle is looked at by whoever has it."""
-        links = self._idle.get(link.digest, [])
-        if link in links:
-            links.remove(link)
-            self._end(link)
-
-    def _end(self, link: Link) -> asyncio.Future[int]:
-        """Have a worker killed; its place is free when the zygote says that it is gone. The future must not
-        be cancelled.
-        """
-        link.unwatch()
-        killed = self._zygote.kill(link.worker_id)
-        killed.add_done_callback(partial(self._bury, link))
-        return killed
-
-    def _bury(self, link: Link, _killed: asyncio.Future[int]) -> None:
-        link.close()
-        self._release_place()
-
-    def _evict(self, link: Link) -> None:
-        """Have an idle worker killed for its place: what the zygote is asked next, it does after that."""
-        link.unwatch()
-        self._zygote.kill(link.worker_id).add_done_callback(lambda _killed: link.close())
-
-    async def _end_faulty(self, link: Link, exc: SandboxFault) -> None:
-        """End a worker after a fault; raises `Fault.UNAVAILABLE` where its zygote went, or is late to say how
-        the worker ended: then nobody knows that it was the module's doing.
-        """
-        status = await asyncio.shield(self._end(link))
-        if exc.fault is Fault.CRASHED and status in {NOBODY_KNOWS, NOT_YET_KNOWN}:
-            raise fault(Fault.UNAVAILABLE) from exc
-
-    def _release_place(self) -> None:
-        waiting = self._next(None)
-        if waiting is None:
-            self._count -= 1
-        else:
-            waiting.given.set_result(None)
+    async def _run_alone(self, module: LoadedModule, request: bytes, deadline: float) -> HoleProposal:
+        if asyncio.get_running_loop().time() >= deadline:
+            raise fault(Fault.TIMEOUT)  # and spare the worker that could only be killed
+        link = await self._take(module, deadline)
+        proposal = await self._workers.ask(link, Kind.CALL, request, deadline, read_call, item_s=ITEM_S)
+        self._workers.give_back(link)
+        return proposal

@@ -21,6 +21,7 @@ FORGED = {
     "loaded, but asked to call": "os.write(3, nonce() + b'k')",
     "refused source, with text": "os.write(3, nonce() + b'rnot-allowed 1')",
     "longer than we read": f"os.write(3, nonce() + b'd' + {PROPOSAL!r} + b' ' * 70_000)",
+    "two for one": f"os.write(3, nonce() + b'd' + {PROPOSAL!r} + b'\\nd' + {PROPOSAL!r})",
     "nothing": "os._exit(0)",
 }
 SOURCE = """
@@ -71,3 +72,17 @@ def test_a_record_left_behind_never_answers_the_next_request(stack: Stack) -> No
         else:
             refused = Fault.ANSWER_REFUSED if answer.formula == "real" else Fault.CRASHED
         assert refused is Fault.ANSWER_REFUSED
+
+
+def test_records_left_behind_by_a_batch_never_answer_the_next_request(stack: Stack) -> None:
+    """Each item answers once more than it should: for another item of its own batch at most."""
+    ahead = module(SOURCE.replace("BODY", f"os.write(3, nonce() + b'd' + {PROPOSAL!r})"))
+    for _ in range(10):
+        results = stack.pool.wait(stack.sandbox.run_many(ahead, "forge", [ARGUMENTS] * 20, 5.0))
+        said = {each.fault if isinstance(each, SandboxFault) else each.formula for each in results}
+        assert said <= {"forged", "real", Fault.ANSWER_REFUSED}
+        try:
+            answered = stack.pool.run(ahead, "honest", ARGUMENTS, 5.0).formula
+        except SandboxFault as exc:
+            answered = exc.fault
+        assert answered in {"real", Fault.ANSWER_REFUSED}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from credsvc.sandbox import frames
 from credsvc.sandbox.client.control import SpawnedWorker
 from credsvc.sandbox.client.faults import Fault, SandboxFault
-from credsvc.sandbox.client.link import Link, Reply
+from credsvc.sandbox.client.link import Link
+from credsvc.sandbox.client.messages import Reply
 from credsvc.sandbox.frames import Kind, Outcome
 from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least
 
@@ -38,7 +40,9 @@ def tell(worker: socket.socket, story: Story) -> None:
 
     async def told() -> None:
         noisy: list[Link] = []
-        link = Link(SpawnedWorker(worker_id=7, channel=OURS[worker]), "d", on_noise=noisy.append)
+        link = Link(
+            SpawnedWorker(worker_id=7, pid=os.getpid(), channel=OURS[worker]), "d", on_noise=noisy.append
+        )
         try:
             await story(link, noisy)
         finally:
@@ -47,7 +51,7 @@ def tell(worker: socket.socket, story: Story) -> None:
     asyncio.run(told())
 
 
-def ask(link: Link, *, within_s: float = PATIENCE_S) -> asyncio.Future[Reply]:
+def ask(link: Link, *, within_s: float = PATIENCE_S) -> asyncio.Future[list[Reply]]:
     return link.ask(Kind.CALL, b"question", asyncio.get_running_loop().time() + within_s)
 
 
@@ -57,7 +61,7 @@ def nonce_of(worker: socket.socket) -> bytes:
     return nonce
 
 
-async def fault_of(answer: asyncio.Future[Reply]) -> Fault:
+async def fault_of(answer: asyncio.Future[list[Reply]]) -> Fault:
     with pytest.raises(SandboxFault) as caught:
         await answer
     return caught.value.fault
@@ -75,8 +79,8 @@ def test_an_answer_with_the_nonce_is_taken(worker: socket.socket) -> None:
         for _ in range(3):
             answer = ask(link)
             nonces.add(nonce := nonce_of(worker))
-            worker.send(frames.pack_answer(nonce, *DONE))
-            assert await answer == DONE
+            worker.send(frames.pack_answers(nonce, [DONE]))
+            assert await answer == [DONE]
             assert link.is_quiet()
         assert (link.calls, len(nonces), noisy) == (3, 3, [])
 
@@ -146,13 +150,13 @@ def test_a_cancelled_callers_answer_is_still_taken(worker: socket.socket, is_fir
         answer = ask(link)
         nonce = nonce_of(worker)
         if not is_first:
-            worker.send(frames.pack_answer(nonce, *DONE))
+            worker.send(frames.pack_answers(nonce, [DONE]))
             await turn()
         answer.cancel()
         orphan = link.orphan()
         if is_first:
-            worker.send(frames.pack_answer(nonce, *DONE))
-        assert await orphan == DONE
+            worker.send(frames.pack_answers(nonce, [DONE]))
+        assert await orphan == [DONE]
         assert link.is_quiet()
         assert noisy == []
 
@@ -163,9 +167,9 @@ def test_an_answer_that_comes_before_the_cancelled_caller_has_noticed(worker: so
     async def story(link: Link, noisy: list[Link]) -> None:
         answer = ask(link)
         answer.cancel()
-        worker.send(frames.pack_answer(nonce_of(worker), *DONE))
+        worker.send(frames.pack_answers(nonce_of(worker), [DONE]))
         await turn()
-        assert await link.orphan() == DONE
+        assert await link.orphan() == [DONE]
 
     tell(worker, story)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import pytest
 
@@ -14,10 +14,23 @@ from credsvc.sandbox.frames import Outcome
 from credsvc.sandbox.refusal import Reason
 
 
-@pytest.mark.parametrize("value", ["é", 10**30, "a\nb", "\ud800"])
-def test_a_call(value: object) -> None:
-    call = {"entry": "sign", "arguments": {"request": {"a": [value, 1, None]}}}
-    assert json.loads(encode_call("sign", {"request": {"a": [value, 1, None]}})) == call
+@pytest.mark.parametrize(
+    ("arguments", "item"),
+    [
+        ({"request": {"a": ["é", 1, None]}}, '{"request":{"a":["é",1,null]}}'.encode()),
+        ({"n": 10**30, "text": "a\nb"}, b'{"n":1000000000000000000000000000000,"text":"a\\nb"}'),
+        ({"text": "\ud800"}, b'{"text": "\\ud800"}'),
+    ],
+    ids=["plain", "a large number and a line end", "a lone surrogate"],
+)
+def test_a_call(arguments: dict[str, Any], item: bytes) -> None:
+    assert frames.unpack_calls(encode_call("sign", arguments)) == (1, "sign", [item])
+
+
+def test_an_entry_that_no_module_can_have() -> None:
+    with pytest.raises(SandboxFault) as caught:
+        encode_call("sign\n{}", {})
+    assert caught.value.fault is Fault.MODULE_RAISED
 
 
 def test_the_largest_call_fits_a_record() -> None:
@@ -39,7 +52,8 @@ def test_sources_that_are_not_sent(source: str, reason: Reason) -> None:
 
 
 def test_a_proposal() -> None:
-    assert read_call(Outcome.DONE, b'{"formula":"f","holes":{}}') == HoleProposal(formula="f", holes={})
+    replies = [(Outcome.DONE, b'{"formula":"f","holes":{}}')]
+    assert read_call(replies) == HoleProposal(formula="f", holes={})
 
 
 @pytest.mark.parametrize(
@@ -55,12 +69,12 @@ def test_a_proposal() -> None:
 )
 def test_other_answers_to_a_call(outcome: Outcome, kind: Fault) -> None:
     with pytest.raises(SandboxFault) as caught:
-        read_call(outcome, b"not-allowed 1")
+        read_call([(outcome, b"not-allowed 1")])
     assert caught.value.fault is kind
 
 
 def test_loaded() -> None:
-    read_load(Outcome.LOADED, b"")
+    read_load([(Outcome.LOADED, b"")])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,7 @@ def test_loaded() -> None:
 )
 def test_a_refusal_of_the_source(body: bytes, line: int) -> None:
     with pytest.raises(SourceRefused) as caught:
-        read_load(Outcome.REFUSED, body)
+        read_load([(Outcome.REFUSED, body)])
     assert (caught.value.reason, caught.value.line) == (Reason.NOT_ALLOWED, line)
 
 
@@ -85,5 +99,5 @@ def test_a_refusal_of_the_source(body: bytes, line: int) -> None:
 )
 def test_other_answers_to_a_load(outcome: Outcome, body: bytes) -> None:
     with pytest.raises(SandboxFault) as caught:
-        read_load(outcome, body)
+        read_load([(outcome, body)])
     assert caught.value.fault is Fault.NOT_LOADED

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from credsvc.sandbox.client import control
+from credsvc.sandbox.client import control, workers
 from credsvc.sandbox.client import pool as pool_module
 from credsvc.sandbox.client.control import ZygoteClient, zygote_argv
 from credsvc.sandbox.client.decode import HoleProposal
@@ -148,7 +148,7 @@ def test_a_worker_is_replaced_after_a_violation(stack: Stack) -> None:
 
 
 def test_a_worker_retires_after_its_calls(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "CALLS_PER_WORKER", 5)  # loading counts
+    monkeypatch.setattr(workers, "CALLS_PER_WORKER", 5)  # loading counts
     call(stack, ECHO)
     stack.settle(2)
     first = min(stack.workers())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from credsvc.sandbox.client import pool as pool_module
+from credsvc.sandbox.client import workers as workers_module
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused
 from tests.support.sandbox_stack import Stack, module, running, wait_gone
@@ -103,7 +103,7 @@ def test_calls_that_wait_are_served_in_turn(stack: Stack) -> None:
 
 
 def test_no_more_calls_wait_than_the_bound(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "MAX_WAITING", 2)
+    monkeypatch.setattr(workers_module, "MAX_WAITING", 2)
 
     async def story() -> None:
         runs = [await started(ask(stack, ECHO, n=n)) for n in range(3)]
@@ -119,7 +119,7 @@ def test_no_more_calls_wait_than_the_bound(stack: Stack, monkeypatch: pytest.Mon
 def test_a_freed_worker_goes_to_its_own_module_for_a_while(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, turn_s: float, served: list[str]
 ) -> None:
-    monkeypatch.setattr(pool_module, "_TURN_S", turn_s)
+    monkeypatch.setattr(workers_module, "_TURN_S", turn_s)
     order: list[str] = []
 
     async def one(source: str, name: str) -> None:
@@ -161,7 +161,7 @@ def test_cancelled_at_any_turn_of_the_loop(stack: Stack, turns: int) -> None:
                 run.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
             assert (await ask(stack, source, n=n)).holes == {"n": n}
-        assert stack.sandbox._count == 1
+        assert stack.sandbox._workers._count == 1
 
     stack.pool.wait(story())
 
@@ -208,7 +208,7 @@ def test_an_idle_worker_that_ends_is_noticed_before_anybody_asks(stack: Stack) -
         for worker in stack.workers():
             os.kill(worker, signal.SIGKILL)
             wait_gone(worker)
-        await asyncio.to_thread(until, lambda: stack.sandbox._count == 0, "its place")
+        await asyncio.to_thread(until, lambda: stack.sandbox._workers._count == 0, "its place")
 
     stack.pool.wait(story())
 
