@@ -22,6 +22,7 @@ from typing import Any, Final
 import cedarpy
 
 from credsvc.policy.decision import DEFAULT_DENY, GUESSABLE_UNNAMED, Denial, Grant, Undecided
+from credsvc.policy.reads import Reads, find_reads
 from credsvc.policy.schema import GUARDS, PolicySchema
 from ostiary.errors import BadInput
 
@@ -54,11 +55,12 @@ class CredentialEntity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rule:
-    """One rule: its `@id`, whether it forbids, and the actions that it permits by name."""
+    """One rule: its `@id`, whether it forbids, the actions that it permits by name, and its JSON form."""
 
     rule: str
     forbids: bool
     permits: frozenset[str]
+    form: Mapping[str, Any]
 
 
 class PolicySet:
@@ -86,6 +88,10 @@ class PolicySet:
     def rules(self) -> tuple[str, ...]:
         """The rules' ids in order."""
         return tuple(each.rule for each in self._rules.values())
+
+    def reads(self, action: str) -> Reads:
+        """What of a request its decision depends on, for this action."""
+        return find_reads((each.form for each in self._rules.values()), action)
 
     def decide_use(
         self, agent: AgentEntity, action: str, credential: CredentialEntity, context: Mapping[str, str | int]
@@ -182,7 +188,7 @@ def _parse(text: str) -> tuple[cedarpy.PolicySet, dict[str, _Rule]]:
             raise BadInput(f"each policy needs an @id of its own; {position} has {rule!r}", field="policy")
         forbids = policy["effect"] == "forbid"
         permits = frozenset[str]() if forbids else _named_actions(policy["action"])
-        rules[position] = _Rule(rule=rule, forbids=forbids, permits=permits)
+        rules[position] = _Rule(rule=rule, forbids=forbids, permits=permits, form=policy)
     return policies, rules
 
 

@@ -1,4 +1,4 @@
-"""A judge's memory: it answers as its policies do, and remembers an answer under all that was asked."""
+"""A judge's memory: it answers as its policies do, and remembers an answer under what its rules read."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from credsvc.policy import judge as judge_module
 from credsvc.policy.cedar import AgentEntity, PolicySet
 from credsvc.policy.decision import Denial, Grant, Undecided
-from credsvc.policy.judge import Judge
+from credsvc.policy.judge import MAX_CONTEXT_CHARS, Judge
 from tests.support.credentials_front import AGENT, POLICY, subject
 
 ACTION = "aws-sigv4/sign"
@@ -62,6 +63,54 @@ def test_what_differs_in_one_respect_is_another_question(
 def test_another_credential_is_another_question(judge: Judge) -> None:
     judge.decide(AGENT, ACTION, CREDENTIAL, CONTEXT)
     assert isinstance(judge.decide(AGENT, ACTION, replace(CREDENTIAL, labels=()), CONTEXT), Denial)
+
+
+@pytest.mark.parametrize(
+    ("agent", "context"),
+    [
+        (AGENT, {**CONTEXT, "path": "/another", "host": "another"}),
+        (replace(AGENT, revocation_age_s=7), CONTEXT),
+        (replace(AGENT, agent="another", node="another"), CONTEXT),
+    ],
+)
+def test_what_differs_in_what_no_rule_reads_is_the_same_question(
+    agent: AgentEntity, context: dict[str, str | int]
+) -> None:
+    judge = subject(policy=POLICY).judge
+    first = judge.decide(AGENT, ACTION, CREDENTIAL, CONTEXT)
+    assert judge.decide(agent, ACTION, CREDENTIAL, context) is first
+    preview = judge.preview(AGENT, ACTION, CREDENTIAL)
+    assert judge.preview(agent, ACTION, replace(CREDENTIAL, name="another", owner="another")) is preview
+
+
+@pytest.mark.parametrize(
+    "misfit", [{"path": 1}, {"more": "x"}, {"payload": 2**63}], ids=["type", "name", "number"]
+)
+def test_a_context_that_does_not_fit_is_another_question_though_no_rule_reads_the_misfit(
+    misfit: dict[str, str | int],
+) -> None:
+    judge = subject(policy=POLICY).judge
+    assert isinstance(judge.decide(AGENT, ACTION, CREDENTIAL, CONTEXT), Grant)
+    refused = judge.decide(AGENT, ACTION, CREDENTIAL, {**CONTEXT, **misfit})
+    assert isinstance(refused, Denial)
+    assert refused.rule == "policy-error"
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge_module, "MAX_REMEMBERED", 2)
+    judge = subject(policy=POLICY).judge
+
+    def decide(method: str) -> Grant | Denial:
+        return judge.decide(AGENT, ACTION, CREDENTIAL, {**CONTEXT, "method": method})
+
+    first, second = decide("GET"), decide("PUT")
+    assert (decide("GET"), decide("PUT")) == (first, second)
+    assert (decide("GET") is first, decide("PUT") is second) == (True, True)
+    decide("POST")  # in the place of the oldest
+    assert decide("PUT") is second
+    assert decide("GET") is not first
+    long = "G" * (MAX_CONTEXT_CHARS + 1)
+    assert decide(long) is not decide(long)
 
 
 def test_two_judges_share_no_answers() -> None:
