@@ -8,7 +8,7 @@ Rules:
   the response came and the method is safe (RFC 9110 section 9.2.1); any other failure is `Busy`.
 - A problem document becomes the `OstiaryError` it was made of; the caller respects `Busy.retry_after_s`.
 - A truncated response is `Busy`, never a shorter response. Responses have a size limit.
-- A client belongs to one thread.
+- A client belongs to one thread; only `abort` is for others.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ class HTTPClient:
         self._host = host
         self._limit_bytes = limit_bytes
         self._connection: _Connection | None = None
+        self._aborted = False
 
     def __enter__(self) -> Self:
         return self
@@ -142,6 +143,18 @@ class HTTPClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def abort(self) -> None:
+        """End the call that another thread waits in, and every later one: they are Busy.
+
+        One that is still connecting ends when it has connected.
+        """
+        self._aborted = True
+        sock = self._connection.sock if self._connection is not None else None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket's own: that takes the TLS state from under the other thread's read.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def peer_certificate(self) -> bytes | None:
         """The server's certificate (DER) on the open connection; its TLS context has verified it."""
@@ -220,6 +233,10 @@ class HTTPClient:
             self.close()
         if self._connection is None:
             self._connection = _Connection(self._connect(), self._host)
+        # After connecting: whoever aborts sees the connection, or is seen here.
+        if self._aborted:
+            self.close()
+            raise Busy(f"the client of '{self._host}' was stopped")
         return self._connection
 
     def _lost(self, exc: Exception) -> OstiaryError:

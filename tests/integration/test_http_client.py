@@ -101,6 +101,31 @@ def test_a_client_that_is_not_accepted_learns_it(site: Site, leaf: Leaf | None) 
             client.request("POST", "/", body=b"{}", content_type="application/json")
 
 
+def test_a_call_that_waits_can_be_ended_by_another_thread(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        client = HTTPClient(unix_connector(tmp_path / "s", timeout_s=PATIENCE_S), host="local")
+        told: list[OstiaryError] = []
+
+        def ask() -> None:
+            with pytest.raises(Busy) as ended:
+                client.request("GET", "/")
+            told.append(ended.value)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        server, _ = silent.accept()
+        with server:
+            assert server.recv(1) == b"G"  # it has sent its request, and waits
+            client.abort()
+            thread.join(PATIENCE_S)
+            assert told
+        # Nor does it connect again.
+        with pytest.raises(Busy, match="was stopped"):
+            client.request("GET", "/")
+
+
 def test_nobody_there_is_busy(tmp_path: Path) -> None:
     with pytest.raises(Busy):
         HTTPClient(unix_connector(tmp_path / "s", timeout_s=PATIENCE_S), host="local").request("GET", "/")
