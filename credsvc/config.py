@@ -27,6 +27,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     role_uid_base: int = 61220
     operators_gid: int | None = None
     front_workers: int = 2
+    # Of each worker, for what must block: reading the store.
     front_threads: int = 8
     # Of the whole service: each of the front's workers may have its share of them.
     sandbox_workers: int = 16

@@ -72,7 +72,8 @@ def credentials_application(directory: Path) -> App:
     class Parts(Anything):
         def mount_ledger(self, app: App, admit: Any) -> None:
             engine = create_engine("sqlite://")
-            add_ledger_routes(app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit)
+            offload = cast("Any", Anything())
+            add_ledger_routes(app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit, offload=offload)
 
     return credentials_app.build_app(cast("CredentialsParts", Parts()))
 

@@ -18,7 +18,7 @@ from certmgr.app import Manager, Serving
 from certmgr.processes import LinuxProcesses
 from credsvc.front.app import build_app
 from credsvc.front.catalog import Catalog, Subject
-from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.doorkeeper import Doorkeeper, KnownPeer, Refuser
 from credsvc.front.parts import FrontParts
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
@@ -28,6 +28,7 @@ from ostiary.edge.packet_socket import PeerCredentials
 from ostiary.front.refusals import RefusalCounter
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
+from tests.support.asgi import peer_from, seen_by
 from tests.support.ca_front import CHILD, MANAGER, FrontForTests, basic, csr_of, new_key
 from tests.support.credentials_front import REQUEST, FixedClock, MemoryRecorder, subject, world
 from tests.support.identities import Authority
@@ -167,11 +168,10 @@ class OneCredential:
     def __init__(self, age: int | None = 1) -> None:
         self.age = age
 
-    @property
-    def judge(self) -> Judge:
+    async def judge(self) -> Judge:
         return subject().judge
 
-    def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
+    async def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
         return [subject()], None
 
     def is_revoked(self, serial_number: int) -> bool:
@@ -183,7 +183,7 @@ class OneCredential:
 
 def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
     agent = Authority().agent("component", capabilities=("credential:use",))
-    certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
+    known = KnownPeer(read_peer(agent.certificate.public_bytes(Encoding.DER)))
     feed, refuser = OneCredential(age), Refuser(MemoryRecorder(), FixedClock())
     doorkeeper = Doorkeeper(
         application=parse_application("shop.example"),
@@ -191,7 +191,7 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
         refuser=refuser,
         refusals=RefusalCounter(),
         clock=FixedClock(),
-        read=lambda _: certificate,
+        read=lambda: known,
     )
     parts = FrontParts(
         doorkeeper=doorkeeper,
@@ -204,7 +204,7 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
         separated=True,
         mount_ledger=lambda _app, _admit: None,
     )
-    return falcon.testing.TestClient(build_app(parts))
+    return falcon.testing.TestClient(seen_by(peer_from("192.0.2.1"), build_app(parts)))
 
 
 @pytest.mark.parametrize("path", ["/v1/credentials", "/healthz", "/readyz"])

@@ -10,16 +10,18 @@ Rules:
 - Secrets are not read (`credsvc.store.reader`).
 - A store that can't be read is Busy.
 
-Thread-safe. One thread reads while the others go on with what is known.
+Requests share a read (`credsvc.front.shared_reads`). While one is under way, others go on with what is known
+for another `FRESH_S`: a read that takes long keeps nobody waiting. For one event loop; reads run on
+`Offload`'s threads.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Engine
@@ -27,6 +29,7 @@ from sqlalchemy import Engine
 from credsvc.formula.manifest import Manifest
 from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.types import Strength
+from credsvc.front.shared_reads import SharedReads
 from credsvc.policy.cedar import CredentialEntity, PolicySet
 from credsvc.policy.judge import Judge
 from credsvc.policy.schema import build_schema
@@ -42,6 +45,7 @@ from credsvc.store.reader import (
     read_policy,
 )
 from ostiary.errors import BadInput, Misconfigured
+from ostiary.front.offload import Offload
 from ostiary.store.database import reading
 
 FRESH_S: Final = 1.0
@@ -91,119 +95,130 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
-    """Modules and policies of one moment; `actives` tells whether they changed."""
+    """Modules and policies; `actives` tells whether they changed."""
 
     actives: Actives
     modules: Mapping[str, ActiveModule]
     judge: Judge
+
+
+@dataclass(slots=True, kw_only=True)
+class _Kept:
+    """A credential's row, None where there is none, and the subject that it is with what was `known` last."""
+
     read_at_s: float
+    row: ClearCredential | None
+    known: _Known | None = None
+    subject: Subject | None = None
+
+
+# The kind of read that gives modules and policies; the others are names of credentials, which have no space.
+_MODULES_AND_POLICIES: Final = "modules and policies"
 
 
 class Catalog:
     """See the module's docstring; `monotonic_s` is the clock that freshness is measured with."""
 
-    def __init__(self, engine: Engine, *, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, *, offload: Offload, monotonic_s: Callable[[], float]) -> None:
         self._engine = engine
+        self._offload = offload
         self._monotonic_s = monotonic_s
-        # Held by the one thread that reads modules and policies.
-        self._reading = threading.Lock()
-        # Replaced whole, by whoever holds _reading; read without a lock.
+        self._reads = SharedReads()
         self._known: _Known | None = None
-        # name -> (read at, what was found); guarded by _kept_lock.
-        self._kept: OrderedDict[str, tuple[float, KnownCredential | None]] = OrderedDict()
-        self._kept_lock = threading.Lock()
+        self._known_at_s = 0.0
+        # By name, in the order of use.
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
-    def find(self, credential: str) -> Subject | None:
+    async def find(self, credential: str) -> Subject | None:
         """The credential with its active module; None where there is no such credential, or no
         module for it.
         """
-        known = self._current()
-        found = self._credential(credential, known)
-        module = known.modules.get(found.entity.module) if found is not None else None
-        if found is None or module is None:
-            return None
-        return Subject(credential=found, module=module, judge=known.judge)
+        known = await self._current()
+        kept = await self._credential(credential)
+        # All of a subject is of one moment: this one, after the reads.
+        known = self._known or known
+        if kept.known is not known:
+            kept.known, kept.subject = known, _subject_of(kept.row, known)
+        return kept.subject
 
-    @property
-    def judge(self) -> Judge:
+    async def judge(self) -> Judge:
         """The active policies."""
-        return self._current().judge
+        return (await self._current()).judge
 
-    def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
+    async def page(self, *, after: str, limit: int) -> tuple[list[Subject], str | None]:
         """Usable credentials among the next `limit` in order of names, and the name to go on after (None:
         that was all).
         """
-        known = self._current()
-        with reading(self._engine) as tx:
-            rows = read_page(tx, after=after, limit=limit)
-        found = [_known_credential(row, known) for row in rows]
-        usable = [
-            Subject(credential=each, module=known.modules[each.entity.module], judge=known.judge)
-            for each in found
-            if each.entity.module in known.modules
-        ]
-        return usable, found[-1].entity.name if len(found) == limit else None
+        rows = await self._offload.run(self._load_page, after, limit)
+        known = await self._current()
+        usable = [subject for row in rows if (subject := _subject_of(row, known)) is not None]
+        return usable, rows[-1].name if len(rows) == limit else None
 
-    def has_moved(self, credential: str, seen: Subject | None) -> bool:
+    async def has_moved(self, credential: str, seen: Subject | None) -> bool:
         """Look again, unless somebody just did, and say whether what is known now differs from what a request
         was decided on.
         """
-        known, just_now_s = self._known, self._monotonic_s() - JUST_NOW_S
-        with self._kept_lock:
-            kept = self._kept.get(credential)
-        if known is None or known.read_at_s < just_now_s or (kept is not None and kept[0] < just_now_s):
-            self.look_again(credential)
-        return _versions_of(self.find(credential)) != _versions_of(seen)
+        just_now_s = self._monotonic_s() - JUST_NOW_S
+        kept = self._kept.get(credential)
+        if self._known is None or self._known_at_s < just_now_s or (kept and kept.read_at_s < just_now_s):
+            await self.look_again(credential)
+        return _versions_of(await self.find(credential)) != _versions_of(seen)
 
-    def look_again(self, credential: str) -> None:
-        """Read modules and policies now, and the credential at the next `find`: what is known is known to be
-        old.
-        """
-        with self._kept_lock:
-            self._kept.pop(credential, None)
-        with self._reading:
-            self._known = self._read(self._known)
+    async def look_again(self, credential: str) -> None:
+        """Read modules, policies and the credential now: what is known is known to be old."""
+        await self._reads.read_anew(_MODULES_AND_POLICIES, self._read_known)
+        await self._reads.read_anew(credential, partial(self._read_kept, credential))
 
-    def _current(self) -> _Known:
-        known = self._known
-        if known is None:
-            with self._reading:
-                known = self._known = self._known or self._read(None)
-        # Whoever does not get the lock goes on with what is known: no request waits for another one's read.
-        elif self._is_old(known.read_at_s) and self._reading.acquire(blocking=False):
-            try:
-                known = self._known = self._read(known)
-            finally:
-                self._reading.release()
-        return known
+    async def _current(self) -> _Known:
+        """What is known, after a read where that is old."""
+        if self._known is not None:
+            age_s = self._monotonic_s() - self._known_at_s
+            is_being_read = self._reads.is_under_way(_MODULES_AND_POLICIES)
+            if age_s <= FRESH_S or (age_s <= 2 * FRESH_S and is_being_read):
+                return self._known
+        return await self._reads.read(_MODULES_AND_POLICIES, self._read_known)
 
-    def _is_old(self, read_at_s: float) -> bool:
-        return self._monotonic_s() - read_at_s > FRESH_S
-
-    def _credential(self, name: str, known: _Known) -> KnownCredential | None:
-        with self._kept_lock:
-            kept = self._kept.get(name)
-            if kept is not None and not self._is_old(kept[0]):
+    async def _credential(self, name: str) -> _Kept:
+        kept = self._kept.get(name)
+        if kept is not None:
+            age_s = self._monotonic_s() - kept.read_at_s
+            if age_s <= FRESH_S or (age_s <= 2 * FRESH_S and self._reads.is_under_way(name)):
                 self._kept.move_to_end(name)
-                return kept[1]
+                return kept
+        return await self._reads.read(name, partial(self._read_kept, name))
+
+    async def _read_kept(self, name: str) -> _Kept:
         # The time before the read: what was written while it went on counts as not seen.
         read_at_s = self._monotonic_s()
-        with reading(self._engine) as tx:
-            row = read_credential(tx, name)
-        found = None if row is None else _known_credential(row, known)
-        with self._kept_lock:
-            self._kept[name] = (read_at_s, found)
-            self._kept.move_to_end(name)
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-        return found
+        row = await self._offload.run(self._load_credential, name)
+        kept = self._kept[name] = _Kept(read_at_s=read_at_s, row=row)
+        self._kept.move_to_end(name)
+        if len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
+        return kept
 
-    def _read(self, known: _Known | None) -> _Known:
+    async def _read_known(self) -> _Known:
         read_at_s = self._monotonic_s()
+        known = self._known = await self._offload.run(self._load_known, self._known)
+        self._known_at_s = read_at_s
+        return known
+
+    # On the threads of `_offload`: nothing below touches what the loop works with.
+
+    def _load_credential(self, name: str) -> ClearCredential | None:
+        with reading(self._engine) as tx:
+            return read_credential(tx, name)
+
+    def _load_page(self, after: str, limit: int) -> list[ClearCredential]:
+        with reading(self._engine) as tx:
+            return read_page(tx, after=after, limit=limit)
+
+    def _load_known(self, known: _Known | None) -> _Known:
+        """Return `known` itself where nothing has changed."""
         with reading(self._engine) as tx:
             actives = read_actives(tx)
             if known is not None and known.actives == actives:
-                return _Known(actives=actives, modules=known.modules, judge=known.judge, read_at_s=read_at_s)
+                return known
             try:
                 modules = _modules_of(read_active_versions(tx))
                 judge = _judge_of(read_policy(tx, actives.policy_digest), actives.policy_digest, modules)
@@ -214,13 +229,8 @@ class Catalog:
                     ) from exc
                 # Activation checks this; should it fail all the same, the service goes on with what it had.
                 _log.error("active-modules-do-not-load", extra={"problem": exc.message})
-                return _Known(
-                    actives=known.actives, modules=known.modules, judge=known.judge, read_at_s=read_at_s
-                )
-        # What is known of credentials names modules: read those again with the new ones.
-        with self._kept_lock:
-            self._kept.clear()
-        return _Known(actives=actives, modules=modules, judge=judge, read_at_s=read_at_s)
+                return known
+        return _Known(actives=actives, modules=modules, judge=judge)
 
 
 def _versions_of(subject: Subject | None) -> tuple[object, ...]:
@@ -246,18 +256,22 @@ def _judge_of(policy: bytes, digest: str | None, modules: Mapping[str, ActiveMod
     return Judge(PolicySet(policy.decode(), schema), digest=digest or "")
 
 
-def _known_credential(row: ClearCredential, known: _Known) -> KnownCredential:
-    module = known.modules.get(row.module)
-    return KnownCredential(
+def _subject_of(row: ClearCredential | None, known: _Known) -> Subject | None:
+    """None where there is no active module for the credential."""
+    module = known.modules.get(row.module) if row is not None else None
+    if row is None or module is None:
+        return None
+    credential = KnownCredential(
         version=row.version,
         entity=CredentialEntity(
             name=row.name,
             module=row.module,
             owner=row.owner,
             labels=tuple(row.labels),
-            guessable=module is not None and module.is_guessable,
+            guessable=module.is_guessable,
         ),
         shareable=row.shareable,
         ceiling={name: tuple(patterns) for name, patterns in row.ceiling.items()},
         disabled=row.disabled,
     )
+    return Subject(credential=credential, module=module, judge=known.judge)

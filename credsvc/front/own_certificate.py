@@ -7,22 +7,25 @@ Rules:
 - Key and chain go from the manager's UNIX socket into TLS contexts and nowhere else.
 - The manager renews by itself. Here it is only asked again, every `ASK_AGAIN_S`; a new certificate replaces
   both contexts at once.
+- To claim and to build contexts blocks: it is done on a thread of `Offload`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import ssl
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ostiary.edge.claim import Claimed, claim
 from ostiary.edge.tls import client_context
 from ostiary.errors import Busy, Misconfigured, OstiaryError
+from ostiary.front.offload import Offload
 from ostiary.front.tls import FrontTLS, front_tls
 from ostiary.secret import Secret
 
@@ -60,45 +63,68 @@ def claim_from_manager(manager_socket: Path, claim_fd: int) -> Claim:
     return once
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """A certificate (PEM, leaf first) and the contexts made of it."""
+
+    chain: str
+    tls: FrontTLS
+    client_context: ssl.SSLContext
+
+
 class OwnCertificate:
     """Owner of the current TLS contexts; `root` is the application's root certificate, PEM."""
 
-    def __init__(self, once: Claim, *, root: bytes) -> None:
+    def __init__(self, once: Claim, *, root: bytes, offload: Offload) -> None:
         self._claim = once
         self._root = root
-        claimed = claim_patiently(once)
-        self._chain = claimed.chain
-        # Read by other threads: each attribute is replaced whole.
-        self._tls, self._client_context = self._contexts(claimed)
+        self._offload = offload
+        self._held: _Held | None = None
+
+    async def begin(self) -> None:
+        """Claim for the first time, patiently; raises what the last attempt did."""
+        self._held = await self._offload.run(lambda: self._hold(claim_patiently(self._claim)))
 
     def tls(self) -> FrontTLS:
         """For the next connection to this service; agents must show a certificate."""
-        return self._tls
+        return self._current().tls
 
     def client_context(self) -> ssl.SSLContext:
-        """For the next connection to the CA."""
-        return self._client_context
+        """For the next connection to the CA; any thread may ask."""
+        return self._current().client_context
 
-    def ask_again(self) -> None:
+    async def ask_again(self) -> None:
         """Claim once more, and rotate where the manager has a newer certificate."""
-        claimed = self._claim()
-        if claimed.chain != self._chain:
-            self._tls, self._client_context = self._contexts(claimed)
-            self._chain = claimed.chain
+        held = await self._offload.run(self._claim_newer)
+        if held is not self._held:
+            self._held = held
             _log.info("certificate-rotated")
 
-    def keep_fresh(self, stop: threading.Event) -> None:
-        """Ask again until told to stop; for a thread of its own."""
-        while not stop.wait(ASK_AGAIN_S):
+    async def keep_fresh(self) -> None:
+        """Ask again until cancelled."""
+        while True:
+            await asyncio.sleep(ASK_AGAIN_S)
             try:
-                self.ask_again()
+                await self.ask_again()
             except OstiaryError as exc:
                 _log.warning("certificate-not-claimed", extra={"problem": exc.message})
 
-    def _contexts(self, claimed: Claimed) -> tuple[FrontTLS, ssl.SSLContext]:
+    def _current(self) -> _Held:
+        if self._held is None:
+            raise AssertionError("nothing was claimed yet")
+        return self._held
+
+    def _claim_newer(self) -> _Held:
+        held, claimed = self._current(), self._claim()
+        return held if claimed.chain == held.chain else self._hold(claimed)
+
+    def _hold(self, claimed: Claimed) -> _Held:
         identity_pem = claimed.identity_pem()
-        tls = front_tls(identity_pem, self._root, client_certificates="required")
-        return tls, client_context(self._root, identity_pem)
+        return _Held(
+            chain=claimed.chain,
+            tls=front_tls(identity_pem, self._root, client_certificates="required"),
+            client_context=client_context(self._root, identity_pem),
+        )
 
 
 def claim_patiently(once: Claim) -> Claimed:

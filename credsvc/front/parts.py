@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import falcon
+import falcon.asgi
 
 from credsvc.front.catalog import Catalog
 from credsvc.front.doorkeeper import Doorkeeper, Refuser, RevocationsPort
@@ -29,4 +29,4 @@ class FrontParts:
     metrics: Metrics
     origin: str
     separated: bool
-    mount_ledger: Callable[[falcon.App[Any, Any], Admit], None]
+    mount_ledger: Callable[[falcon.asgi.App[Any, Any], Admit], None]

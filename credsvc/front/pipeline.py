@@ -19,29 +19,33 @@ class Pipeline:
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
 
-    def sign(self, request: SignRequest) -> Released:
+    async def sign(self, request: SignRequest) -> Released:
         """Apply the operation: Forbidden names the rule, BadInput the hole or member, Busy says that nothing
         was released.
         """
         try:
-            return self._sign(request)
+            return await self._sign(request)
         except Moved:
-            return self._sign(request)
+            return await self._sign(request)
 
-    def _sign(self, request: SignRequest) -> Released:
-        granted = self._grant(request)  # 3 to 5.
-        recorded = self._stages.record(granted)  # 6 to 10. recorded first, then evaluated
+    async def _sign(self, request: SignRequest) -> Released:
+        granted = await self._grant(request)  # 3 to 5.
+        recorded = await self._stages.record(granted)  # 6 to 10. recorded first, then evaluated
         return self._stages.release(recorded)  # 11.
 
-    def explain(self, request: SignRequest) -> Explained:
+    async def explain(self, request: SignRequest) -> Explained:
         """Steps 3 to 5: show what would be signed. Nothing is signed, and only a refusal is recorded."""
         try:
-            return self._stages.explain(self._grant(request))
+            return self._stages.explain(await self._grant(request))
         except Moved:
-            return self._stages.explain(self._grant(request))
+            return self._stages.explain(await self._grant(request))
 
-    def _grant(self, request: SignRequest) -> Granted:
-        attempt = self._stages.attempt(request)  # 3. the first decision: could policy allow this at all?
-        proposal = self._stages.propose(attempt)  # 4. the sandbox fills the holes
-        filled = self._stages.check(proposal)  # 5. their types, ceiling and time ...
-        return self._stages.grant(filled)  #    ... and the second decision, on what will really be signed
+    async def _grant(self, request: SignRequest) -> Granted:
+        attempt = await self._stages.attempt(
+            request
+        )  # 3. the first decision: could policy allow this at all?
+        proposal = await self._stages.propose(attempt)  # 4. the sandbox fills the holes
+        filled = await self._stages.check(proposal)  # 5. their types, ceiling and time ...
+        return await self._stages.grant(
+            filled
+        )  #    ... and the second decision, on what will really be signed

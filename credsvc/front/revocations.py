@@ -7,15 +7,16 @@ Rules:
 - Until the first answer without news nothing is known, and the service refuses (`age_s` is None).
 - News also ends open connections of the certificates concerned, in this process; each worker follows the feed
   by itself.
-- This file touches nothing itself: `Feed` is the network, put together in the front's `role.py`.
+- This file touches nothing itself: `Feed` is the network, put together in the front's `role.py`. What it says
+  is taken in on the event loop.
 - A feed that fails is asked again, after a pause that doubles up to `MAX_PAUSE_S`; what was known stays
   known.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -47,20 +48,19 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Feed(Protocol):
-    """Asks the CA; blocks up to `wait_s` when there is no news. Raises OstiaryError."""
+    """Asks the CA, who answers after up to `wait_s` when there is no news. Raises OstiaryError."""
 
-    def __call__(self, *, since: int, wait_s: int) -> Page: ...
+    async def __call__(self, *, since: int, wait_s: int) -> Page: ...
 
 
 class Revocations:
-    """What is known; read by request threads, written by the follower."""
+    """What is known; read by requests, written by the follower."""
 
     def __init__(
         self, *, monotonic_s: Callable[[], float], cut_off: Callable[[Iterable[int]], object]
     ) -> None:
         self._monotonic_s = monotonic_s
         self._cut_off = cut_off
-        # A set is only added to, by one thread: membership needs no lock.
         self._revoked: set[int] = set()
         self._heard_at_s: float | None = None
         self._next = 0
@@ -75,11 +75,11 @@ class Revocations:
         heard_at_s = self._heard_at_s
         return None if heard_at_s is None else int(self._monotonic_s() - heard_at_s)
 
-    def poll(self, feed: Feed) -> None:
+    async def poll(self, feed: Feed) -> None:
         """Ask once and learn; raises what the feed raises. Waits for news only when the last answer held
         none.
         """
-        page = feed(since=self._next, wait_s=WAIT_S if self._caught_up else 0)
+        page = await feed(since=self._next, wait_s=WAIT_S if self._caught_up else 0)
         news = {parse_serial_hex(line.serial) for line in page.revoked} - self._revoked
         # Known first, cut off second: a connection made in between is refused by what is known.
         self._revoked |= news
@@ -91,17 +91,17 @@ class Revocations:
         if news:
             self._cut_off(news)
 
-    def follow(self, feed: Feed, stop: threading.Event) -> None:
-        """Poll until told to stop; for a thread of its own."""
+    async def follow(self, feed: Feed) -> None:
+        """Poll until cancelled."""
         pause_s = _FIRST_PAUSE_S
-        while not stop.is_set():
+        while True:
             try:
                 begun_s = self._monotonic_s()
-                self.poll(feed)
+                await self.poll(feed)
                 pause_s = _FIRST_PAUSE_S
                 if self._caught_up and self._monotonic_s() - begun_s < _LEAST_S:
-                    stop.wait(_LEAST_S)  # don't spin
+                    await asyncio.sleep(_LEAST_S)  # don't spin
             except OstiaryError as exc:
                 _log.warning("revocations-not-heard", extra={"problem": exc.message, "age_s": self.age_s()})
-                stop.wait(pause_s)
+                await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, MAX_PAUSE_S)

@@ -1,21 +1,22 @@
 """The front of a credentials service: builds every adapter, once per worker, and serves.
 
 Rules:
-- Everything that has a thread or a connection is made after the fork, in the worker.
+- Everything that has a thread or a connection is made after the fork, on the worker's event loop.
+- What blocks has threads: `front_threads` for the store, one for the CA's feed, whose long poll takes it for
+  good, and one for claims: neither ever takes a reader's place.
 - Started as its own user by the supervisor; it reads the store, and writes nowhere.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
-
-import falcon
 
 from credsvc.config import Config
 from credsvc.front.app import build_app
@@ -24,10 +25,10 @@ from credsvc.front.doorkeeper import Doorkeeper, Refuser
 from credsvc.front.own_certificate import OwnCertificate, claim_from_manager, claim_patiently
 from credsvc.front.parts import FrontParts
 from credsvc.front.pipeline import Pipeline
-from credsvc.front.revocations import WAIT_S, Feed, Page, Revocations
+from credsvc.front.revocations import WAIT_S, Page, Revocations
 from credsvc.front.stages import STAGES, Ports, Stages
 from credsvc.home import CLAIM_VARIABLE, LISTEN_VARIABLE, load_place
-from credsvc.sandbox.client.threaded import ThreadedPool
+from credsvc.sandbox.client.pool import SandboxPool
 from credsvc.store.tables import LEDGER
 from ostiary.address import Address, parse_address
 from ostiary.edge.clock import SystemClock
@@ -37,15 +38,17 @@ from ostiary.edge.metrics import Metrics
 from ostiary.edge.place import Place
 from ostiary.errors import Misconfigured
 from ostiary.front.ledger_api import add_ledger_routes
+from ostiary.front.offload import Offload
+from ostiary.front.peer import cut_off
 from ostiary.front.refusals import RefusalCounter
-from ostiary.front.serve import Front, listen_tcp, run_front
-from ostiary.front.tls import FrontTLS
-from ostiary.front.tls_peer import cut_off
-from ostiary.recorder.client import RecorderClient, recorder_client
+from ostiary.front.serve import listen_tcp, run_front
+from ostiary.front.worker import Front, Served
+from ostiary.recorder.client import AsyncRecorderClient, async_recorder_client
 from ostiary.store.database import open_for_reading
 
 _MAX_PEM_BYTES: Final = 64 * 1024
 _DEFAULT_PORT: Final = 443
+_LEAVE_S: Final = 1.0
 
 
 def run(home_path: Path) -> None:
@@ -63,17 +66,13 @@ def run(home_path: Path) -> None:
     run_front(
         Front(
             listeners=[listen_tcp(listen.host, listen.port)],
-            make_app=worker.make_app,
-            tls=worker.tls,
+            start=worker.start,
             workers=config.front_workers,
-            threads=config.front_threads,
-            on_worker_start=worker.start,
-            on_worker_exit=worker.stop,
         )
     )
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Worker:
     """The composition root of one worker process."""
 
@@ -81,48 +80,56 @@ class _Worker:
     place: Place
     claim_fd: int
     metrics: Metrics
-    _refusals: RefusalCounter = field(default_factory=RefusalCounter)
-    _own: OwnCertificate | None = None
-    _recorder: RecorderClient | None = None
-    _stopping: threading.Event | None = None
-    _parts: FrontParts | None = None
 
-    def tls(self) -> FrontTLS:
-        """For the next connection; gunicorn asks in a worker that has started."""
-        if self._own is None:
-            raise AssertionError("the worker has not started")
-        return self._own.tls()
-
-    def start(self, slot: int) -> None:
-        """Claim the certificate, connect, start the threads."""
+    async def start(self, slot: int) -> Served:
+        """Claim the certificate, connect, put the application together."""
         self.metrics.attach(slot)
         root = read_limited(self.place.home.public / "root.pem", limit_bytes=_MAX_PEM_BYTES)
+        claiming = Offload(threads=1)
         claim = claim_from_manager(Path(self.config.manager_socket), self.claim_fd)
-        own = self._own = OwnCertificate(claim, root=root)
-        stopping = self._stopping = threading.Event()
-        recorder = self._recorder = recorder_client(self.place, "front")
+        own = OwnCertificate(claim, root=root, offload=claiming)
+        await own.begin()
+        recorder = async_recorder_client(self.place, "front")
+        refusals = RefusalCounter()
         revocations = Revocations(monotonic_s=time.monotonic, cut_off=cut_off)
-        self._parts = self._assemble(recorder, revocations)
-        feed = revocation_feed(self.config, own)
-        for name, target, arguments in (
-            ("revocations", revocations.follow, (feed, stopping)),
-            ("certificate", own.keep_fresh, (stopping,)),
-            ("refusals", self._count_refusals, (recorder, stopping)),
-        ):
-            threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
-
-    def _count_refusals(self, recorder: RecorderClient, stopping: threading.Event) -> None:
-        self._refusals.run(recorder.submit, stopping, offset_s=os.getpid() % 10)
-
-    def _assemble(self, recorder: RecorderClient, revocations: Revocations) -> FrontParts:
-        clock = SystemClock()
-        refuser = Refuser(recorder, clock)
-        engine = open_for_reading(self.place.database_url)
-        catalog = Catalog(engine, monotonic_s=time.monotonic)
-        sandbox = ThreadedPool(
+        feed = RevocationFeed(self.config, own)
+        offload = Offload(threads=self.config.front_threads)
+        sandbox = SandboxPool(
             self.place.home.channel("sandbox"),
             max_workers=max(1, self.config.sandbox_workers // self.config.front_workers),
         )
+
+        async def close() -> None:
+            await refusals.flush(recorder.submit)
+            recorder.close()
+            await sandbox.close()
+            offload.close()
+            claiming.close()
+            await feed.close()
+
+        return Served(
+            app=build_app(self._assemble(recorder, sandbox, offload, revocations, refusals)),
+            tls=own.tls,
+            tasks={
+                "revocations": lambda: revocations.follow(feed.ask),
+                "certificate": own.keep_fresh,
+                "refusals": lambda: refusals.run(recorder.submit, offset_s=os.getpid() % 10),
+            },
+            close=close,
+        )
+
+    def _assemble(
+        self,
+        recorder: AsyncRecorderClient,
+        sandbox: SandboxPool,
+        offload: Offload,
+        revocations: Revocations,
+        refusals: RefusalCounter,
+    ) -> FrontParts:
+        clock = SystemClock()
+        refuser = Refuser(recorder, clock)
+        engine = open_for_reading(self.place.database_url)
+        catalog = Catalog(engine, offload=offload, monotonic_s=time.monotonic)
         stages = Stages(
             Ports(
                 catalog=catalog,
@@ -138,7 +145,7 @@ class _Worker:
             application=self.config.application,
             revocations=revocations,
             refuser=refuser,
-            refusals=self._refusals,
+            refusals=refusals,
             clock=clock,
         )
         return FrontParts(
@@ -151,42 +158,41 @@ class _Worker:
             origin=self.config.origin,
             separated=self.place.users.separated,
             mount_ledger=lambda app, admit: add_ledger_routes(
-                app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit
+                app, "/v1/ledger", engine=engine, tables=LEDGER, admit=admit, offload=offload
             ),
         )
 
-    def make_app(self) -> falcon.App[Any, Any]:
-        """The application; gunicorn asks for it after `start`."""
-        if self._parts is None:
-            raise AssertionError("the worker has not started")
-        return build_app(self._parts)
 
-    def stop(self) -> None:
-        """End the threads, record what was counted, and end the connection to the recorder."""
-        if self._stopping is not None:
-            self._stopping.set()
-        if self._recorder is not None:
-            self._refusals.flush(self._recorder.submit)
-            self._recorder.close()
+class RevocationFeed:
+    """The CA's feed over TLS, with this service's certificate; polls wait on a thread of their own."""
 
+    def __init__(self, config: Config, own: OwnCertificate) -> None:
+        """Misconfigured, or BadInput, names the setting that is none."""
+        url = urlsplit(config.ca_url)
+        if url.scheme != "https" or not url.hostname:
+            raise Misconfigured(f"ca_url '{config.ca_url}': wanted https://HOST:PORT")
+        address = Address(host=url.hostname, port=url.port or _DEFAULT_PORT)
+        if config.ca_address:
+            address = parse_address(config.ca_address, field="ca_address")
+        connect = tls_connector(
+            (address.host, address.port),
+            server_name=url.hostname,
+            context=own.client_context,
+            timeout_s=2.0 * WAIT_S,
+        )
+        self._client = HTTPClient(connect, host=url.hostname)
+        self._offload = Offload(threads=1)
 
-def revocation_feed(config: Config, own: OwnCertificate) -> Feed:
-    """The CA's feed over TLS, with this service's certificate on both ends' word."""
-    url = urlsplit(config.ca_url)
-    if url.scheme != "https" or not url.hostname:
-        raise Misconfigured(f"ca_url '{config.ca_url}': wanted https://HOST:PORT")
-    address = Address(host=url.hostname, port=url.port or _DEFAULT_PORT)
-    if config.ca_address:
-        address = parse_address(config.ca_address, field="ca_address")
-    connect = tls_connector(
-        (address.host, address.port),
-        server_name=url.hostname,
-        context=own.client_context,
-        timeout_s=2.0 * WAIT_S,
-    )
-    client = HTTPClient(connect, host=url.hostname)
+    async def ask(self, *, since: int, wait_s: int) -> Page:
+        """Poll once."""
+        path = f"/v1/revocations?since={since}&wait={wait_s}"
+        return await self._offload.run(self._client.call, "GET", path, type_=Page)
 
-    def ask(*, since: int, wait_s: int) -> Page:
-        return client.call("GET", f"/v1/revocations?since={since}&wait={wait_s}", type_=Page)
-
-    return ask
+    async def close(self) -> None:
+        """End the poll that waits, as a process ends only after its threads; and the connection."""
+        self._client.abort()
+        # On the poll's own thread, after it; not for as long as it may take to connect to a CA that is away.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await self._offload.run(self._client.close)
+        self._offload.close()

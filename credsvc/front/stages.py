@@ -35,7 +35,7 @@ from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy, Forbidden, InternalFault
 from ostiary.front.http import check_pace
 from ostiary.front.limits import Buckets, Limit
-from ostiary.recorder.client import RecorderPort
+from ostiary.recorder.client import AsyncRecorderPort
 
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
@@ -52,15 +52,15 @@ _outputs = msgspec.msgpack.Decoder(dict[str, str])
 class CatalogPort(Protocol):
     """What is known of the store; at most a second old."""
 
-    def find(self, credential: str) -> Subject | None: ...
-    def has_moved(self, credential: str, seen: Subject | None) -> bool: ...
-    def look_again(self, credential: str) -> None: ...
+    async def find(self, credential: str) -> Subject | None: ...
+    async def has_moved(self, credential: str, seen: Subject | None) -> bool: ...
+    async def look_again(self, credential: str) -> None: ...
 
 
 class SandboxPort(Protocol):
     """Runs a module's entry; raises SandboxFault, within the deadline."""
 
-    def run(
+    async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
     ) -> HoleProposal: ...
 
@@ -71,7 +71,7 @@ class Ports:
 
     catalog: CatalogPort
     sandbox: SandboxPort
-    recorder: RecorderPort
+    recorder: AsyncRecorderPort
     refuser: Refuser
     clock: Clock
     random: Callable[[int], bytes]
@@ -160,20 +160,20 @@ class Stages:
         self._ports = ports
         self._guessable = Buckets(GUESSABLE)
 
-    def attempt(self, request: SignRequest) -> Attempt:
+    async def attempt(self, request: SignRequest) -> Attempt:
         """Find what the request is about; refuse what no context could allow."""
-        subject = self._ports.catalog.find(request.credential)
+        subject = await self._ports.catalog.find(request.credential)
         if subject is None:
-            self._refuse(
+            await self._refuse(
                 request, None, "credential-unknown", f"there is no credential '{request.credential}'"
             )
         if subject.credential.disabled:
-            self._refuse(
+            await self._refuse(
                 request, subject, "credential-disabled", f"the credential '{request.credential}' is disabled"
             )
         manifest = subject.module.manifest
         if request.operation not in manifest.operations:
-            self._refuse(
+            await self._refuse(
                 request,
                 subject,
                 "operation-unknown",
@@ -185,26 +185,26 @@ class Stages:
         with self._ports.metrics.stage("policy"):
             decision = subject.judge.preview(request.agent, action, subject.credential.entity)
         if isinstance(decision, Denial):
-            self._refuse(request, subject, decision.rule, decision.reason)
+            await self._refuse(request, subject, decision.rule, decision.reason)
         return Attempt(request=request, subject=subject, action=action)
 
-    def propose(self, attempt: Attempt) -> Proposal:
+    async def propose(self, attempt: Attempt) -> Proposal:
         """Have the module fill the holes; it sees public fields only."""
         request, subject = attempt.request, attempt.subject
         arguments = {
             "request": request.request,
-            "credential": dict(subject.credential.shareable),
+            "credential": subject.credential.shareable,
             # The sandbox has no clock; what the module takes as "now" is checked in `check` and again by the
             # keyholder, each by its own.
             "clock": build_clock(int(self._ports.clock.now().timestamp())),
         }
         with self._ports.metrics.stage("sandbox"):
-            proposed = self._ports.sandbox.run(
+            proposed = await self._ports.sandbox.run(
                 subject.module.code, request.operation, arguments, SANDBOX_DEADLINE_S
             )
         return Proposal(attempt=attempt, proposed=proposed)
 
-    def check(self, proposal: Proposal) -> Filled:
+    async def check(self, proposal: Proposal) -> Filled:
         """Check types, ceiling and time, for a good error now; the keyholder checks again."""
         attempt, proposed = proposal.attempt, proposal.proposed
         request, subject = attempt.request, attempt.subject
@@ -218,10 +218,10 @@ class Stages:
                 ceiling=subject.credential.ceiling,
             )
         except Forbidden as refusal:
-            self._refuse(request, subject, refusal.rule, refusal.message)
+            await self._refuse(request, subject, refusal.rule, refusal.message)
         return Filled(attempt=attempt, proposed=proposed, holes=holes)
 
-    def grant(self, filled: Filled) -> Granted:
+    async def grant(self, filled: Filled) -> Granted:
         """Have policy decide on what will really be signed."""
         attempt, holes = filled.attempt, filled.holes
         request, subject = attempt.request, attempt.subject
@@ -230,10 +230,10 @@ class Stages:
                 request.agent, attempt.action, subject.credential.entity, holes.context
             )
         if isinstance(decision, Denial):
-            self._refuse(request, subject, decision.rule, decision.reason)
+            await self._refuse(request, subject, decision.rule, decision.reason)
         return Granted(attempt=attempt, proposed=filled.proposed, holes=holes, rule=decision.rule)
 
-    def record(self, granted: Granted) -> RecordedUse:
+    async def record(self, granted: Granted) -> RecordedUse:
         """Have the use recorded, then done."""
         attempt, proposed = granted.attempt, granted.proposed
         request, subject = attempt.request, attempt.subject
@@ -249,20 +249,20 @@ class Stages:
             module_digest=subject.module.code.digest,
             manifest_digest=subject.module.manifest.digest,
             formula=proposed.formula,
-            holes=dict(proposed.holes),
+            holes=proposed.holes,
             salt=self._ports.random(SALT_BYTES),
             rule=granted.rule,
             policy_digest=subject.judge.digest,
         )
         try:
             with self._ports.metrics.stage("recorder"):
-                recorded = self._ports.recorder.submit(item)
+                recorded = await self._ports.recorder.submit(item)
         except Forbidden as refusal:
             # `stale-*`: the recorder holds the rows, and they are newer than this process's. Its denial is
             # recorded and true; whether the caller is told depends on whether the rows have really moved.
             if refusal.rule.startswith("stale-"):
-                self._ports.catalog.look_again(request.credential)
-                if self._ports.catalog.has_moved(request.credential, subject):
+                await self._ports.catalog.look_again(request.credential)
+                if await self._ports.catalog.has_moved(request.credential, subject):
                     raise Moved(refusal.message) from refusal
             raise
         return RecordedUse(
@@ -283,12 +283,12 @@ class Stages:
         bindings = explain(subject.module.manifest, granted.holes, shareable=subject.credential.shareable)
         return Explained(formula=proposed.formula, holes=proposed.holes, bindings=bindings, rule=granted.rule)
 
-    def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
+    async def _refuse(self, request: SignRequest, seen: Subject | None, rule: str, reason: str) -> NoReturn:
         """Look again, then refuse (`credsvc.front.doorkeeper`); raise `Moved` where what the refusal would be
         based on was replaced.
         """
-        if self._ports.catalog.has_moved(request.credential, seen):
+        if await self._ports.catalog.has_moved(request.credential, seen):
             raise Moved("the credential, its module or the policies changed meanwhile: try again")
         self._ports.metrics.count("denied")
         target = f"{request.credential}/{request.operation}"
-        self._ports.refuser.refuse(request.peer, act="use", target=target, rule=rule, reason=reason)
+        await self._ports.refuser.refuse(request.peer, act="use", target=target, rule=rule, reason=reason)

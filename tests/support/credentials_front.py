@@ -4,6 +4,7 @@ right by default.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from credsvc.front.catalog import ActiveModule, KnownCredential, Subject
 from credsvc.front.doorkeeper import Refuser
 from credsvc.front.pipeline import Pipeline
 from credsvc.front.requests import SignRequest
-from credsvc.front.stages import STAGES, Ports, Stages
+from credsvc.front.stages import STAGES, Explained, Ports, Released, Stages
 from credsvc.items import Use
 from credsvc.names import CredentialName, OperationName
 from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
@@ -124,15 +125,15 @@ class MemoryCatalog:
     successor: Subject | None = None
     just_read: bool = False
 
-    def find(self, credential: str) -> Subject | None:
+    async def find(self, credential: str) -> Subject | None:
         return self.subject if credential == "billing-aws" else None
 
-    def has_moved(self, credential: str, seen: Subject | None) -> bool:
+    async def has_moved(self, credential: str, seen: Subject | None) -> bool:
         if not self.just_read:
-            self.look_again(credential)
+            await self.look_again(credential)
         return self.subject is not seen
 
-    def look_again(self, credential: str) -> None:
+    async def look_again(self, credential: str) -> None:
         self.subject, self.successor = self.successor or self.subject, None
 
 
@@ -143,7 +144,7 @@ class PlainSandbox:
     filled: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 0
 
-    def run(
+    async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
     ) -> HoleProposal:
         self.runs += 1
@@ -160,7 +161,7 @@ class MemoryRecorder:
     items: list[Item] = field(default_factory=list)
     stale: int = 0
 
-    def submit(self, item: Item) -> Recorded:
+    async def submit(self, item: Item) -> Recorded:
         self.items.append(item)
         if isinstance(item, Refuse):
             raise Forbidden(item.reason, rule=item.rule)
@@ -181,6 +182,14 @@ class World:
     recorder: MemoryRecorder
     pipeline: Pipeline
     metrics: Metrics
+
+    def sign(self, request: SignRequest) -> Released:
+        """Sign on a loop of its own."""
+        return asyncio.run(self.pipeline.sign(request))
+
+    def explain(self, request: SignRequest) -> Explained:
+        """Explain on a loop of its own."""
+        return asyncio.run(self.pipeline.explain(request))
 
 
 def world(about: Subject | None = None, *, filled: Mapping[str, Any] | None = None, stale: int = 0) -> World:

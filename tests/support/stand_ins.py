@@ -52,7 +52,10 @@ class RevocationCA:
 
     def __init__(self, authority: Authority) -> None:
         self._changed = threading.Condition()
+        self._closed = False
         self._revoked: list[str] = []
+        # How many polls wait for news.
+        self.waiting = 0
         identity = authority.agent("certificate-authority", node=CA_NAME, named_by_node=True)
         outer = self
 
@@ -81,7 +84,9 @@ class RevocationCA:
 
     def since(self, number: int, wait_s: float) -> dict[str, Any]:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._revoked) > number, timeout=wait_s)
+            self.waiting += 1
+            self._changed.wait_for(lambda: len(self._revoked) > number or self._closed, timeout=wait_s)
+            self.waiting -= 1
             news = self._revoked[number:]
             line = {"revoked_at": 0, "reason": "cessationOfOperation"}
             return {
@@ -90,6 +95,9 @@ class RevocationCA:
             }
 
     def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
 

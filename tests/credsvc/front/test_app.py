@@ -4,25 +4,27 @@ those who may not.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import asyncio
 from typing import Any, cast
 
+import falcon.asgi
 import falcon.testing
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from credsvc.front.app import build_app
 from credsvc.front.catalog import Catalog
-from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.doorkeeper import Doorkeeper, KnownPeer, Refuser
 from credsvc.front.parts import FrontParts
 from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
 from ostiary.edge.metrics import Metrics
+from ostiary.front.peer import Peer
 from ostiary.front.refusals import RefusalCounter
-from ostiary.front.tls_peer import TLSPeer
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
 from ostiary.work.reports import Refusals, Refuse
+from tests.support.asgi import peer_from, seen_by
 from tests.support.credentials_front import FixedClock, MemoryRecorder, subject, world
 from tests.support.identities import Authority
 
@@ -40,22 +42,24 @@ class Nobody:
 class OneJudge:
     """A catalog of which only the policies are asked for."""
 
-    @property
-    def judge(self) -> Judge:
+    async def judge(self) -> Judge:
         return subject().judge
 
 
 def client(
-    recorder: MemoryRecorder, *capabilities: str, refusals: RefusalCounter | None = None
+    recorder: MemoryRecorder,
+    *capabilities: str,
+    refusals: RefusalCounter | None = None,
+    peer: Peer | None = None,
 ) -> falcon.testing.TestClient:
     agent = Authority().agent("component", capabilities=capabilities)
-    certificate = read_peer(agent.certificate.public_bytes(Encoding.DER))
+    known = KnownPeer(read_peer(agent.certificate.public_bytes(Encoding.DER)))
     refuser = Refuser(recorder, FixedClock())
 
-    def mount_ledger(app: falcon.App[Any, Any], admit: Any) -> None:
+    def mount_ledger(app: falcon.asgi.App[Any, Any], admit: Any) -> None:
         class Ledger:
-            def on_get(self, req: falcon.Request, resp: falcon.Response, what: str) -> None:
-                admit(req, what == "entries")
+            async def on_get(self, req: falcon.asgi.Request, _resp: falcon.asgi.Response, what: str) -> None:
+                await admit(req, what == "entries")
 
         app.add_route("/v1/ledger/{what}", Ledger())
 
@@ -66,7 +70,7 @@ def client(
             refuser=refuser,
             refusals=refusals or RefusalCounter(),
             clock=FixedClock(),
-            read=lambda _: certificate,
+            read=lambda: known,
         ),
         refuser=refuser,
         catalog=cast("Catalog", OneJudge()),
@@ -77,7 +81,7 @@ def client(
         separated=True,
         mount_ledger=mount_ledger,
     )
-    return falcon.testing.TestClient(build_app(parts))
+    return falcon.testing.TestClient(seen_by(peer or peer_from("192.0.2.1"), build_app(parts)))
 
 
 @pytest.mark.parametrize("path", ["/v1/ledger/entries", "/metrics"])
@@ -99,12 +103,15 @@ def test_who_holds_the_capability_reads(path: str) -> None:
 
 def test_a_certificate_that_did_not_verify_is_counted_and_nobodys() -> None:
     refusals, recorded = RefusalCounter(), list[Refusals]()
-    peer = TLSPeer(der=b"", problem="it has expired", shut=lambda: None)
-    extras = {"gunicorn.socket": SimpleNamespace(peer=peer)}
-    asked = client(MemoryRecorder(), "ledger:read", refusals=refusals)
-    assert asked.simulate_get("/v1/ledger/checkpoint", extras=extras).status_code == 401
-    refusals.flush(recorded.append)
-    assert recorded == [Refusals(source="127.0.0.1", reason="certificate-unverified", count=1)]
+    peer = peer_from("192.0.2.1", certificate=b"", problem="it has expired")
+    asked = client(MemoryRecorder(), "ledger:read", refusals=refusals, peer=peer)
+    assert asked.simulate_get("/v1/ledger/checkpoint").status_code == 401
+
+    async def record(row: Refusals) -> None:
+        recorded.append(row)
+
+    asyncio.run(refusals.flush(record))
+    assert recorded == [Refusals(source="192.0.2.1", reason="certificate-unverified", count=1)]
 
 
 def test_hashes_are_for_every_agent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import dataclass, field, replace
 
@@ -9,14 +10,16 @@ import falcon
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from credsvc.front.doorkeeper import Doorkeeper, Refuser
+from credsvc.front.doorkeeper import Caller, Doorkeeper, KnownPeer, Refuser
 from ostiary.errors import Busy, Forbidden, Unauthenticated
 from ostiary.front.limits import Limit
+from ostiary.front.peer import acting_for
 from ostiary.front.refusals import RefusalCounter
 from ostiary.identity import Identity
 from ostiary.names import parse_application
 from ostiary.peer import PeerCertificate, peer_item, read_peer
 from ostiary.work.reports import Refusals, Refuse
+from tests.support.asgi import peer_from
 from tests.support.credentials_front import FixedClock, MemoryRecorder
 from tests.support.identities import Authority
 
@@ -51,9 +54,14 @@ class Door:
             refuser=Refuser(self.recorder, FixedClock()),
             refusals=self.refusals,
             clock=FixedClock(),
-            read=lambda _: self.certificate,
+            read=lambda: None if self.certificate is None else KnownPeer(self.certificate),
         )
-        return doorkeeper.identify({"REMOTE_ADDR": "192.0.2.1"}, act="use", target="aws/sign").agent
+        return knock(doorkeeper).agent
+
+
+def knock(doorkeeper: Doorkeeper) -> Caller:
+    with acting_for(peer_from("192.0.2.1")):
+        return asyncio.run(doorkeeper.identify(act="use", target="aws/sign"))
 
 
 def shown(
@@ -83,7 +91,11 @@ def test_policy_sees_what_the_certificate_says() -> None:
 
 def counted(door: Door) -> list[Refusals]:
     taken: list[Refusals] = []
-    door.refusals.flush(taken.append)
+
+    async def take(row: Refusals) -> None:
+        taken.append(row)
+
+    asyncio.run(door.refusals.flush(take))
     return taken
 
 
@@ -146,7 +158,7 @@ def test_names_that_do_not_map_are_no_identity() -> None:
 
 
 def test_one_certificate_does_not_ask_without_end() -> None:
-    certificate = shown()
+    known = KnownPeer(shown())
     doorkeeper = Doorkeeper(
         application=parse_application("shop.example"),
         revocations=MemoryRevocations(),
@@ -154,9 +166,9 @@ def test_one_certificate_does_not_ask_without_end() -> None:
         refusals=RefusalCounter(),
         clock=FixedClock(),
         limit=Limit(rate_per_s=1, burst=2),
-        read=lambda _: certificate,
+        read=lambda: known,
     )
     for _ in range(2):
-        doorkeeper.identify({}, act="use", target="aws/sign")
+        knock(doorkeeper)
     with pytest.raises(falcon.HTTPTooManyRequests):
-        doorkeeper.identify({}, act="use", target="aws/sign")
+        knock(doorkeeper)

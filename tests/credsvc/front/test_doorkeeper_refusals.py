@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import falcon
 import msgspec
 import pytest
@@ -15,7 +17,8 @@ from tests.support.credentials_front import PEER, FixedClock, MemoryRecorder
 
 def _refuse(refuser: Refuser, serial: str = PEER.serial) -> None:
     peer = msgspec.structs.replace(PEER, serial=serial)
-    refuser.refuse(peer, act="use", target="aws/sign", rule="default-deny", reason="no policy permits this")
+    why = {"rule": "default-deny", "reason": "no policy permits this"}
+    asyncio.run(refuser.refuse(peer, act="use", target="aws/sign", **why))
 
 
 def test_it_is_recorded_and_answered_as_what_it_is() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from credsvc.front import own_certificate
 from credsvc.front.own_certificate import (
+    Claim,
     OwnCertificate,
     claim_from_manager,
     claim_patiently,
@@ -19,8 +20,10 @@ from credsvc.front.own_certificate import (
 )
 from ostiary.edge.claim import Claimed
 from ostiary.errors import Busy, Misconfigured, Unauthenticated
+from ostiary.front.offload import Offload
 from tests.support.identities import Authority
 from tests.support.stand_ins import ClaimManager, claimed_json
+from tests.support.waiting import PATIENCE_S, until
 
 AUTHORITY = Authority()
 
@@ -67,38 +70,59 @@ def test_a_claim_takes_key_and_chain_from_the_managers_socket(tmp_path: Path) ->
         manager.close()
 
 
+@asynccontextmanager
+async def begun(once: Claim) -> AsyncIterator[OwnCertificate]:
+    """One that has claimed for the first time."""
+    offload = Offload(threads=1)
+    own = OwnCertificate(once, root=AUTHORITY.pem, offload=offload)
+    await own.begin()
+    yield own
+    offload.close()
+
+
 def test_a_newer_certificate_replaces_both_contexts_at_once() -> None:
-    answers = [claimed()]
-    own = OwnCertificate(lambda: answers[-1], root=AUTHORITY.pem)
-    tls, context = own.tls(), own.client_context()
-    own.ask_again()
-    assert (own.tls(), own.client_context()) == (tls, context)
-    answers.append(claimed())
-    own.ask_again()
-    assert own.tls() is not tls
-    assert own.client_context() is not context
+    async def story() -> None:
+        answers = [claimed()]
+        async with begun(lambda: answers[-1]) as own:
+            tls, context = own.tls(), own.client_context()
+            await own.ask_again()
+            assert (own.tls(), own.client_context()) == (tls, context)
+            answers.append(claimed())
+            await own.ask_again()
+            assert own.tls() is not tls
+            assert own.client_context() is not context
+
+    asyncio.run(story())
 
 
 def test_a_manager_that_does_not_answer_leaves_the_old_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, stop = threading.Event(), threading.Event()
     answers: list[Claimed] = [claimed()]
+    refused: list[int] = []
 
     def once() -> Claimed:
         if not answers:
-            asked.set()
+            refused.append(1)
             raise Busy("the manager is away")
         return answers.pop()
 
-    own = OwnCertificate(once, root=AUTHORITY.pem)
-    tls = own.tls()
-    monkeypatch.setattr(own_certificate, "ASK_AGAIN_S", 0.001)
-    thread = threading.Thread(target=own.keep_fresh, args=(stop,))
-    thread.start()
-    assert asked.wait(60)
-    stop.set()
-    thread.join(60)
-    assert not thread.is_alive()
-    assert own.tls() is tls
+    async def story() -> None:
+        async with begun(once) as own:
+            tls = own.tls()
+            task = asyncio.create_task(own.keep_fresh())
+            await asyncio.to_thread(until, lambda: len(refused) > 1)
+            assert own.tls() is tls
+            assert not task.done()
+            task.cancel()
+
+    monkeypatch.setattr(own_certificate, "ASK_AGAIN_S", 0)
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
+
+
+def test_what_was_not_claimed_yet_serves_nothing() -> None:
+    own = OwnCertificate(claimed, root=AUTHORITY.pem, offload=Offload(threads=1))
+    for ask in (own.tls, own.client_context):
+        with pytest.raises(AssertionError, match="nothing was claimed"):
+            ask()
 
 
 def test_at_a_nodes_first_start_the_claim_waits(monkeypatch: pytest.MonkeyPatch) -> None:

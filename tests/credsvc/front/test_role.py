@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 import pytest
 
 from credsvc.front import role
 from credsvc.front.own_certificate import OwnCertificate
-from credsvc.front.role import _Worker, revocation_feed
-from credsvc.front.stages import STAGES
-from credsvc.home import place_of
-from ostiary.edge.home import ServiceHome
-from ostiary.edge.http_client import HTTPClient
-from ostiary.edge.metrics import Metrics
+from credsvc.front.role import RevocationFeed
 from ostiary.edge.tls import client_context
-from ostiary.edge.users import RoleUsers
-from ostiary.errors import Misconfigured, OstiaryError
+from ostiary.errors import Busy, Misconfigured, OstiaryError
 from tests.credsvc.test_config import CONFIG
 from tests.support.identities import Authority
 from tests.support.stand_ins import CA_NAME, RevocationCA
+from tests.support.waiting import PATIENCE_S, until
 
 
 class Identified:
@@ -43,64 +39,65 @@ def own(authority: Authority) -> OwnCertificate:
 def test_a_ca_url_that_is_none_is_named(url: str) -> None:
     config = msgspec.structs.replace(CONFIG, ca_url=url)
     with pytest.raises(OstiaryError, match="ca_url"):
-        revocation_feed(config, own(Authority()))
+        RevocationFeed(config, own(Authority()))
 
 
 def test_a_ca_address_that_is_none_is_named() -> None:
     config = msgspec.structs.replace(CONFIG, ca_address="127.0.0.1")
     with pytest.raises(OstiaryError, match="ca_address"):
-        revocation_feed(config, own(Authority()))
+        RevocationFeed(config, own(Authority()))
 
 
-def test_the_feed_is_the_cas_at_the_address_under_the_urls_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[HTTPClient] = []
+class Listening:
+    """A CA, and the feed of a service whose certificate is of the root `trusted`."""
 
-    class KeptClient(HTTPClient):
-        """One that the test can close: a worker's lives as long as the worker."""
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            made.append(self)
-
-    monkeypatch.setattr("credsvc.front.role.HTTPClient", KeptClient)
-    authority = Authority()
-    ca = RevocationCA(authority)
-    try:
+    def __init__(self, authority: Authority, trusted: Authority) -> None:
+        self.ca = RevocationCA(authority)
         config = msgspec.structs.replace(
-            CONFIG, ca_url=f"https://{CA_NAME}", ca_address=f"127.0.0.1:{ca.port}"
+            CONFIG, ca_url=f"https://{CA_NAME}", ca_address=f"127.0.0.1:{self.ca.port}"
         )
-        ask = revocation_feed(config, own(authority))
-        ca.revoke("0a")
-        page = ask(since=0, wait_s=0)
-        assert (page.next, [line.serial for line in page.revoked]) == (1, ["0a"])
-        assert ask(since=1, wait_s=0).revoked == ()
-    finally:
-        for client in made:
-            client.close()
-        ca.close()
+        self.feed = RevocationFeed(config, own(trusted))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.feed.close()
+        self.ca.close()
+
+
+def test_the_feed_is_the_cas_at_the_address_under_the_urls_name() -> None:
+    async def story() -> None:
+        authority = Authority()
+        async with Listening(authority, authority) as listening:
+            listening.ca.revoke("0a")
+            page = await listening.feed.ask(since=0, wait_s=0)
+            assert (page.next, [line.serial for line in page.revoked]) == (1, ["0a"])
+            assert (await listening.feed.ask(since=1, wait_s=0)).revoked == ()
+
+    asyncio.run(story())
 
 
 def test_a_ca_of_another_root_is_not_heard() -> None:
-    ca = RevocationCA(Authority())
-    try:
-        config = msgspec.structs.replace(
-            CONFIG, ca_url=f"https://{CA_NAME}", ca_address=f"127.0.0.1:{ca.port}"
-        )
-        with pytest.raises(OstiaryError):
-            revocation_feed(config, own(Authority()))(since=0, wait_s=0)
-    finally:
-        ca.close()
+    async def story() -> None:
+        async with Listening(Authority(), Authority()) as listening:
+            with pytest.raises(OstiaryError):
+                await listening.feed.ask(since=0, wait_s=0)
+
+    asyncio.run(story())
 
 
-def test_a_worker_that_has_not_started_serves_nothing(tmp_path: Path) -> None:
-    place = place_of(CONFIG, ServiceHome(tmp_path), RoleUsers(base=None))
-    metrics = Metrics(stages=STAGES, counters=("denied",), processes=1)
-    worker = _Worker(config=CONFIG, place=place, claim_fd=-1, metrics=metrics)
-    with pytest.raises(AssertionError):
-        worker.tls()
-    with pytest.raises(AssertionError):
-        worker.make_app()
-    worker.stop()
+def test_a_front_that_stops_leaves_no_poll_waiting() -> None:
+    async def story() -> None:
+        authority = Authority()
+        async with Listening(authority, authority) as listening:
+            await listening.feed.ask(since=0, wait_s=0)
+            waiting = asyncio.create_task(listening.feed.ask(since=0, wait_s=int(10 * PATIENCE_S)))
+            await asyncio.to_thread(until, lambda: listening.ca.waiting)
+        with pytest.raises(Busy):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(story(), PATIENCE_S))
 
 
 def test_a_front_that_its_supervisor_did_not_start_says_what_it_lacks(

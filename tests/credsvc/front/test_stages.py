@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from credsvc.front.doorkeeper import Refuser
-from credsvc.front.stages import SANDBOX_DEADLINE_S, STAGES, Ports, RecordedUse, Stages
+from credsvc.front.stages import SANDBOX_DEADLINE_S, STAGES, Granted, Ports, Proposal, RecordedUse, Stages
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxBusy, fault
 from credsvc.sandbox.client.pool import LoadedModule
@@ -36,13 +37,13 @@ class WatchedSandbox(PlainSandbox):
     deadline_s = 0.0
     failing: Exception | None = None
 
-    def run(
+    async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
     ) -> HoleProposal:
         self.given, self.deadline_s = arguments, deadline_s
         if self.failing is not None:
             raise self.failing
-        return super().run(module, entry, arguments, deadline_s)
+        return await super().run(module, entry, arguments, deadline_s)
 
 
 def stages(sandbox: WatchedSandbox, recorder: MemoryRecorder | None = None) -> Stages:
@@ -60,15 +61,18 @@ def stages(sandbox: WatchedSandbox, recorder: MemoryRecorder | None = None) -> S
     )
 
 
+async def propose(chain: Stages) -> Proposal:
+    return await chain.propose(await chain.attempt(sign_request()))
+
+
 def test_an_attempt_knows_what_it_is_about() -> None:
-    made = stages(WatchedSandbox()).attempt(sign_request())
+    made = asyncio.run(stages(WatchedSandbox()).attempt(sign_request()))
     assert (made.action, made.subject.module) == ("aws-sigv4/sign", AWS)
 
 
 def test_the_module_sees_public_fields_and_the_fronts_time() -> None:
     sandbox = WatchedSandbox()
-    chain = stages(sandbox)
-    proposal = chain.propose(chain.attempt(sign_request()))
+    proposal = asyncio.run(propose(stages(sandbox)))
     assert sandbox.given is not None
     assert set(sandbox.given) == {"request", "credential", "clock"}
     assert sandbox.given["credential"] == {"access_key_id": "AKIDEXAMPLE"}
@@ -80,9 +84,8 @@ def test_the_module_sees_public_fields_and_the_fronts_time() -> None:
 def test_a_fault_of_the_sandbox_is_not_a_refusal() -> None:
     recorder, sandbox = MemoryRecorder(), WatchedSandbox()
     sandbox.failing = fault(Fault.TIMEOUT)
-    chain = stages(sandbox, recorder)
     with pytest.raises(SandboxBusy):
-        chain.propose(chain.attempt(sign_request()))
+        asyncio.run(propose(stages(sandbox, recorder)))
     assert not recorder.items
 
 
@@ -90,8 +93,13 @@ def test_what_is_recorded_is_what_the_module_said() -> None:
     """Not the values filled from it: the keyholder fills the holes again by itself."""
     recorder = MemoryRecorder()
     chain = stages(WatchedSandbox(), recorder)
-    granted = chain.grant(chain.check(chain.propose(chain.attempt(sign_request()))))
-    chain.record(granted)
+
+    async def record() -> Granted:
+        granted = await chain.grant(await chain.check(await propose(chain)))
+        await chain.record(granted)
+        return granted
+
+    granted = asyncio.run(record())
     (item,) = recorder.items
     assert item.holes == granted.proposed.holes  # type: ignore[attr-defined]
 
