@@ -14,7 +14,6 @@ from typing import Protocol
 
 import msgspec
 
-from ostiary.edge.async_channel import AsyncClient
 from ostiary.edge.channel import Answer, Client
 from ostiary.edge.frame import Status
 from ostiary.edge.place import Place
@@ -66,6 +65,9 @@ class AsyncRecorderClient:
     """The same end, for an event loop; make it on the loop."""
 
     def __init__(self, path: Path, *, expected_uids: frozenset[int]) -> None:
+        # Here, because asyncio takes 7 MB, and the other edges have no loop.
+        from ostiary.edge.async_channel import AsyncClient  # noqa: PLC0415 - see above
+
         self._client = AsyncClient(path, expected_uids=expected_uids)
 
     async def submit(self, item: Item, *, timeout_s: float = RECORDER_TIMEOUT_S) -> Recorded:
