@@ -21,6 +21,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -159,20 +160,26 @@ class Hub:
         """Everything that waits; sleeps up to `timeout_s` (None: for ever) only while nothing does."""
         events: list[Event] = [*self._ended]
         self._ended.clear()
-        budget_bytes = MAX_POLL_BYTES
         ready = self._epoll.poll(0 if events else timeout_s)
-        reported: set[int] = set()
-        # Rounds: each takes one packet of every peer that has one. Level-triggered, so what is left waits in
-        # the kernel for the next poll.
-        while ready:
-            taken = 0
-            for fd, _mask in ready:
-                taken += self._take(fd, events, reported)
-            budget_bytes -= taken
-            if not taken or budget_bytes <= 0 or len(events) >= MAX_EVENTS:
-                break
-            ready = self._epoll.poll(0)
+        self._take_all([fd for fd, _ in ready], events)
         return events
+
+    def poll_link(self, link: Link, timeout_s: float) -> list[Event]:
+        """Everything that waits on one link. Nothing else ends the sleep: it gathers in the kernel."""
+        events: list[Event] = []
+        if link.wait(timeout_s):
+            self._take_all([link.connection.sock.fileno()], events)
+        return events
+
+    def _take_all(self, ready: list[int], events: list[Event]) -> None:
+        budget_bytes = MAX_POLL_BYTES
+        # Rounds: each takes one packet of every peer that had one in the last. Level-triggered, so what is
+        # left waits in the kernel for the next poll.
+        while ready and budget_bytes > 0 and len(events) < MAX_EVENTS:
+            again: list[int] = []
+            for fd in ready:
+                budget_bytes -= self._take(fd, events, again)
+            ready = again
 
     def close(self) -> None:
         """Close every listener and connection; watched descriptors stay the caller's."""
@@ -186,22 +193,24 @@ class Hub:
         self._sources[fd] = source
         self._epoll.register(fd, select.EPOLLIN)
 
-    def _take(self, fd: int, events: list[Event], reported: set[int]) -> int:
-        """Take what one descriptor has next; its size in bytes (at least 1), 0 for nothing new."""
+    def _take(self, fd: int, events: list[Event], again: list[int]) -> int:
+        """Take what one descriptor has next; its size in bytes. `again` gets what may have more."""
         source = self._sources.get(fd)
         match source:
             case _Inbound() | Link():
-                return self._take_packet(source, events)
+                return self._take_packet(fd, source, events, again)
             case _Listener():
-                return self._accept(source, events)
-            case Readable() if fd not in reported:
-                reported.add(fd)
+                again += self._accept(source, events)
+                return 0
+            case Readable():
                 events.append(source)
                 return 0
             case _:
                 return 0
 
-    def _take_packet(self, source: _Inbound | Link, events: list[Event]) -> int:
+    def _take_packet(
+        self, fd: int, source: _Inbound | Link, events: list[Event], again: list[int]
+    ) -> int:
         try:
             packet = source.connection.receive()
             if packet is None:
@@ -211,32 +220,34 @@ class Hub:
             if isinstance(exc, MalformedFrame):
                 self.counters.malformed += 1
             events.append(self._end(source))
-            return 1
+            return 0
+        again.append(fd)
         if event is not None:
             events.append(event)
         return len(packet)
 
-    def _accept(self, listener: _Listener, events: list[Event]) -> int:
-        """Admit everyone who waits; 1 where somebody did."""
-        taken = 0
+    def _accept(self, listener: _Listener, events: list[Event]) -> list[int]:
+        """Admit everyone who waits; the descriptors of those who were."""
+        admitted: list[int] = []
         while True:
             try:
                 sock, _ = listener.sock.accept()
             except OSError:  # nobody waits, or out of descriptors: the next poll tries again
-                return taken
-            taken = 1
-            self._admit(listener, sock, events)
+                return admitted
+            if self._admit(listener, sock, events):
+                admitted.append(sock.fileno())
 
-    def _admit(self, listener: _Listener, sock: socket.socket, events: list[Event]) -> None:
+    def _admit(self, listener: _Listener, sock: socket.socket, events: list[Event]) -> bool:
         peer = peer_of(sock)
         if listener.peers >= listener.max_peers or not listener.admits(sock, peer):
             self.counters.refused_peers += 1
             sock.close()
-            return
+            return False
         sock.setblocking(False)
         listener.peers += 1
         self._add(sock.fileno(), _Inbound(self, Connection(sock, self._buffer), listener, peer))
         events.append(PeerArrived(channel=listener.channel, peer=peer))
+        return True
 
     def _end(self, source: _Inbound | Link) -> PeerGone:
         # Before the close: a closed descriptor's number may be given to the next peer at once.
@@ -262,6 +273,8 @@ class Link:
         self.alive = True
         self._hub = hub
         self._in_flight: set[bytes] = set()
+        self._waiter = select.poll()
+        self._waiter.register(connection.sock, select.POLLIN)
 
     def send(self, body: bytes, *, deadline_ns: int) -> bytes:
         """Send a request; return its id. `Busy` where the peer is full or gone (nothing was sent), `BadInput`
@@ -277,6 +290,11 @@ class Link:
             raise Busy(f"'{self.channel}' went away") from exc
         self._in_flight.add(request_id)
         return request_id
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until the link has something, its end perhaps, or `timeout_s` have passed (False)."""
+        # Rounded up: with 0 ms the last millisecond would be spun through.
+        return self.alive and bool(self._waiter.poll(math.ceil(timeout_s * 1000)))
 
     def forget(self, request_id: bytes) -> None:
         """Give up on a request; its answer, should it still come, is dropped."""

@@ -24,7 +24,7 @@ import msgspec
 
 from ostiary.edge.channel import Client
 from ostiary.edge.frame import Status
-from ostiary.edge.hub import AnswerArrived, Hub, Link
+from ostiary.edge.hub import AnswerArrived, Event, Hub, Link
 from ostiary.errors import Busy, InternalFault, OstiaryError
 from ostiary.keyholder.client import decode_answer
 from ostiary.keyholder.protocol import (
@@ -125,6 +125,10 @@ class KeyholderLink:
             _log.warning("keyholder-not-reached", extra={"reason": exc.message})
             self._drop()
             return None
+
+    def poll(self, timeout_s: float) -> list[Event]:
+        """What the keyholder says, as soon as it does; nothing else that arrives ends the sleep."""
+        return [] if self._link is None else self._hub.poll_link(self._link, timeout_s)
 
     def read_done(self, event: AnswerArrived) -> Done | None:
         """The answer to a batch. None for anything but `Done`; the keyholder must then be brought up to date

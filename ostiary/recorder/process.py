@@ -25,10 +25,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ostiary.edge.frame import Status
-from ostiary.edge.hub import AnswerArrived, Hub, PeerGone, Request
+from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerGone, Request
 from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done
 from ostiary.recorder.batch import Placed, Recorder, Turn
@@ -89,8 +90,13 @@ class RecorderLoop:
     def step(self) -> None:
         """One round: take events, record what waits, do what is due."""
         # 1.
-        for event in self._hub.poll(self._patience()):
-            self._handle(event)
+        patience_s = self._patience()
+        if self._in_flight:
+            # What is asked meanwhile can't be recorded before the answer, so it need not wake anybody; and
+            # the answer is passed on before it is read.
+            self._handle_all(self._keyholder.poll(patience_s))
+            patience_s = 0.0
+        self._handle_all(self._hub.poll(patience_s))
         # 2.
         self._give_up_late()
         # 3.
@@ -121,7 +127,11 @@ class RecorderLoop:
             return RETRY_S
         return 0.0 if self._queue else max(0.0, self._next_due_s - now_s)
 
-    def _handle(self, event: object) -> None:
+    def _handle_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
         match event:
             case Request():
                 self._accept(event)
