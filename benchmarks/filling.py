@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.issuing import Node
+from ca.certificates.shards import current_shard
 from ca.front.enrollment import RANDOM_BYTES, Ask, prepare_for_key, wanted_by_spawn
 from ca.home import CAHome
 from ca.items import Spawn
@@ -86,8 +87,7 @@ class Filler:
 
     def _turn(self, count: int) -> None:
         now = datetime.now(UTC)
-        self._reader.forget_shard()
-        shard = self._reader.shard_for_new(now)
+        shard = current_shard(self._reader.open_shard(now), now).number
         spawner = self._reader.certificate(self._node.spawner.serial)
         assert spawner is not None
         manager = self._node.manager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import falcon
+import falcon.asgi
 import msgspec
 import pytest
 from falcon.inspect import inspect_routes
@@ -25,20 +25,20 @@ from certmgr.agents import Agents
 from certmgr.lifecycle import AgentState
 from certmgr.processes import LinuxProcesses
 from credsvc.front import app as credentials_app
-from credsvc.front import requests, stages
+from credsvc.front import listing, requests, stages
 from credsvc.front.parts import FrontParts as CredentialsParts
 from credsvc.store.tables import LEDGER
 from ostiary.edge import problems
 from ostiary.front import http
 from ostiary.front.ledger_api import add_ledger_routes
-from ostiary.front.serve import Limits
+from ostiary.front.worker import Limits
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.ca_front import FrontForTests
 from tests.support.manager_records import FakeClock, authority
 from tests.support.openapi import SERVICES, document, operation, operations, resolve
 from tests.support.repository import ROOT
 
-App = falcon.App[Any, Any]
+App = falcon.asgi.App[Any, Any]
 
 
 class Anything:
@@ -56,8 +56,9 @@ def status_application(directory: Path) -> App:
     ca = AuthorityForTests()
     return status_app.build_app(
         status_app.StatusParts(
-            reader=cast("Any", Anything()),
+            lists=cast("Any", Anything()),
             ask=cast("Any", Anything()),
+            last_revocation=cast("Any", Anything()),
             issuing=ca.issuing,
             root=ca.root,
             root_crl_der=ca.root_crl(),
@@ -128,8 +129,8 @@ def test_each_route_is_described_and_nothing_else(service: str, tmp_path: Path) 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_route_or_method_too_many_is_seen(service: str, tmp_path: Path) -> None:
     class Extra:
-        def on_get(self, req: falcon.Request, resp: falcon.Response) -> None: ...
-        def on_delete(self, req: falcon.Request, resp: falcon.Response) -> None: ...
+        async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None: ...
+        async def on_delete(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None: ...
 
     app = APPS[service](tmp_path)
     app.add_route("/v1/extra", Extra())
@@ -165,7 +166,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "Problem": problems.Problem,
     "Released": stages.Released,
     "Explained": stages.Explained,
-    "CredentialSummary": credentials_app.CredentialSummary,
+    "CredentialSummary": listing.CredentialSummary,
 }
 # What says more than a type can: our document has it, msgspec's schema doesn't.
 _SAYS_MORE = {"title", "description", "examples", "pattern", "format", "contentEncoding"} | {

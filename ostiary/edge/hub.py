@@ -208,9 +208,7 @@ class Hub:
             case _:
                 return 0
 
-    def _take_packet(
-        self, fd: int, source: _Inbound | Link, events: list[Event], again: list[int]
-    ) -> int:
+    def _take_packet(self, fd: int, source: _Inbound | Link, events: list[Event], again: list[int]) -> int:
         try:
             packet = source.connection.receive()
             if packet is None:
