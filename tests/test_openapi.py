@@ -25,7 +25,7 @@ from certmgr.agents import Agents
 from certmgr.lifecycle import AgentState
 from certmgr.processes import LinuxProcesses
 from credsvc.front import app as credentials_app
-from credsvc.front import listing, requests, stages
+from credsvc.front import batch, listing, requests, stages
 from credsvc.front.parts import FrontParts as CredentialsParts
 from credsvc.store.tables import LEDGER
 from ostiary.edge import problems
@@ -158,6 +158,7 @@ REQUESTS: dict[str, type[msgspec.Struct]] = {
     "SpawnRequest": agents_api.AgentRequest,
     "RevocationRequest": certificates_api.Revocation,
     "UseRequest": requests.RawRequest,
+    "BatchRequest": requests.RawBatch,
     "NewAgentRequest": manager_api._Request,
     "ClaimRequest": manager_api._Claim,
     "UpcallRequest": manager_api._Upcall,
@@ -166,6 +167,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "Problem": problems.Problem,
     "Released": stages.Released,
     "Explained": stages.Explained,
+    "BatchFailure": http.Failure,
     "CredentialSummary": listing.CredentialSummary,
 }
 # What says more than a type can: our document has it, msgspec's schema doesn't.
@@ -174,6 +176,7 @@ _SAYS_MORE = {"title", "description", "examples", "pattern", "format", "contentE
     "maxLength",
     "minimum",
     "maximum",
+    "minItems",
     "maxItems",
 }
 
@@ -195,7 +198,8 @@ def bare(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_struct(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return bare(msgspec.json.schema_components([struct])[1][struct.__name__])
+    described = msgspec.json.schema_components([struct], ref_template="#/components/schemas/{name}")[1]
+    return bare(described[struct.__name__])
 
 
 def in_document(name: str) -> dict[str, Any]:
@@ -253,7 +257,7 @@ def test_every_json_request_is_one_of_them() -> None:
 # --- limits and errors ---
 
 LIMITS = {
-    "application/json": {http.DEFAULT_BODY_BYTES, requests.MAX_REQUEST_BYTES},
+    "application/json": {http.DEFAULT_BODY_BYTES, requests.MAX_REQUEST_BYTES, requests.MAX_BATCH_BYTES},
     "application/pkcs10": {est_api._BODY_BYTES},
     "application/ocsp-request": {MAX_OCSP_BYTES},
 }
@@ -265,12 +269,17 @@ def test_each_body_has_the_limit_that_the_code_has() -> None:
             (content_type,) = each.body["content"]
             assert each.body["x-max-body-bytes"] in LIMITS[content_type], each.path
             assert {"408", "411", "413", "415"} <= set(each.responses), each.path
-    for use in ("", "/explain"):
+    limits = {
+        "": requests.MAX_REQUEST_BYTES,
+        "/explain": requests.MAX_REQUEST_BYTES,
+        "/batch": requests.MAX_BATCH_BYTES,
+    }
+    for use, limit in limits.items():
         body = operation(
             "credentials", "POST", f"/v1/credentials/{{name}}/operations/{{operation}}{use}"
         ).body
         assert body is not None
-        assert body["x-max-body-bytes"] == requests.MAX_REQUEST_BYTES
+        assert body["x-max-body-bytes"] == limit
 
 
 def test_numbers_in_its_prose_are_the_codes() -> None:
@@ -282,6 +291,10 @@ def test_numbers_in_its_prose_are_the_codes() -> None:
     assert limits.head_s == 5
     csr = document()["components"]["requestBodies"]["CSR"]["description"]
     assert f"{MAX_CSR_BYTES:,} bytes at most" in " ".join(csr.split())
+    many = document()["components"]["schemas"]["BatchRequest"]["properties"]["requests"]
+    assert many["maxItems"] == requests.MAX_BATCH
+    said = operation("credentials", "POST", "/v1/credentials/{name}/operations/{operation}/batch").value
+    assert f"more than {batch.MAX_ANSWER_BYTES:,} bytes" in said["description"]
     wait = operation("ca", "GET", "/v1/revocations").value["parameters"][1]["schema"]
     assert wait["maximum"] == certificates_api.MAX_WAIT_S
 

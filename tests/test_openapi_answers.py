@@ -193,11 +193,13 @@ def credentials(*, age: int | None = 1) -> falcon.testing.TestClient:
         clock=FixedClock(),
         read=lambda: known,
     )
+    made = world()
     parts = FrontParts(
         doorkeeper=doorkeeper,
         refuser=refuser,
         catalog=cast("Catalog", feed),
-        pipeline=world().pipeline,
+        pipeline=made.pipeline,
+        batches=made.batches,
         revocations=feed,
         metrics=Metrics(stages=STAGES, counters=("denied",), processes=1),
         origin="shop.example/credentials",
@@ -222,6 +224,15 @@ def test_using_a_credential(explain: str, request_: object, status: int) -> None
     result = credentials().simulate_post(path, json={"request": request_})
     assert result.status_code == status, result.text
     check_answer(result, "credentials", "POST", SIGN + explain)
+
+
+def test_a_batch_of_uses() -> None:
+    requests = [REQUEST, REQUEST | {"method": "PUT"}, {"n": 2**60}]
+    path = "/v1/credentials/billing-aws/operations/sign/batch"
+    result = credentials().simulate_post(path, json={"requests": requests})
+    assert len(check_answer(result, "credentials", "POST", f"{SIGN}/batch")["results"]) == 3
+    refused = credentials().simulate_post(path, json={"requests": []})
+    assert check_answer(refused, "credentials", "POST", f"{SIGN}/batch")["field"] == "requests"
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/v1/credentials"])

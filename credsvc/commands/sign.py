@@ -1,7 +1,8 @@
 """`ostiary sign`: apply an operation of a credential to a request, as an agent.
 
-The request is JSON on standard input, the result JSON on standard output. The agent's key comes from one of
-three places:
+The request is JSON on standard input, the result JSON on standard output. With --batch the input is many
+requests, an array or one on each line, and the output an array of results in their order: what was released,
+or a problem; the exit code is 1 if there is any. The agent's key comes from one of three places:
 
     --agent UUID             the session keyring (inside `ostiary agent exec`)
     --claim fd:N             the node's manager, over --socket, for a claim token
@@ -19,14 +20,19 @@ import click
 from ostiary.cli import output
 from ostiary.cli.manager_socket import manager_socket, socket_option
 from ostiary.cli.secret_argument import SECRET
-from ostiary.errors import BadInput, Misconfigured
+from ostiary.errors import BadInput, Misconfigured, OstiaryError
 from ostiary.secret import Secret
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
+
+    from credsvc.client.signing import Signed
 
 # The front's own limit for a body is no larger; a longer request would only be refused later.
 _MAX_REQUEST_BYTES: Final = 256 * 1024
+# Some tens of full batches.
+_MAX_BATCH_BYTES: Final = 16 << 20
 _MAX_ROOT_BYTES: Final = 64 * 1024
 
 
@@ -40,13 +46,21 @@ _MAX_ROOT_BYTES: Final = 64 * 1024
     help="Connect here instead; the certificate must still have the URL's name.",
 )
 @click.option("--explain", is_flag=True, help="Show what would be signed, and sign nothing.")
+@click.option("--batch", is_flag=True, help="Take many requests: an array, or one on each line.")
 @click.option("--agent", metavar="UUID", help="Take this agent's key from the session keyring.")
 @click.option("--claim", type=SECRET, help="Claim the certificate with this token.")
 @click.option("--bundle", type=SECRET, help="Key and chain, PEM.")
 @click.option("--root", type=click.Path(path_type=Path), metavar="FILE", help="The root for --bundle, PEM.")
 @socket_option
 def sign(
-    credential: str, operation: str, *, url: str, address: str | None, explain: bool, **identity: Any
+    credential: str,
+    operation: str,
+    *,
+    url: str,
+    address: str | None,
+    explain: bool,
+    batch: bool,
+    **identity: Any,
 ) -> None:
     """Apply the operation to the request on standard input, and print what it releases."""
     import msgspec
@@ -54,26 +68,68 @@ def sign(
     from credsvc.client import SigningClient
     from ostiary.address import parse_address
 
+    if explain and batch:
+        raise click.UsageError("give one of --explain and --batch")
     context = _context(**identity)
-    request = _read_request()
+    requests = _read_requests() if batch else [_read_request()]
     at = parse_address(address, field="address") if address else None
     client = SigningClient(url, context, address=(at.host, at.port) if at else None)
     try:
-        call = client.explain if explain else client.use
-        output.emit(msgspec.to_builtins(call(credential, operation, request)))
+        if batch:
+            _emit_results(client.sign_many(credential, operation, requests))
+        else:
+            call = client.explain if explain else client.use
+            output.emit(msgspec.to_builtins(call(credential, operation, requests[0])))
     finally:
         client.close()
+
+
+def _emit_results(results: Sequence[Signed | OstiaryError]) -> None:
+    import msgspec
+
+    from ostiary.edge.problems import problem_of
+
+    shown = [
+        {"problem": problem_of(each, audience="operator", instance="")}
+        if isinstance(each, OstiaryError)
+        else each
+        for each in results
+    ]
+    output.emit(msgspec.to_builtins(shown))
+    if any(isinstance(each, OstiaryError) for each in results):
+        click.get_current_context().exit(1)
 
 
 def _read_request() -> dict[str, Any]:
     from ostiary.edge.strict_json import decode_json
 
-    # One byte more than allowed tells "as long as allowed" from "longer" without reading all of it.
-    text = sys.stdin.buffer.read(_MAX_REQUEST_BYTES + 1)
-    if len(text) > _MAX_REQUEST_BYTES:
-        raise BadInput(f"the request has more than {_MAX_REQUEST_BYTES} bytes")
-    request: dict[str, Any] = decode_json(text, dict[str, Any])
+    request: dict[str, Any] = decode_json(_read_stdin(_MAX_REQUEST_BYTES), dict[str, Any])
     return request
+
+
+def _read_requests() -> list[dict[str, Any]]:
+    from ostiary.edge.strict_json import decode_json
+
+    text = _read_stdin(_MAX_BATCH_BYTES)
+    if text.lstrip().startswith(b"["):
+        found: list[dict[str, Any]] = decode_json(text, list[dict[str, Any]])
+        return found
+    requests = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                requests.append(decode_json(line, dict[str, Any]))
+            except BadInput as exc:
+                raise BadInput(f"line {number}: {exc.message}", field=exc.field) from exc
+    return requests
+
+
+def _read_stdin(limit_bytes: int) -> bytes:
+    # One byte more than allowed tells "as long as allowed" from "longer" without reading all of it.
+    text = sys.stdin.buffer.read(limit_bytes + 1)
+    if len(text) > limit_bytes:
+        raise BadInput(f"the request has more than {limit_bytes} bytes")
+    return text
 
 
 def _context(

@@ -3,6 +3,8 @@
     GET  /v1/credentials?after=NAME     what the peer may use, at most 100, in order of names
     POST /v1/credentials/{name}/operations/{operation}
                                         {"request": {...}} -> {"release", "formula", "entry", "rule"}
+    POST .../batch                      {"requests": [{...}, ...]} -> {"results": [...]}: of each request what
+                                        it would be answered alone, or {"problem": {...}}
     POST .../explain                    the holes and the public bindings; nothing is signed
     GET  /v1/ledger/...                 see ostiary.front.ledger_api; policy decides who reads entries
     GET  /metrics                       Prometheus text, for agents that policy lets read the ledger
@@ -20,15 +22,25 @@ from typing import Any, Final
 
 import falcon.asgi
 
+from credsvc.front.batch import Outcome
 from credsvc.front.listing import list_usable
 from credsvc.front.parts import FrontParts
-from credsvc.front.requests import MAX_REQUEST_BYTES, RawRequest, SignRequest, check_request
+from credsvc.front.requests import (
+    MAX_BATCH_BYTES,
+    MAX_REQUEST_BYTES,
+    RawBatch,
+    RawRequest,
+    SignRequest,
+    check_request,
+)
 from credsvc.front.source_pace import SourcePace
+from credsvc.front.stages import Released
+from credsvc.names import parse_credential, parse_operation
 from credsvc.policy.decision import Denial
 from ostiary.edge.metrics import Metrics
 from ostiary.errors import Busy
 from ostiary.front.health import Readiness, add_health, add_readiness
-from ostiary.front.http import create_app, read_json, write_json
+from ostiary.front.http import Failure, create_app, failure_of, read_json, write_json
 
 PAGE: Final = 100
 
@@ -44,6 +56,7 @@ def build_app(parts: FrontParts) -> falcon.asgi.App[Any, Any]:
     operations = _Operations(parts)
     app.add_route("/v1/credentials", _Credentials(parts))
     app.add_route("/v1/credentials/{name}/operations/{operation}", operations)
+    app.add_route("/v1/credentials/{name}/operations/{operation}/batch", operations, suffix="batch")
     app.add_route("/v1/credentials/{name}/operations/{operation}/explain", operations, suffix="explanation")
     add_health(app)
     add_readiness(app, lambda: _readiness(parts))
@@ -56,6 +69,7 @@ class _Operations:
     def __init__(self, parts: FrontParts) -> None:
         self._doorkeeper = parts.doorkeeper
         self._pipeline = parts.pipeline
+        self._batches = parts.batches
 
     async def on_post(
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str, operation: str
@@ -67,12 +81,39 @@ class _Operations:
     ) -> None:
         write_json(resp, await self._pipeline.explain(await self._request(req, name, operation)))
 
+    async def on_post_batch(
+        self, req: falcon.asgi.Request, resp: falcon.asgi.Response, name: str, operation: str
+    ) -> None:
+        caller = await self._doorkeeper.identify(act="use", target=_target(name, operation))
+        raw = await read_json(req, RawBatch, limit_bytes=MAX_BATCH_BYTES)
+        # Before any item: names that are none are one mistake, not two hundred.
+        parse_credential(name)
+        parse_operation(operation)
+
+        def check(request: dict[str, Any]) -> SignRequest:
+            self._doorkeeper.check_pace(caller)
+            item = RawRequest(request=request)
+            return check_request(
+                item, peer=caller.peer, agent=caller.agent, credential=name, operation=operation
+            )
+
+        outcomes = await self._batches.sign(raw.requests, check)
+        write_json(resp, {"results": [_told(outcome) for outcome in outcomes]})
+
     async def _request(self, req: falcon.asgi.Request, name: str, operation: str) -> SignRequest:
-        # Cut to what a name may have: the target of a revoked peer is recorded before the names are checked.
         # The body is read only after the peer was let in.
-        caller = await self._doorkeeper.identify(act="use", target=f"{name[:100]}/{operation[:63]}")
+        caller = await self._doorkeeper.identify(act="use", target=_target(name, operation))
         raw = await read_json(req, RawRequest, limit_bytes=MAX_REQUEST_BYTES)
         return check_request(raw, peer=caller.peer, agent=caller.agent, credential=name, operation=operation)
+
+
+def _target(name: str, operation: str) -> str:
+    # Cut to what a name may have: the target of a revoked peer is recorded before the names are checked.
+    return f"{name[:100]}/{operation[:63]}"
+
+
+def _told(outcome: Outcome) -> Released | Failure:
+    return failure_of(outcome, audience="network") if isinstance(outcome, Exception) else outcome
 
 
 class _Credentials:

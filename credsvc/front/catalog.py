@@ -92,6 +92,13 @@ class Subject:
     module: ActiveModule
     judge: Judge
 
+    @property
+    def versions(self) -> tuple[object, ...]:
+        """What a request was decided on: equal for two subjects that no decision tells apart."""
+        credential, module = self.credential, self.module
+        digests = (module.code.digest, module.manifest.digest, self.judge.digest)
+        return (credential.entity.name, credential.version, credential.disabled, *digests)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Known:
@@ -162,7 +169,10 @@ class Catalog:
         kept = self._kept.get(credential)
         if self._known is None or self._known_at_s < just_now_s or (kept and kept.read_at_s < just_now_s):
             await self.look_again(credential)
-        return _versions_of(await self.find(credential)) != _versions_of(seen)
+        now = await self.find(credential)
+        if now is None or seen is None:
+            return now is not seen
+        return now.versions != seen.versions
 
     async def look_again(self, credential: str) -> None:
         """Read modules, policies and the credential now: what is known is known to be old."""
@@ -191,7 +201,10 @@ class Catalog:
         # The time before the read: what was written while it went on counts as not seen.
         read_at_s = self._monotonic_s()
         row = await self._offload.run(self._load_credential, name)
-        kept = self._kept[name] = _Kept(read_at_s=read_at_s, row=row)
+        before, kept = self._kept.get(name), _Kept(read_at_s=read_at_s, row=row)
+        if before is not None and before.row == row:
+            kept.known, kept.subject = before.known, before.subject
+        self._kept[name] = kept
         self._kept.move_to_end(name)
         if len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
@@ -231,14 +244,6 @@ class Catalog:
                 _log.error("active-modules-do-not-load", extra={"problem": exc.message})
                 return known
         return _Known(actives=actives, modules=modules, judge=judge)
-
-
-def _versions_of(subject: Subject | None) -> tuple[object, ...]:
-    if subject is None:
-        return ()
-    credential, module = subject.credential, subject.module
-    digests = (module.code.digest, module.manifest.digest, subject.judge.digest)
-    return (credential.version, credential.disabled, *digests)
 
 
 def _modules_of(versions: list[ActiveVersion]) -> dict[str, ActiveModule]:

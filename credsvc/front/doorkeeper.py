@@ -160,6 +160,10 @@ class Doorkeeper:
             )
         return caller
 
+    def check_pace(self, caller: Caller) -> None:
+        """Count one of several acts of a caller that was let in; 429 where there are too many."""
+        check_pace(self._callers.take(caller.peer.serial, now_ns=self._clock.monotonic_ns()))
+
     async def _refuse_expired(self, peer: Peer, act: str, target: str) -> NoReturn:
         reason = f"the certificate {peer.serial} is not valid now: renew it"
         try:

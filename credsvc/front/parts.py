@@ -10,6 +10,7 @@ from typing import Any
 
 import falcon.asgi
 
+from credsvc.front.batch import Batches
 from credsvc.front.catalog import Catalog
 from credsvc.front.doorkeeper import Doorkeeper, Refuser, RevocationsPort
 from credsvc.front.pipeline import Pipeline
@@ -25,6 +26,7 @@ class FrontParts:
     refuser: Refuser
     catalog: Catalog
     pipeline: Pipeline
+    batches: Batches
     revocations: RevocationsPort
     metrics: Metrics
     origin: str

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -22,6 +22,8 @@ from ostiary.work.item import Peer
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
 """Several times the headers and query of the largest request that fits a work item."""
+MAX_BATCH: Final = 256
+MAX_BATCH_BYTES: Final = 1 << 20
 # A provider's request is a map of maps and lists; json.dumps and the module recurse over it.
 MAX_DEPTH: Final = 16
 # The integers that a double holds exactly (RFC 8259 section 6): what a module's provider, or the ledger's
@@ -33,6 +35,12 @@ class RawRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The body as it came."""
 
     request: dict[str, Any]
+
+
+class RawBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of a batch as it came; each of the requests is a `RawRequest`'s."""
+
+    requests: Annotated[list[dict[str, Any]], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

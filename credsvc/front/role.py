@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from credsvc.config import Config
 from credsvc.front.app import build_app
+from credsvc.front.batch import Batches
 from credsvc.front.catalog import Catalog
 from credsvc.front.doorkeeper import Doorkeeper, Refuser
 from credsvc.front.own_certificate import OwnCertificate, claim_from_manager, claim_patiently
@@ -153,6 +154,7 @@ class _Worker:
             refuser=refuser,
             catalog=catalog,
             pipeline=Pipeline(stages),
+            batches=Batches(stages, monotonic_s=time.monotonic),
             revocations=revocations,
             metrics=self.metrics,
             origin=self.config.origin,

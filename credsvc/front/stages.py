@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
@@ -29,6 +29,7 @@ from credsvc.items import Use
 from credsvc.policy.decision import Denial
 from credsvc.policy.schema import action_name
 from credsvc.sandbox.client.decode import HoleProposal
+from credsvc.sandbox.client.faults import SandboxFault
 from credsvc.sandbox.client.pool import LoadedModule
 from ostiary.edge.clock import Clock
 from ostiary.edge.metrics import Metrics
@@ -39,6 +40,8 @@ from ostiary.recorder.client import AsyncRecorderPort
 
 SANDBOX_DEADLINE_S: Final = 0.8
 """Within the front's 2 s, and leaving the recorder its own second."""
+SANDBOX_BATCH_DEADLINE_S: Final = 1.0
+"""Of all items of a batch (`credsvc.front.batch`)."""
 GUESSABLE: Final = Limit(rate_per_s=20, burst=200)
 """Of one credential per worker, where a password can be guessed from what is released: enough for any
 provider, little for a dictionary.
@@ -63,6 +66,11 @@ class SandboxPort(Protocol):
     async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
     ) -> HoleProposal: ...
+
+    async def run_many(
+        self, module: LoadedModule, entry: str, arguments: Sequence[Mapping[str, Any]], deadline_s: float
+    ) -> list[HoleProposal | SandboxFault]:
+        """Raises SandboxFault where no item could run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,18 +199,41 @@ class Stages:
     async def propose(self, attempt: Attempt) -> Proposal:
         """Have the module fill the holes; it sees public fields only."""
         request, subject = attempt.request, attempt.subject
-        arguments = {
-            "request": request.request,
-            "credential": subject.credential.shareable,
-            # The sandbox has no clock; what the module takes as "now" is checked in `check` and again by the
-            # keyholder, each by its own.
-            "clock": build_clock(int(self._ports.clock.now().timestamp())),
-        }
+        arguments = self._arguments(attempt, self._clock_of_module())
         with self._ports.metrics.stage("sandbox"):
             proposed = await self._ports.sandbox.run(
                 subject.module.code, request.operation, arguments, SANDBOX_DEADLINE_S
             )
         return Proposal(attempt=attempt, proposed=proposed)
+
+    async def propose_many(self, attempts: Sequence[Attempt]) -> list[Proposal | SandboxFault]:
+        """The same for attempts at one operation of one subject; each has an outcome of its own."""
+        request, subject = attempts[0].request, attempts[0].subject
+        clock = self._clock_of_module()
+        arguments = [self._arguments(attempt, clock) for attempt in attempts]
+        try:
+            with self._ports.metrics.stage("sandbox"):
+                results = await self._ports.sandbox.run_many(
+                    subject.module.code, request.operation, arguments, SANDBOX_BATCH_DEADLINE_S
+                )
+        except SandboxFault as exc:
+            return [exc] * len(attempts)
+        return [
+            result if isinstance(result, SandboxFault) else Proposal(attempt=attempt, proposed=result)
+            for attempt, result in zip(attempts, results, strict=True)
+        ]
+
+    def _clock_of_module(self) -> Mapping[str, int | str]:
+        # The sandbox has no clock; what the module takes as "now" is checked in `check` and again by the
+        # keyholder, each by its own.
+        return build_clock(int(self._ports.clock.now().timestamp()))
+
+    def _arguments(self, attempt: Attempt, clock: Mapping[str, int | str]) -> dict[str, Any]:
+        return {
+            "request": attempt.request.request,
+            "credential": attempt.subject.credential.shareable,
+            "clock": clock,
+        }
 
     async def check(self, proposal: Proposal) -> Filled:
         """Check types, ceiling and time, for a good error now; the keyholder checks again."""

@@ -289,19 +289,25 @@ class _Connection(http.client.HTTPConnection):
 
 def error_of(response: Response) -> OstiaryError:
     """Return the error that a response of status ≥ 400 stands for."""
+    return error_of_problem(
+        _problem_in(response), status=response.status, retry_after_s=_retry_after_s(response)
+    )
+
+
+def error_of_problem(problem: Problem, *, status: int, retry_after_s: int) -> OstiaryError:
+    """Return the error that a problem document stands for."""
     # The problem type first, as it is the contract; the status for what a proxy or gunicorn answered itself.
-    problem = _problem_in(response)
     kind = problem.type.removeprefix(PROBLEM_URN)
-    message = problem.detail or problem.title or f"status {response.status}"
-    if kind == "forbidden" or response.status == 403:
+    message = problem.detail or problem.title or f"status {status}"
+    if kind == "forbidden" or status == 403:
         return Forbidden(message, rule=problem.rule or "unknown", field=problem.field)
-    if kind == "busy" or response.status in {429, 503}:
-        return Busy(message, retry_after_s=_retry_after_s(response))
+    if kind == "busy" or status in {429, 503}:
+        return Busy(message, retry_after_s=retry_after_s)
     if kind in _PLAIN_ERRORS:
         return _PLAIN_ERRORS[kind](message, field=problem.field)
-    if response.status >= 500:
-        return InternalFault(f"the server failed ({response.status}) {problem.instance}".rstrip())
-    return _ERROR_OF_STATUS.get(response.status, BadInput)(message, field=problem.field)
+    if status >= 500:
+        return InternalFault(f"the server failed ({status}) {problem.instance}".rstrip())
+    return _ERROR_OF_STATUS.get(status, BadInput)(message, field=problem.field)
 
 
 def _problem_in(response: Response) -> Problem:

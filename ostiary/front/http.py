@@ -118,6 +118,32 @@ def write_json(resp: falcon.asgi.Response, value: object) -> None:
     resp.data = msgspec.json.encode(value)
 
 
+class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client reads in the place of one result among several; `retry_after_s` is of 429 and 503."""
+
+    problem: Problem
+    retry_after_s: int | None = None
+
+
+def failure_of(error: Exception, *, audience: Audience) -> Failure:
+    """Return what a request of its own would have been answered, and log what is a fault of ours."""
+    if isinstance(error, falcon.HTTPError):
+        wait = (dict(error.headers or {})).get("Retry-After")
+        return Failure(
+            problem=_problem_of_http_error(error), retry_after_s=None if wait is None else int(wait)
+        )
+    instance = _instance()
+    if not isinstance(error, OstiaryError):
+        _log_unexpected(error, instance)
+        error = InternalFault("unexpected")
+    elif isinstance(error, InternalFault):
+        _log.error("request-failed", extra={"instance": instance, "problem": error.message})
+    return Failure(
+        problem=problem_of(error, audience=audience, instance=instance),
+        retry_after_s=error.retry_after_s if isinstance(error, Busy) else None,
+    )
+
+
 class _Headers:
     """Headers of every response; those that a resource sets take precedence."""
 
@@ -188,12 +214,7 @@ class _Errors:
         self, req: falcon.asgi.Request, resp: falcon.asgi.Response, error: Exception, _params: dict[str, Any]
     ) -> None:
         instance = _instance()
-        frames = traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
-        where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
-        _log.error(
-            "unexpected-exception",
-            extra={"instance": instance, "error": type(error).__name__, "where": where, "method": req.method},
-        )
+        _log_unexpected(error, instance, method=req.method)
         fault = problem_of(InternalFault("unexpected"), audience=self._audience, instance=instance)
         _write_problem(resp, fault)
 
@@ -209,6 +230,14 @@ def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
     # Those that `read_body` raises; falcon's own texts may quote the request.
     detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
     return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
+
+
+def _log_unexpected(error: Exception, instance: str, **more: str) -> None:
+    """Log an exception's type and place; its message may quote a secret."""
+    frames = traceback.extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
+    where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+    told = {"instance": instance, "error": type(error).__name__, "where": where, **more}
+    _log.error("unexpected-exception", extra=told)
 
 
 def _log_refusal(req: falcon.asgi.Request, problem: Problem) -> None:

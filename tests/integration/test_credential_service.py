@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 from credsvc.client import SigningClient
+from credsvc.client.signing import Signed
 from ostiary.edge.home import ServiceHome
 from ostiary.errors import BadInput, Busy, Forbidden, InternalFault, OstiaryError
 from tests.support.credential_ledger import entry_at, last_denied
 from tests.support.credential_service import AWS_SECRET, CommandFailed, Service, running
 from tests.support.identities import Agent
-from tests.support.patient_client import PatientAdminClient
+from tests.support.patient_client import PatientAdminClient, until_answered
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -55,14 +56,13 @@ def _hmac(key: bytes, text: str) -> bytes:
     return hmac.new(key, text.encode(), hashlib.sha256).digest()
 
 
-def test_the_signature_is_what_hmac_says(client: SigningClient) -> None:
-    signed = client.use("billing-aws", "sign", REQUEST)
-    stamp = signed.release["header.x-amz-date"]
+def authorization(path: str, stamp: str) -> str:
+    """What a GET of that path with the query x=1 is signed with at that time."""
     date = stamp[:8]
     payload = hashlib.sha256(b"").hexdigest()
     names = "host;x-amz-content-sha256;x-amz-date"
     creq = (
-        "GET\n/2026/11\nx=1\nhost:billing.s3.eu-north-1.amazonaws.com\n"
+        f"GET\n{path}\nx=1\nhost:billing.s3.eu-north-1.amazonaws.com\n"
         f"x-amz-content-sha256:{payload}\nx-amz-date:{stamp}\n\n{names}\n{payload}"
     )
     key = _hmac(f"AWS4{AWS_SECRET}".encode(), date)
@@ -71,9 +71,47 @@ def test_the_signature_is_what_hmac_says(client: SigningClient) -> None:
     scope = f"{date}/eu-north-1/s3/aws4_request"
     digest = hashlib.sha256(creq.encode()).hexdigest()
     signature = _hmac(key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}").hex()
-    assert signed.release["header.authorization"] == (
-        f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
+    return f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={names}, Signature={signature}"
+
+
+def test_the_signature_is_what_hmac_says(client: SigningClient) -> None:
+    signed = client.use("billing-aws", "sign", REQUEST)
+    expected = authorization("/2026/11", signed.release["header.x-amz-date"])
+    assert signed.release["header.authorization"] == expected
+
+
+def test_each_of_a_batch_is_a_use_of_its_own(service: Service, client: SigningClient, agent: Agent) -> None:
+    requests = [
+        REQUEST | {"url": f"https://billing.s3.eu-north-1.amazonaws.com/{number}?x=1"}
+        for number in range(300)
+    ]
+    requests[7] = REQUEST | {"region": "us-east-1"}  # outside of the credential's ceiling
+    requests[9] = {"n": 1}  # nothing that the module takes
+    results = until_answered(lambda: none_busy(client.sign_many("billing-aws", "sign", requests)))
+    denied, bad = results[7], results[9]
+    assert isinstance(denied, Forbidden)
+    assert denied.rule == "ceiling"
+    assert isinstance(bad, BadInput)
+    entries = set()
+    for number, signed in enumerate(results):
+        if number not in {7, 9}:
+            assert isinstance(signed, Signed), signed
+            expected = authorization(f"/{number}", signed.release["header.x-amz-date"])
+            assert signed.release["header.authorization"] == expected
+            entries.add(signed.entry)
+    assert len(entries) == 298
+    last = entry_at(service, max(entries))
+    assert (last["kind"], last["decision"], last["by"]["serial"]) == ("use", "authorized", agent.serial)
+    refused = last_denied(service, agent)
+    assert (refused["rule"], refused["target"]) == ("ceiling", "billing-aws/sign")
+
+
+def none_busy(results: list[Signed | OstiaryError]) -> list[Signed | OstiaryError]:
+    """The results of a batch; Busy where any is."""
+    for each in results:
+        if isinstance(each, Busy):
+            raise each
+    return results
 
 
 def test_a_use_is_in_the_ledger_with_what_decided(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import msgspec
 
 from credsvc.formula.manifest_toml import parse_manifest
 from credsvc.formula.selftest import build_plain_runner
+from credsvc.front.batch import Batches
 from credsvc.front.catalog import ActiveModule, KnownCredential, Subject
 from credsvc.front.doorkeeper import Refuser
 from credsvc.front.pipeline import Pipeline
@@ -25,9 +26,10 @@ from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
 from credsvc.policy.judge import Judge
 from credsvc.policy.schema import build_schema
 from credsvc.sandbox.client.decode import HoleProposal
+from credsvc.sandbox.client.faults import Fault, SandboxFault, fault
 from credsvc.sandbox.client.pool import LoadedModule, ModuleDigest
 from ostiary.edge.metrics import Metrics
-from ostiary.errors import Forbidden
+from ostiary.errors import BadInput, Forbidden
 from ostiary.work.answer import Recorded
 from ostiary.work.item import Item, Peer
 from ostiary.work.reports import Refuse
@@ -143,6 +145,7 @@ class PlainSandbox:
 
     filled: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 0
+    turns: int = 0
 
     async def run(
         self, module: LoadedModule, entry: str, arguments: Mapping[str, Any], deadline_s: float
@@ -152,6 +155,18 @@ class PlainSandbox:
             entry, arguments["request"], arguments["credential"], arguments["clock"]
         )
         return HoleProposal(formula=formula, holes=cast("dict[str, Any]", {**holes, **self.filled}))
+
+    async def run_many(
+        self, module: LoadedModule, entry: str, arguments: Sequence[Mapping[str, Any]], deadline_s: float
+    ) -> list[HoleProposal | SandboxFault]:
+        self.turns += 1
+        results: list[HoleProposal | SandboxFault] = []
+        for each in arguments:
+            try:
+                results.append(await self.run(module, entry, each, deadline_s))
+            except BadInput:
+                results.append(fault(Fault.MODULE_RAISED))
+        return results
 
 
 @dataclass
@@ -181,6 +196,7 @@ class World:
     sandbox: PlainSandbox
     recorder: MemoryRecorder
     pipeline: Pipeline
+    batches: Batches
     metrics: Metrics
 
     def sign(self, request: SignRequest) -> Released:
@@ -206,4 +222,6 @@ def world(about: Subject | None = None, *, filled: Mapping[str, Any] | None = No
         random=lambda count: b"\x01" * count,
         metrics=metrics,
     )
-    return World(catalog, sandbox, recorder, Pipeline(Stages(ports)), metrics)
+    stages = Stages(ports)
+    batches = Batches(stages, monotonic_s=lambda: 0.0)
+    return World(catalog, sandbox, recorder, Pipeline(stages), batches, metrics)
