@@ -4,6 +4,8 @@ Rules:
 - Call it first thing after exec, before any secret is read: exec resets PR_SET_DUMPABLE, fork loses memory
   locks.
 - It returns what it could not do and raises nothing: the caller decides, and logs it.
+- Pages that are there are locked at once, others when they come (MCL_ONFAULT, Linux 4.4): a page that is not
+  there holds no secret.
 - MCL_FUTURE is set only where locking is unlimited, also after root was given up: under a limit, a later
   allocation would fail instead. So the limit is raised where that is allowed, and else only what is there now
   is locked.
@@ -23,7 +25,9 @@ from typing import Final
 # Not in Python: linux/prctl.h, bits/mman-linux.h, linux/capability.h.
 _PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
-_MCL_CURRENT: Final = 1
+# With MCL_ONFAULT (4) a page is locked once it is there, and none is made for it: without, whole stacks of
+# threads, mapped libraries and what is shared since a fork would be filled and copied first.
+_MCL_CURRENT: Final = 1 | 4
 _MCL_FUTURE: Final = 2
 _CAP_IPC_LOCK: Final = 14
 _PERTURB: Final = "glibc.malloc.perturb="

@@ -15,7 +15,9 @@ import pytest
 from tests.support.repository import ROOT
 
 _SCRIPT = """
-import ctypes, json, os, resource, sys
+import ctypes, json, mmap, os, re, resource, sys
+room = mmap.mmap(-1, 64 << 20)
+room[0] = 1
 if sys.argv[1] != "root":
     resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
     os.setgroups([]); os.setgid(12346); os.setuid(12345)
@@ -24,6 +26,10 @@ report = {"shortfalls": harden_process()}
 report["dumpable"] = ctypes.CDLL(None).prctl(3)  # PR_GET_DUMPABLE
 status = open("/proc/self/status").read()
 report["locked_kb"] = int(status.split("VmLck:")[1].split()[0])
+room[1 << 20] = 1
+smaps = open("/proc/self/smaps").read()
+here = next(text for text in smaps.split("\\n7f") if re.search("(?m)^Size: +65536 kB", text))
+report["room_kb"] = {key: int(re.search(key + r": +([0-9]+) kB", here)[1]) for key in ("Rss", "Locked")}
 report["core"] = resource.getrlimit(resource.RLIMIT_CORE)
 report["owner"] = os.stat("/proc/self/mem").st_uid
 print(json.dumps(report))
@@ -53,6 +59,14 @@ def test_root_locks_its_memory_and_has_no_shortfall() -> None:
     assert told["dumpable"] == 0
     assert told["locked_kb"] > 1000
     assert told["core"] == [0, 0]
+
+
+def test_what_is_there_is_locked_and_the_rest_when_it_comes() -> None:
+    """A page was touched before and one after: neither may be swapped out, and no other was made for it."""
+    told = run("root", "glibc.malloc.perturb=165")
+    rss_kb, locked_kb = told["room_kb"]["Rss"], told["room_kb"]["Locked"]
+    assert 0 < rss_kb < 64 << 10
+    assert locked_kb == rss_kb
 
 
 def test_user_under_a_limit_is_told_and_not_locked() -> None:
