@@ -9,6 +9,8 @@ Rules:
 - gunicorn reads no environment, no configuration file and has no admin socket; its parser is the one in
   Python, whatever else is installed.
 - One instance is TLS or plain, never both.
+- `run_alone` is for what has one worker and a service manager that starts it again: an arbiter would be a
+  second process with the same modules, 13 MB in the manager of certificates.
 
 `ostiary.front.connection` says what a worker withstands; `ostiary.front.peer` who a request's peer is.
 """
@@ -18,13 +20,17 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
 from typing import Any, Final
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
+from gunicorn.sock import create_sockets
+from gunicorn.workers.gasgi import ASGIWorker
 
 from ostiary.edge.packet_socket import check_path
 from ostiary.edge.role import die_with_parent
@@ -75,10 +81,68 @@ def listen_unix(path: Path, *, mode: int) -> socket.socket:
 
 def run_front(front: Front) -> None:
     """Serve until SIGTERM, then raise SystemExit. Call it on the main thread of a process of its own."""
+    _prepare(front).run()
+
+
+def run_alone(front: Front) -> None:
+    """Serve with one worker, in this process, until SIGTERM; for its main thread.
+
+    Raises SystemExit if the worker ends for another reason. One that shows no sign of life for as long as an
+    arbiter would wait (30 s) is ended by SIGALRM.
+    """
+    application = _prepare(front)
+    cfg = application.cfg
+    log = cfg.logger_class(cfg)
+    # The worker closes these; `front.listeners` stay the caller's.
+    sockets = create_sockets(cfg, log)
+    worker = _LoneWorker(0, os.getppid(), sockets, application, cfg.timeout, cfg, log)
+    worker.notify()
+    try:
+        worker.init_process()
+    finally:
+        signal.alarm(0)
+        for sock in front.listeners:
+            if sock.family == socket.AF_UNIX:
+                Path(sock.getsockname()).unlink(missing_ok=True)
+    if not worker.is_told:
+        raise SystemExit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def _prepare(front: Front) -> _Application:
     for name in _GUNICORN_VARIABLES:
         os.environ.pop(name, None)
     FrontWorker.front = front
-    _Application(front).run()
+    return _Application(front)
+
+
+class _LoneWorker(FrontWorker):
+    """A worker in the process that made it: no arbiter forked it, watches it or ends it."""
+
+    slot = 0
+    is_told = False
+
+    @property
+    def ppid(self) -> int:
+        """Whoever is the parent by now: its end is not ours."""
+        return os.getppid()
+
+    @ppid.setter
+    def ppid(self, _parent: int) -> None:
+        """Do nothing: gunicorn's constructor sets it."""
+
+    def load_wsgi(self) -> None:
+        ASGIWorker.load_wsgi(self)
+
+    def notify(self) -> None:
+        signal.alarm(self.timeout)
+
+    def handle_exit_signal(self) -> None:
+        self.is_told = True
+        super().handle_exit_signal()
+
+    def handle_quit_signal(self) -> None:
+        self.is_told = True
+        super().handle_quit_signal()
 
 
 class _Log(Logger):  # type: ignore[misc] # gunicorn has no types
