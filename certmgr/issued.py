@@ -17,6 +17,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.keys import Names
 from ostiary.capabilities import Capabilities
@@ -87,7 +88,12 @@ def check_issued(
     except BadInput as exc:
         raise InternalFault(f"issued certificate carries no Ostiary identity: {exc.message}") from exc
     _check_identity(identity, wanted)
-    return Issued(chain=chain, identity=identity)
+    return Issued(chain=unread(chain), identity=identity)
+
+
+def unread(chain: Iterable[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Return the same certificates as nobody has read them: pyca keeps extensions that were, 4 kB or more."""
+    return tuple(x509.load_der_x509_certificate(each.public_bytes(Encoding.DER)) for each in chain)
 
 
 def _chain(

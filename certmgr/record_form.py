@@ -17,7 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certmgr.issued import Issued
+from certmgr.issued import Issued, unread
 from certmgr.keys import KeyPair, Names
 from certmgr.lifecycle import AgentState, Life, resumed
 from certmgr.record import Binding, Generation, Record, Spawn
@@ -182,7 +182,7 @@ def _generation(value: _Generation | None) -> Generation | None:
     # Not checked again: `check_issued` did, before this manager or an earlier one wrote it; the kernel keeps
     # other users from writing here.
     chain = tuple(map(x509.load_der_x509_certificate, value.chain))
-    return replace(bare, issued=Issued(chain=chain, identity=identity_of(chain[0])))
+    return replace(bare, issued=Issued(chain=unread(chain), identity=identity_of(chain[0])))
 
 
 def _flat_scope(scope: Scope) -> _Scope:

@@ -41,6 +41,13 @@ def test_the_requested_certificate_is_accepted_in_any_order() -> None:
         assert issued.certificate == own
 
 
+def test_what_is_kept_are_certificates_that_nobody_has_read() -> None:
+    """An extension that was read is kept in that very object by pyca."""
+    found = [leaf(), authority().issuing]
+    kept = check_issued(found, root=authority().root, wanted=wanted(), now=NOW).chain
+    assert [each is given for each, given in zip(kept, found, strict=True)] == [False, False]
+
+
 def test_a_certificate_for_another_key_is_refused() -> None:
     with pytest.raises(InternalFault, match="no certificate for our key"):
         check([leaf(), authority().issuing], wanted(generate(NAMES)))
