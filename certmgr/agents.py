@@ -1,17 +1,19 @@
-"""The agents of this node: one table of records, in one process, for many threads.
+"""The agents of this node: one table of records, in one process, for the socket's loop and many threads.
 
 Rules:
 - A spawn returns a claim token at once; key and signature follow in the background (`certmgr.conductor`).
 - Every change goes through `certmgr.lifecycle.step`, is written to the vault, and wakes the claims that wait.
-- A claim waits for a certificate that is under way, but only `MAX_WAITING` claims do; the others get Busy.
+- A claim waits for a certificate that is under way, as a coroutine (`certmgr.waiting_claims`).
 - A claim by the wrong user or from the wrong scope is refused, logged and kept for `status`.
 - An agent that has ended stays known for a while, so that its program learns why.
 
-`Agents` owns the lock. Code that holds it may read /proc, but never the network.
+`Agents` owns the lock. Code that holds it may read /proc and call the kernel's keyring; it never uses the
+network and awaits nothing, because the loop takes the lock, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -37,9 +39,10 @@ from certmgr.lifecycle import (
     is_lapsed,
     step,
 )
-from certmgr.record import Generation, Record, Spawn, performed
+from certmgr.record import Generation, Record, Spawn, introduced, performed
 from certmgr.scopes import ProcessKey, ProcessView, Scope, without
-from certmgr.table import Table, VaultPort
+from certmgr.table import Table, VaultPort, describe
+from certmgr.waiting_claims import WaitingClaims
 from ostiary.capabilities import Capabilities
 from ostiary.capability_ceilings import spawnable
 from ostiary.certificate import SerialHex
@@ -55,9 +58,6 @@ REMEMBER_DEAD: Final = timedelta(minutes=10)
 # agents' keys of 1.7 kB (`kernel.keys.root_maxbytes`, 25,000,000 by default).
 MAX_AGENTS: Final = 10_000
 MAX_REQUESTED: Final = 1_000
-# Half of the socket's threads (`certmgr.app.THREADS`): while the authority hangs, the other half still serves
-# the claims that need no authority.
-MAX_WAITING: Final = 8
 _KEPT_REPORTS: Final = 100
 _log = logging.getLogger("ostiary.certmgr")
 
@@ -94,11 +94,10 @@ class Agents:
         self._view = view
         self._clock = clock
         self._jitter = jitter
-        self._waiting = 0
         self._reports: deque[dict[str, Any]] = deque(maxlen=_KEPT_REPORTS)
         # Reentrant, because `claim` calls `rescope` and `take_due` calls `apply`, which take it again.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self._waiting = WaitingClaims()
         self._table = Table(vault, clock)
         self._table.restore(jitter)
 
@@ -111,19 +110,7 @@ class Agents:
             if known is not None and known.claim_digest == token.digest and known.names == names:
                 return
             # Another token comes from a new document: its lineage replaces the old one.
-            self._put(
-                Record(
-                    names=names,
-                    life=born(self._clock.now()),
-                    capabilities=None,
-                    endpoints=None,
-                    claim_digest=token.digest,
-                    claim_by=None,
-                    spawn=None,
-                    uid=None,
-                    named=None,
-                )
-            )
+            self._put(introduced(names, token.digest, self._clock.now()))
 
     def spawn(self, peer: Peer, request: AgentRequest, agent: AgentID, token: Token) -> None:
         """Add a new agent for a peer whose certificate allows it to spawn.
@@ -180,7 +167,7 @@ class Agents:
 
     # --- claiming ---
 
-    def claim(self, claim: Claim, *, token: Token | None, agent: str | None, wait_s: float) -> Record:
+    async def claim(self, claim: Claim, *, token: Token | None, agent: str | None, wait_s: float) -> Record:
         """Return an agent's record with a certificate that may be delivered to this claimer.
 
         The token names the agent, or `agent` does once it is bound; both may be given. `wait_s` bounds the
@@ -190,37 +177,38 @@ class Agents:
         1. Find the agent. 2. It lives. 3. Bind it, or check its binding (`certmgr.binding`). 4. Take the
         claimer out of its spawner's scope. 5. Wait for the certificate.
         """
-        with self._changed:
-            # 1. the token's agent, or the named one
-            record = self._find(token, agent)
-            # 2. an agent that is ending gets no certificate any more
-            if record.life.state in DEAD or record.life.state is AgentState.ENDING:
-                raise Conflict(f"agent {record.agent} is {record.life.state.value}")
-            # 3. the first claim binds, and each later one is held to that binding
-            others = [
-                each.binding.scope for each in self._table.live() if each is not record and each.binding
-            ]
-            try:
-                bound = bind(
-                    record,
-                    claim,
-                    others=others,
-                    view=self._view,
-                    manager=self.node.process,
-                    now=self._clock.now(),
-                )
-            except OstiaryError as exc:
-                self._report(record, claim.peer, exc)
-                raise
-            # The binding is kept before there is anything to deliver: a second claimer must not slip in while
-            # the first one waits.
-            if bound != record:
-                self._put(bound)
-            # 4. only the first claim creates a scope
-            if record.binding is None and bound.binding is not None:
-                self._leave_others(bound.agent, bound.binding.scope)
-            # 5. the lock is free while this thread waits
-            return self._delivered(bound.agent, wait_s)
+        # 1. to 4. in one go: a second claimer must not slip in
+        with self._lock:
+            bound = self._admitted(claim, token, agent)
+        # 5. bound to this claimer even though there may be nothing to deliver yet
+        return await self._delivered(bound, claim.peer.uid, wait_s)
+
+    def _admitted(self, claim: Claim, token: Token | None, agent: str | None) -> str:
+        # 1. the token's agent, or the named one
+        record = self._find(token, agent)
+        # 2. an agent that is ending gets no certificate any more
+        if record.life.state in DEAD or record.life.state is AgentState.ENDING:
+            raise Conflict(f"agent {record.agent} is {record.life.state.value}")
+        # 3. the first claim binds, and each later one is held to that binding
+        others = [each.binding.scope for each in self._table.live() if each is not record and each.binding]
+        try:
+            bound = bind(
+                record,
+                claim,
+                others=others,
+                view=self._view,
+                manager=self.node.process,
+                now=self._clock.now(),
+            )
+        except OstiaryError as exc:
+            self._report(record, claim.peer, exc)
+            raise
+        if bound != record:
+            self._put(bound)
+        # 4. only the first claim creates a scope
+        if record.binding is None and bound.binding is not None:
+            self._leave_others(bound.agent, bound.binding.scope)
+        return bound.agent
 
     def _leave_others(self, agent: str, scope: Scope) -> None:
         """Remove the processes of a newly claimed scope from all other agents' scopes."""
@@ -241,21 +229,26 @@ class Agents:
             raise BadInput("a claim needs a token or the name of an agent", field="token")
         return self._table.require(agent)
 
-    def _delivered(self, agent: str, wait_s: float) -> Record:
-        """Wait until there is a certificate to deliver; the lock is released meanwhile."""
-        until_ns = self._clock.monotonic_ns() + int(wait_s * 1e9)
-        while not delivers((record := self._table.require(agent)).life):
-            if record.life.state in DEAD or record.life.state in {AgentState.ENDING, AgentState.FINAL}:
-                raise Conflict(f"agent {agent} is {record.life.state.value}")
-            left_s = (until_ns - self._clock.monotonic_ns()) / 1e9
-            if left_s <= 0 or self._waiting >= MAX_WAITING:
-                raise Busy(f"agent {agent} has no certificate yet ({record.life.state.value}); retry")
-            self._waiting += 1
+    async def _delivered(self, agent: str, uid: int, wait_s: float) -> Record:
+        """Wait until there is a certificate to deliver, for a user's claim."""
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + wait_s
+        while True:
+            with self._lock:
+                record = self._table.require(agent)
+                if delivers(record.life):
+                    return record
+                if record.life.state in DEAD or record.life.state in {AgentState.ENDING, AgentState.FINAL}:
+                    raise Conflict(f"agent {agent} is {record.life.state.value}")
+                left_s = until_s - clock()
+                if left_s <= 0:
+                    raise Busy(f"agent {agent} has no certificate yet ({record.life.state.value}); retry")
+                news = self._waiting.enter(agent, uid)
             try:
-                self._changed.wait(left_s)
+                await asyncio.wait([news], timeout=left_s)
             finally:
-                self._waiting -= 1
-        return record
+                with self._lock:
+                    self._waiting.leave(agent, uid, news)
 
     def _report(self, record: Record, peer: Peer, exc: OstiaryError) -> None:
         rule = exc.rule if isinstance(exc, Forbidden) else exc.kind
@@ -311,7 +304,7 @@ class Agents:
         `issued` accompanies the two Signed events. An event for an agent that is already forgotten is
         dropped: its answer was under way when the agent ended.
         """
-        with self._changed:
+        with self._lock:
             record = self._table.get(agent)
             if record is None:
                 return ()
@@ -383,18 +376,21 @@ class Agents:
             return self._table.live()
 
     def status(self) -> dict[str, Any]:
-        """Return what `certmgr status` shows; no secret."""
+        """Return what `certmgr status` shows; no secret. With thousands of agents it takes a while."""
         with self._lock:
-            return {
-                "application": self.node.application,
-                "node": self.node.node,
-                "manager": self.node.manager,
-                "survives_restart": self._table.lacks is None,
-                "lacks": self._table.lacks,
-                "agents": self._table.rows(),
-                "refused_claims": list(self._reports),
-            }
+            lacks, reports = self._table.lacks, list(self._reports)
+            rows = self._table.rows()
+        # Without the lock: records are values, and describing one takes longer than finding it.
+        return {
+            "application": self.node.application,
+            "node": self.node.node,
+            "manager": self.node.manager,
+            "survives_restart": lacks is None,
+            "lacks": lacks,
+            "agents": [describe(record, survives_restart=survives) for record, survives in rows],
+            "refused_claims": reports,
+        }
 
     def _put(self, record: Record) -> None:
         self._table.put(record)
-        self._changed.notify_all()
+        self._waiting.tell(record.agent)

@@ -11,6 +11,8 @@
 
 Rules:
 - Any user may connect; SO_PEERCRED and SO_PEERPIDFD identify the caller, never the request.
+- Everything runs on the event loop but the status of all agents, which is long with thousands of them. What
+  reads /proc or calls the kernel's keyring takes microseconds, and stays.
 - An endpoint may omit its host (`https+tcp://:8443`): the host is the agent's own name, which the spawner
   cannot know in advance.
 """
@@ -29,12 +31,14 @@ from datetime import datetime
 from typing import Any, Final
 
 import falcon
+import falcon.asgi
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.agents import AgentRequest, Agents
 from certmgr.binding import Claim, Peer
+from certmgr.pace import UserPace
 from certmgr.processes import LinuxProcesses, leader_of_thread, pinned
 from certmgr.record import Record, payload_of
 from certmgr.scopes import ProcessKey
@@ -50,7 +54,8 @@ from ostiary.errors import (
     Unauthenticated,
 )
 from ostiary.front.http import create_app, read_json, write_json
-from ostiary.front.serve import peer_credentials, peer_pidfd
+from ostiary.front.offload import Offload
+from ostiary.front.peer import peer_credentials, peer_pidfd
 from ostiary.identity import parse_agent_id, parse_endpoint, parse_subsystem
 from ostiary.token import RANDOM_BYTES, Token, mint, parse_token
 
@@ -92,26 +97,29 @@ def build_api(
     root: x509.Certificate,
     clock: Clock,
     status: Callable[[], dict[str, Any]],
-) -> falcon.App[Any, Any]:
-    """Build the application; `status` returns everything that `GET /v1/status` shows."""
-    app = create_app(audience="operator")
+    offload: Offload,
+) -> falcon.asgi.App[Any, Any]:
+    """Build the application; `status`, which `offload` calls, returns everything that `GET /v1/status`
+    shows.
+    """
+    app = create_app(audience="operator", middleware=[UserPace(clock)])
     app.add_route("/v1/agents", _AgentsResource(agents, view))
     app.add_route("/v1/agents/{agent}/end", _End(agents, view))
     app.add_route("/v1/claim", _ClaimResource(agents, view, root))
     app.add_route("/v1/upcall", _UpcallResource(agents, view, root, clock))
-    app.add_route("/v1/status", _Status(status))
+    app.add_route("/v1/status", _Status(status, offload))
     return app
 
 
 # --- the caller ---
 
 
-def peer_of_request(req: falcon.Request, view: LinuxProcesses) -> Peer:
+def peer_of_request(view: LinuxProcesses) -> Peer:
     """Identify the process that connected; Forbidden when it has ended meanwhile."""
-    credentials = peer_credentials(req.env)
+    credentials = peer_credentials()
     if credentials is None:
         raise AssertionError("the manager serves UNIX sockets only")
-    pidfd = peer_pidfd(req.env)
+    pidfd = peer_pidfd()
     # SO_PEERCRED gives the pid of connect(2)'s caller, which may since have ended and its number been reused;
     # the pidfd pins that very process. Before Linux 6.5 `pinned` opens one by the pid, with that small race.
     if pidfd is None and kernel_has_peer_pidfd():
@@ -139,10 +147,10 @@ class _AgentsResource:
         self._agents = agents
         self._view = view
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         """Answer at once; key and signature follow in the background."""
-        body = read_json(req, _Request)
-        peer = peer_of_request(req, self._view)
+        body = await read_json(req, _Request)
+        peer = peer_of_request(self._view)
         agent = parse_agent_id(str(uuid.uuid4()))
         token = mint(os.urandom(RANDOM_BYTES))
         request = AgentRequest(
@@ -193,8 +201,8 @@ class _ClaimResource:
         self._view = view
         self._root_pem = root.public_bytes(Encoding.PEM).decode("ascii")
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        body = read_json(req, _Claim)
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        body = await read_json(req, _Claim)
         if body.token is None and body.agent is None:
             raise BadInput(
                 "token: a claim needs a token, or the name of an agent that the caller has claimed before",
@@ -202,10 +210,8 @@ class _ClaimResource:
             )
         token = parse_token(body.token) if body.token is not None else None
         agent = parse_agent_id(body.agent) if body.agent is not None else None
-        claim = Claim(
-            peer=peer_of_request(req, self._view), has_token=token is not None, wants_lease=body.lease
-        )
-        record = self._agents.claim(claim, token=token, agent=agent, wait_s=CLAIM_WAIT_S)
+        claim = Claim(peer=peer_of_request(self._view), has_token=token is not None, wants_lease=body.lease)
+        record = await self._agents.claim(claim, token=token, agent=agent, wait_s=CLAIM_WAIT_S)
         write_json(resp, self._delivery(record))
 
     def _delivery(self, record: Record) -> dict[str, Any]:
@@ -233,13 +239,13 @@ class _UpcallResource:
         self._root = root
         self._clock = clock
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        credentials = peer_credentials(req.env)
+    async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        credentials = peer_credentials()
         if credentials is None or credentials.uid != 0:
             raise Forbidden("only the kernel's upcall, which runs as root, may call this", rule="upcall-root")
-        body = read_json(req, _Upcall)
+        body = await read_json(req, _Upcall)
         try:
-            record = self._claimed(body)
+            record = await self._claimed(body)
         except OstiaryError as exc:
             # The handler knows one form of refusal (docs/keyring.md, wire version 1), not problem documents.
             resp.status = falcon.HTTP_403
@@ -248,7 +254,7 @@ class _UpcallResource:
         payload = base64.b64encode(payload_of(record, self._root)).decode("ascii")
         write_json(resp, {"payload_b64": payload, "timeout_s": key_timeout_s(record, self._clock.now())})
 
-    def _claimed(self, body: _Upcall) -> Record:
+    async def _claimed(self, body: _Upcall) -> Record:
         """Claim for the thread that waits in request_key(2).
 
         It sleeps in the kernel until the handler ends and not even SIGKILL ends it before, so its number
@@ -261,7 +267,7 @@ class _UpcallResource:
         process = pinned(self._view, leader_of_thread(body.requester_pid), None)
         peer = Peer(uid=body.requester_uid, process=process)
         claim = Claim(peer=peer, has_token=token is not None, wants_lease=False)
-        return self._agents.claim(claim, token=token, agent=agent, wait_s=UPCALL_WAIT_S)
+        return await self._agents.claim(claim, token=token, agent=agent, wait_s=UPCALL_WAIT_S)
 
 
 def errno_name(exc: OstiaryError) -> str:
@@ -294,15 +300,17 @@ class _End:
         self._agents = agents
         self._view = view
 
-    def on_post(self, req: falcon.Request, resp: falcon.Response, agent: str) -> None:
-        self._agents.end(peer_of_request(req, self._view), parse_agent_id(agent))
+    async def on_post(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response, agent: str) -> None:
+        self._agents.end(peer_of_request(self._view), parse_agent_id(agent))
         record = self._agents.get(agent)
         write_json(resp, {"agent": agent, "state": record.life.state.value if record else "ended"})
 
 
 class _Status:
-    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, status: Callable[[], dict[str, Any]], offload: Offload) -> None:
         self._status = status
+        self._offload = offload
 
-    def on_get(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        write_json(resp, self._status())
+    async def on_get(self, _req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.content_type = "application/json"
+        resp.data = await self._offload.run(lambda: msgspec.json.encode(self._status()))

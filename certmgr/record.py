@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.issued import Issued
 from certmgr.keys import KeyPair, Names
-from certmgr.lifecycle import Action, Life
+from certmgr.lifecycle import Action, Life, born
 from certmgr.scopes import CgroupScope, LeaseScope, ProcessKey, ProcessScope, Scope
 from keyutils.payload import EpochSeconds, Payload, encode
 from ostiary.capabilities import Capabilities
@@ -87,6 +87,21 @@ class Record:
     def next_number(self) -> int:
         """The number of the generation after the current one; a discarded generation's number is reused."""
         return self.current.number + 1 if self.current else 1
+
+
+def introduced(names: Names, claim_digest: bytes, now: datetime) -> Record:
+    """Return the record of a bootstrap agent, which nobody spawned: the authority says what it may."""
+    return Record(
+        names=names,
+        life=born(now),
+        capabilities=None,
+        endpoints=None,
+        claim_digest=claim_digest,
+        claim_by=None,
+        spawn=None,
+        uid=None,
+        named=None,
+    )
 
 
 def performed(record: Record, actions: Iterable[Action]) -> Record:

@@ -128,24 +128,26 @@ class Table:
         if self._records:
             _log.info("agents-restored", extra={"count": len(self._records)})
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return what `certmgr status` shows of each agent; no secret."""
-        return [self._row(record) for record in self._records.values()]
+    def rows(self) -> list[tuple[Record, bool]]:
+        """Return every record, and whether it survives a restart."""
+        return [(record, record.agent not in self._fleeting) for record in self._records.values()]
 
-    def _row(self, record: Record) -> dict[str, Any]:
-        issued = record.current.issued if record.current else None
-        return {
-            "agent": record.agent,
-            "subsystem": record.names.subsystem,
-            "state": record.life.state.value,
-            "delivered": delivers(record.life),
-            "generation": record.current.number if record.current else 0,
-            "serial_number": issued.serial if issued else None,
-            "not_after": issued.not_after.isoformat() if issued else None,
-            "capabilities": sorted(issued.identity.capabilities) if issued else [],
-            "uid": record.binding.uid if record.binding else record.uid,
-            "scope": describe_scope(record.binding.scope) if record.binding else None,
-            "attempts": record.life.attempts,
-            "pending_serial_number": next(iter(serials(replace(record, current=None))), None),
-            "survives_restart": record.agent not in self._fleeting,
-        }
+
+def describe(record: Record, *, survives_restart: bool) -> dict[str, Any]:
+    """Return what `certmgr status` shows of an agent; no secret."""
+    issued = record.current.issued if record.current else None
+    return {
+        "agent": record.agent,
+        "subsystem": record.names.subsystem,
+        "state": record.life.state.value,
+        "delivered": delivers(record.life),
+        "generation": record.current.number if record.current else 0,
+        "serial_number": issued.serial if issued else None,
+        "not_after": issued.not_after.isoformat() if issued else None,
+        "capabilities": sorted(issued.identity.capabilities) if issued else [],
+        "uid": record.binding.uid if record.binding else record.uid,
+        "scope": describe_scope(record.binding.scope) if record.binding else None,
+        "attempts": record.life.attempts,
+        "pending_serial_number": next(iter(serials(replace(record, current=None))), None),
+        "survives_restart": survives_restart,
+    }

@@ -3,6 +3,8 @@
 Rules:
 - Four looks a second also learn the descendants of process scopes, so a child that outlives its parent keeps
   the agent alive.
+- A program that forks without end gets no more than `max_pidfds` descriptors: the socket needs some, too. The
+  end of a process beyond is noticed by the next look.
 - An agent ends, too, if nobody claims it in time, or if its named process ends before the claim.
 
 Not seen without a cgroup: a daemon that forks twice between its first claim and the next look
@@ -25,6 +27,7 @@ from certmgr.scopes import CgroupScope, Process, ProcessKey, ProcessScope, Scope
 from ostiary.edge.clock import Clock
 
 LOOK_S: Final = 0.25
+MAX_PIDFDS: Final = 4_096
 MAX_SHARE: Final = 0.1  # of a core: with thousands of agents it looks less often
 _log = logging.getLogger("ostiary.certmgr")
 
@@ -32,12 +35,15 @@ _log = logging.getLogger("ostiary.certmgr")
 class ScopeWatch:
     """One thread's: `run` until `stop`; only that thread touches the pidfds."""
 
-    def __init__(self, agents: Agents, view: LinuxProcesses, clock: Clock) -> None:
+    def __init__(
+        self, agents: Agents, view: LinuxProcesses, clock: Clock, *, max_pidfds: int = MAX_PIDFDS
+    ) -> None:
         self._agents = agents
         self._view = view
         self._clock = clock
         self._poll = select.poll()
         self._pidfds: dict[ProcessKey, int] = {}
+        self._max_pidfds = max_pidfds
         self._stopped = threading.Event()
         # The roots and cgroups of all agents, as of this look.
         self._roots: set[ProcessKey] = set()
@@ -118,6 +124,8 @@ class ScopeWatch:
             self._poll.unregister(descriptor)
             os.close(descriptor)
         for key in wanted - self._pidfds.keys():
+            if len(self._pidfds) >= self._max_pidfds:
+                break
             opened = open_process(key, self._view)
             if opened is not None:
                 self._pidfds[key] = opened

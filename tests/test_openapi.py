@@ -31,6 +31,7 @@ from credsvc.store.tables import LEDGER
 from ostiary.edge import problems
 from ostiary.front import http
 from ostiary.front.ledger_api import add_ledger_routes
+from ostiary.front.offload import Offload
 from ostiary.front.worker import Limits
 from tests.support.ca_authority import AuthorityForTests
 from tests.support.ca_front import FrontForTests
@@ -86,6 +87,7 @@ def manager_application(directory: Path) -> App:
         root=authority().root,
         clock=FakeClock(),
         status=dict,
+        offload=Offload(threads=1),
     )
 
 

@@ -24,11 +24,11 @@ from credsvc.front.stages import STAGES
 from credsvc.policy.judge import Judge
 from ostiary.address import Address
 from ostiary.edge.metrics import Metrics
-from ostiary.edge.packet_socket import PeerCredentials
+from ostiary.front.offload import Offload
 from ostiary.front.refusals import RefusalCounter
 from ostiary.names import parse_application
 from ostiary.peer import read_peer
-from tests.support.asgi import peer_from, seen_by
+from tests.support.asgi import LocalPeer, peer_from, seen_by
 from tests.support.ca_front import CHILD, MANAGER, FrontForTests, basic, csr_of, new_key
 from tests.support.credentials_front import REQUEST, FixedClock, MemoryRecorder, subject, world
 from tests.support.identities import Authority
@@ -251,9 +251,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> falcon.testing.TestClient:
     node = FakeNode()
     node.controller = node.machine.add(os.getpid())
     node.ready()
-    monkeypatch.setattr(manager_api, "peer_of_request", lambda _req, _view: peer(node.controller))
-    root = PeerCredentials(pid=os.getpid(), uid=0, gid=0)
-    monkeypatch.setattr(manager_api, "peer_credentials", lambda _environ: root)
+    monkeypatch.setattr(manager_api, "peer_of_request", lambda _view: peer(node.controller))
     serving = Serving(
         bootstrap=cast("Any", None),
         socket_path=Path("/m.sock"),
@@ -266,8 +264,9 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> falcon.testing.TestClient:
         root=authority().root,
         clock=node.clock,
         status=lambda: node.agents.status() | Manager(serving)._own_status() | {"ledgers": []},
+        offload=Offload(threads=1),
     )
-    return falcon.testing.TestClient(app)
+    return falcon.testing.TestClient(seen_by(LocalPeer(0), app))
 
 
 def test_a_new_agent_and_its_end(manager: falcon.testing.TestClient) -> None:

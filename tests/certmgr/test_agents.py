@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,11 +23,12 @@ from tests.support.manager_records import (
     FakeNode,
     MemoryVault,
     claim_of,
+    claimed,
     make_agents,
     peer,
     token,
 )
-from tests.support.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least
 
 
 @pytest.fixture
@@ -56,31 +57,55 @@ def test_only_an_agent_with_the_right_may_spawn(node: FakeNode) -> None:
 
 
 def test_a_claim_waits_until_the_certificate_is_signed(node: FakeNode) -> None:
+    """Other coroutines run meanwhile, and the news come from another thread."""
     node.spawn()
     claimer = node.machine.add(30)
-    found: list[Record] = []
 
-    def claim() -> None:
-        found.append(node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=10 * PATIENCE_S))
+    async def story() -> Record:
+        claim = claim_of(claimer)
+        waiting = asyncio.create_task(
+            node.agents.claim(claim, token=token(1), agent=None, wait_s=10 * PATIENCE_S)
+        )
+        await asyncio.sleep(0)
+        await asyncio.to_thread(node.installed)
+        return await waiting
 
-    waiting = threading.Thread(target=claim)
-    waiting.start()
-    node.installed()
-    waiting.join(PATIENCE_S)
-    assert found[0].current is not None
+    assert asyncio.run(story()).current is not None
     with pytest.raises(Unauthenticated, match="does not know"):
-        node.agents.claim(claim_of(claimer), token=token(7), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(claimer), token=token(7))
     with pytest.raises(Unauthenticated, match="belongs to another agent"):
-        node.agents.claim(claim_of(claimer), token=token(1), agent=CONTROLLER, wait_s=0)
+        claimed(node.agents, claim_of(claimer), token=token(1), agent=CONTROLLER)
+
+
+def test_a_claim_that_waits_learns_of_the_end(node: FakeNode) -> None:
+    node.spawn()
+
+    async def story() -> None:
+        claim = claim_of(node.machine.add(30))
+        waiting = asyncio.create_task(
+            node.agents.claim(claim, token=token(1), agent=None, wait_s=10 * PATIENCE_S)
+        )
+        await asyncio.sleep(0)
+        await asyncio.to_thread(node.agents.scope_ended, CHILD)
+        await waiting
+
+    with pytest.raises(Conflict, match="is ended"):
+        asyncio.run(story())
+
+
+def test_a_claim_does_not_wait_for_ever(node: FakeNode) -> None:
+    node.spawn()
+    with pytest.raises(Busy, match="no certificate yet"), at_least(RUNS_OUT_S):
+        claimed(node.agents, claim_of(node.machine.add(30)), token=token(1), wait_s=RUNS_OUT_S)
 
 
 def test_a_claim_before_the_signature_is_busy_but_binds(node: FakeNode) -> None:
     node.spawn()
     with pytest.raises(Busy, match=r"no certificate yet \(requested\)"):
-        node.agents.claim(claim_of(node.machine.add(30)), token=token(1), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(node.machine.add(30)), token=token(1))
     # The first to come is bound, even though there was nothing to take yet.
     with pytest.raises(Forbidden) as caught:
-        node.agents.claim(claim_of(node.machine.add(31)), token=token(1), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(node.machine.add(31)), token=token(1))
     assert caught.value.rule == "claim-scope"
     assert [row["rule"] for row in node.agents.status()["refused_claims"]] == ["claim-scope"]
 
@@ -90,30 +115,30 @@ def test_later_claims_need_only_the_binding(node: FakeNode) -> None:
     node.installed()
     claimer = node.machine.add(30)
     with pytest.raises(Unauthenticated, match="first claim"):
-        node.agents.claim(claim_of(claimer, has_token=False), token=None, agent=CHILD, wait_s=0)
-    node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0)
-    node.agents.claim(claim_of(claimer, has_token=False), token=None, agent=CHILD, wait_s=0)
+        claimed(node.agents, claim_of(claimer, has_token=False), token=None, agent=CHILD)
+    claimed(node.agents, claim_of(claimer), token=token(1))
+    claimed(node.agents, claim_of(claimer, has_token=False), token=None, agent=CHILD)
     with pytest.raises(Forbidden) as caught:
-        node.agents.claim(claim_of(claimer, uid=5), token=token(1), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(claimer, uid=5), token=token(1))
     assert caught.value.rule == "claim-user"
     with pytest.raises(NotFound):
-        node.agents.claim(claim_of(claimer), token=None, agent="nobody", wait_s=0)
+        claimed(node.agents, claim_of(claimer), token=None, agent="nobody")
 
 
 def test_a_bootstrap_agent_is_for_root_and_the_managers_user(node: FakeNode) -> None:
     with pytest.raises(Forbidden) as caught:
-        node.agents.claim(claim_of(node.controller, uid=5), token=token(9), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(node.controller, uid=5), token=token(9))
     assert caught.value.rule == "claim-user"
 
 
 def test_a_child_loses_its_parents_identity_with_its_own(node: FakeNode) -> None:
     child = node.machine.add(30, parent=20)
-    node.agents.claim(claim_of(child, has_token=False), token=None, agent=CONTROLLER, wait_s=0)
+    claimed(node.agents, claim_of(child, has_token=False), token=None, agent=CONTROLLER)
     node.spawn()
     node.installed()
-    node.agents.claim(claim_of(child), token=token(1), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(child), token=token(1))
     with pytest.raises(Forbidden, match="belongs to another agent"):
-        node.agents.claim(claim_of(child, has_token=False), token=None, agent=CONTROLLER, wait_s=0)
+        claimed(node.agents, claim_of(child, has_token=False), token=None, agent=CONTROLLER)
 
 
 def test_an_outdated_look_does_not_bring_a_child_back(node: FakeNode) -> None:
@@ -123,7 +148,7 @@ def test_an_outdated_look_does_not_bring_a_child_back(node: FakeNode) -> None:
     node.agents.rescope(CONTROLLER, before, known)
     node.spawn()
     node.installed()
-    node.agents.claim(claim_of(child), token=token(1), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(child), token=token(1))
     # The watch looked while the child was one of its parent's, and says so now.
     node.agents.rescope(CONTROLLER, known, replace(known, members=known.members | {node.machine.add(31).key}))
     controller = node.agents.get(CONTROLLER)
@@ -135,14 +160,14 @@ def test_an_outdated_look_does_not_bring_a_child_back(node: FakeNode) -> None:
 def test_the_end_of_a_scope_revokes_but_lets_a_controller_come_back(node: FakeNode) -> None:
     node.spawn()
     node.installed()
-    node.agents.claim(claim_of(node.machine.add(30)), token=token(1), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(node.machine.add(30)), token=token(1))
     node.agents.scope_ended(CHILD)
     assert node.agents.apply(CHILD, Due()) == (Action.RETIRE,)
     with pytest.raises(Conflict, match="is ending"):
-        node.agents.claim(claim_of(node.machine.add(31)), token=token(1), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(node.machine.add(31)), token=token(1))
     node.agents.scope_ended(CONTROLLER)
     restarted = node.machine.add(21)
-    node.agents.claim(claim_of(restarted), token=token(9), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(restarted), token=token(9))
 
 
 def test_only_the_spawner_or_an_administrator_may_end_an_agent(node: FakeNode) -> None:
@@ -176,7 +201,7 @@ def test_claims_for_a_refused_agent_are_refused(node: FakeNode) -> None:
     node.agents.with_key(CHILD)
     node.agents.apply(CHILD, Refused())
     with pytest.raises(Conflict, match="is refused"):
-        node.agents.claim(claim_of(node.machine.add(30)), token=token(1), agent=None, wait_s=0)
+        claimed(node.agents, claim_of(node.machine.add(30)), token=token(1))
 
 
 def test_expiry_is_noticed(node: FakeNode) -> None:
@@ -191,9 +216,9 @@ def test_a_restart_restores_all_agents(node: FakeNode) -> None:
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)
-    node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(claimer), token=token(1))
     again = make_agents(node.machine, vault=node.vault, clock=node.clock)
-    found = again.claim(claim_of(claimer, has_token=False), token=None, agent=CHILD, wait_s=0)
+    found = claimed(again, claim_of(claimer, has_token=False), token=None, agent=CHILD)
     assert found.current == node.child().current
     again.introduce(CONTROLLER_NAMES, token(9))
     kept = again.get(CONTROLLER)
@@ -217,7 +242,7 @@ def test_a_renewed_certificate_is_delivered_after_its_first_use(node: FakeNode) 
     node.spawn()
     node.installed()
     claimer = node.machine.add(30)
-    node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0)
+    claimed(node.agents, claim_of(claimer), token=token(1))
     due = node.child().life.due
     assert due is not None
     node.clock.at = due
@@ -227,8 +252,8 @@ def test_a_renewed_certificate_is_delivered_after_its_first_use(node: FakeNode) 
     window = {"not_before": found.not_before, "not_after": found.not_after}
     node.agents.apply(CHILD, SignedPending(**window), issued=found)
     assert node.child().current != node.child().upcoming
-    assert node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0).current is not None
+    assert claimed(node.agents, claim_of(claimer), token=token(1)).current is not None
     node.agents.apply(CHILD, Proven())
-    renewed = node.agents.claim(claim_of(claimer), token=token(1), agent=None, wait_s=0)
+    renewed = claimed(node.agents, claim_of(claimer), token=token(1))
     assert renewed.current is not None
     assert renewed.current.number == 2

@@ -42,6 +42,7 @@ from tests.support.manager_records import (
     FakeClock,
     authority,
     claim_of,
+    claimed,
     leaf,
     make_agents,
     peer,
@@ -150,7 +151,7 @@ class ConductedNode:
                 self.conductor.perform(agent, action)
 
     def spawn(self) -> None:
-        self.agents.claim(claim_of(self.controller), token=token(9), agent=None, wait_s=0)
+        claimed(self.agents, claim_of(self.controller), token=token(9))
         request = AgentRequest(
             subsystem=parse_subsystem("component-harness"),
             capabilities=parse_capabilities(["credential:use"]),

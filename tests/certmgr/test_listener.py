@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -12,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certmgr.listener import MAX_CONNECTIONS, ProofListener
 from ostiary.front.serve import listen_tcp
+from tests.support.fronts import is_open
 from tests.support.pki import Root
-from tests.support.ports import free_port
 from tests.support.running_manager import until
 from tests.support.waiting import PATIENCE_S
 
@@ -23,17 +24,23 @@ LEAVES = {name: ROOT.leaf(name) for name in ("a.nodes.example", "b.nodes.example
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    sock = listen_tcp("127.0.0.1", free_port())
+    sock = listen_tcp("127.0.0.1", 0)
+    port: int = sock.getsockname()[1]
     listener = ProofListener(
         sock,
         identity_pem_of=lambda host: LEAVES[host].identity_pem if host in LEAVES else None,
     )
-    running = threading.Thread(target=listener.run)
-    running.start()
-    yield sock.getsockname()[1]
-    listener.stop()
-    running.join(PATIENCE_S)
-    assert not running.is_alive()
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(listener.run())
+    thread = threading.Thread(target=loop.run_until_complete, args=(asyncio.wait([serving]),))
+    thread.start()
+    yield port
+    loop.call_soon_threadsafe(serving.cancel)
+    thread.join(PATIENCE_S)
+    assert serving.cancelled()
+    loop.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
 
 
 def shown(port: int, name: str | None) -> bytes:
@@ -60,19 +67,31 @@ def test_another_name_gets_an_alert(port: int, name: str | None) -> None:
         shown(port, name)
 
 
-def test_silent_connections_do_not_block_the_endpoint_for_long(port: int) -> None:
-    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3 * MAX_CONNECTIONS)]
-    try:
-        for each in silent:
-            each.send(b"GET / HTTP/1.1\r\n\r\n")  # no TLS: ends at once
+def test_who_waits_longest_makes_room(port: int) -> None:
+    """One address has half of the room; its next connection costs it its oldest."""
+    waiting = [hello(port) for _ in range(MAX_CONNECTIONS)]
+    until(lambda: sum(map(is_open, waiting)) == MAX_CONNECTIONS // 2)
+    assert not any(map(is_open, waiting[: MAX_CONNECTIONS // 2]))
+    assert shown(port, "a.nodes.example") == LEAVES["a.nodes.example"].certificate.public_bytes(Encoding.DER)
+    assert [is_open(each) for each in waiting[MAX_CONNECTIONS // 2 :]].count(False) == 1
+    for each in waiting:
+        each.close()
 
-        def answers() -> bool:
-            try:
-                return bool(shown(port, "a.nodes.example"))
-            except OSError:
-                return False
 
-        until(answers)
-    finally:
-        for each in silent:
-            each.close()
+def test_a_client_that_never_finishes_is_disconnected(port: int) -> None:
+    with hello(port) as sock:
+        sock.settimeout(PATIENCE_S)
+        assert sock.recv(1) == b""
+
+
+def test_what_is_no_tls_is_disconnected_at_once(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as sock:
+        sock.send(b"GET / HTTP/1.1\r\n\r\n")
+        assert sock.recv(1) == b""
+
+
+def hello(port: int) -> socket.socket:
+    """Return a connection that began a record of TLS, and sends no more."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.send(b"\x16\x03\x01\x02\x00\x01\x00")
+    return sock

@@ -114,6 +114,29 @@ def test_a_surviving_child_keeps_the_agent_alive_without_a_busy_loop(parent: sub
         watching.stop()
 
 
+def test_a_program_that_forks_without_end_leaves_descriptors_to_the_socket(
+    parent: subprocess.Popen[bytes],
+) -> None:
+    """The end of a process without one is noticed by the next look."""
+    watched = bound_to(parent.pid)
+    agents = FakeAgents(record=watched)
+    watching = ScopeWatch(cast("Agents", agents), VIEW, FakeClock(), max_pidfds=1)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    watching.look()
+    watching.look()
+    assert len(watching._pidfds) == 1
+    os.kill(child, 9)
+    parent.kill()
+    parent.wait()
+
+    def has_ended() -> bool:
+        watching.look()
+        return agents.ended == [watched.agent]
+
+    until(has_ended)
+
+
 @pytest.mark.parametrize("is_named", [False, True])
 def test_an_unclaimed_agent_ends(parent: subprocess.Popen[bytes], is_named: bool) -> None:
     clock = FakeClock()

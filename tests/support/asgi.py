@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from ostiary.edge.packet_socket import PeerCredentials
 from ostiary.front.exchange import ASGIApplication, Message, Receive, Send
 from ostiary.front.peer import Peer, acting_for
 
@@ -14,6 +16,17 @@ def peer_from(source: str, *, certificate: bytes | None = None, problem: str | N
     if certificate is not None:
         peer.present(certificate, problem)
     return peer
+
+
+class LocalPeer(Peer):
+    """A peer over a UNIX socket, of a user of the test's choice."""
+
+    def __init__(self, uid: int) -> None:
+        super().__init__(source="", unix=None, cut=lambda: None)
+        self._uid = uid
+
+    def credentials(self) -> PeerCredentials:
+        return PeerCredentials(pid=os.getpid(), uid=self._uid, gid=0)
 
 
 def seen_by(peer: Peer, app: Any) -> ASGIApplication:

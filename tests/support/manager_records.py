@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -167,6 +168,13 @@ def claim_of(process: Process, *, uid: int = 0, has_token: bool = True, lease: b
     return Claim(peer=peer(process, uid), has_token=has_token, wants_lease=lease)
 
 
+def claimed(
+    agents: Agents, claim: Claim, *, token: Token | None, agent: str | None = None, wait_s: float = 0
+) -> Record:
+    """Claim, on a loop of its own."""
+    return asyncio.run(agents.claim(claim, token=token, agent=agent, wait_s=wait_s))
+
+
 def install_certificate(agents: Agents, agent: str, found: Issued) -> None:
     """The authority signs, and the first certificate is good at once."""
     agents.with_key(agent)
@@ -190,7 +198,7 @@ class FakeNode:
         self.agents.introduce(MANAGER_NAMES, token(8))
         self.agents.introduce(CONTROLLER_NAMES, token(9))
         install_certificate(self.agents, CONTROLLER, self.issued(CONTROLLER))
-        self.agents.claim(claim_of(self.controller), token=token(9), agent=None, wait_s=0)
+        claimed(self.agents, claim_of(self.controller), token=token(9))
         return self
 
     def issued(self, agent: str) -> Issued:

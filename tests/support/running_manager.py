@@ -66,7 +66,7 @@ class RunningManager:
         until(self.status)
 
     def kill(self) -> None:
-        """Kill both processes without warning, as a crash would."""
+        """Kill it without warning, as a crash would."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
@@ -128,14 +128,11 @@ class RunningManager:
         until(lambda: {self.state(self.manager), self.state(self.controller["agent"])} == {"active"})
 
 
-def _descriptors(root: int) -> Iterator[str]:
-    """What /proc says of the open descriptors of a process and its children."""
-    children = Path(f"/proc/{root}/task/{root}/children").read_text("ascii").split()
-    for pid in (root, *children):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a child that has ended
-            for path in Path(f"/proc/{pid}/fdinfo").iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    yield path.read_text("ascii")
+def _descriptors(pid: int) -> Iterator[str]:
+    """What /proc says of the open descriptors of a process."""
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            yield path.read_text("ascii")
 
 
 def start_manager(fake: FakeCA, directory: Path) -> RunningManager:
