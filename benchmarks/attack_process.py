@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import count
 from typing import Literal
 
 import msgspec
@@ -27,6 +28,7 @@ TIMEOUT_S = 5.0
 # In place: everybody has tried once, and what the deaf ones asked had time to be answered.
 PLACED_S = 30.0
 SETTLED_S = 3.0
+_NOW, _LATER = 0, 1
 _SMALL_BYTES = 1024
 _READ_BYTES = 64 << 10
 
@@ -106,25 +108,27 @@ class Attackers:
     def __init__(self, attack: Attack) -> None:
         identity = attack.identity_pem or None
         context = client_context(attack.root_pem, identity) if attack.server_name else None
-        kinds: list[tuple[Kind, int]] = [("slow", SLOW), ("idle", IDLE), ("deaf", DEAF)]
+        # Whoever comes first is cut off first: the slow ones come last.
+        kinds: list[tuple[Kind, int]] = [("idle", IDLE), ("deaf", DEAF), ("slow", SLOW)]
         self._all = [
-            Attacker(attack, kind, number, context) for kind, count in kinds for number in range(count)
+            Attacker(attack, kind, number, context) for kind, many in kinds for number in range(many)
         ]
         self._by_fd: dict[int, Attacker] = {}
         self._poll = select.epoll()
-        self._to_connect: queue.SimpleQueue[Attacker] = queue.SimpleQueue()
+        self._to_connect: queue.PriorityQueue[tuple[int, int, Attacker]] = queue.PriorityQueue()
+        self._numbers = count()
         self._connected: queue.SimpleQueue[tuple[Attacker, socket.socket | None]] = queue.SimpleQueue()
         self._ended: list[Attacker] = []
         self._again = 0
         self._tries = 0
         for attacker in self._all:
-            self._to_connect.put(attacker)
+            self._to_connect.put((_LATER, next(self._numbers), attacker))
         for _ in range(CONNECTORS):
             threading.Thread(target=self._connect, daemon=True).start()
 
     def _connect(self) -> None:
         while True:
-            attacker = self._to_connect.get()
+            _, _, attacker = self._to_connect.get()
             sock = None
             with contextlib.suppress(OSError):
                 sock = attacker.connect()
@@ -187,10 +191,12 @@ class Attackers:
                     self._end(attacker)
 
     def _come_again(self) -> None:
+        # The slow ones before the others, whose number does no more harm.
+        self._ended.sort(key=lambda attacker: attacker.kind != "slow")
         again, self._ended = self._ended[:AGAIN_PER_S], self._ended[AGAIN_PER_S:]
         self._again += len(again)
         for attacker in again:
-            self._to_connect.put(attacker)
+            self._to_connect.put((_NOW, next(self._numbers), attacker))
 
     def report(self) -> Report:
         """What has become of them."""
