@@ -13,7 +13,6 @@ round.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from collections import defaultdict
@@ -22,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from benchmarks.issuing import MADE_PER_S, Issuing
-from benchmarks.load import SECONDS, Measured
+from benchmarks.load import ROUNDS, SECONDS, Measured
 from benchmarks.peers.empty_asgi import EmptyASGI
 from benchmarks.peers.openbao import OpenBao
 from benchmarks.peers.server import find
@@ -32,7 +31,6 @@ from benchmarks.table import Row, print_table
 from tests.support.ca_service import running_ca
 from tests.support.credential_service import running
 
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 WARM_S = 2.0
 ISSUERS, SIGNERS, BATCHING = 8, 16, 4
 OURS, STEP, BAO, EMPTY = "ours", "step-ca", "OpenBao", "empty application"

@@ -8,6 +8,7 @@ cannot connect counts, too; whoever waits in vain counts with the time that it w
 
 from __future__ import annotations
 
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Final
 from benchmarks.attack import Attack, attacked
 from benchmarks.bench_status import OCSP_TYPE, nonced_questions
 from benchmarks.issuing import MADE_PER_S, Issuing, spawn_request
-from benchmarks.load import SECONDS, Load, Measured, request_bytes, run_load
+from benchmarks.load import ROUNDS, SECONDS, Load, request_bytes, run_load
 from benchmarks.signing import PATH, WARM, Signing
 from benchmarks.table import Row, print_table
 from tests.support.ca_service import CA_NODE, running_ca
@@ -135,21 +136,24 @@ def manager_listener(socket: Path) -> Listener:
 
 
 def compare(listener: Listener) -> Row:
-    """Print the calm and the attacked run; the ratio of their p99."""
-    calm = _run(listener)
-    with attacked(listener.attack) as attacking:
-        beside = _run(listener)
+    """Print the calm and the attacked runs, in turn; the ratio of the medians of their p99."""
     print(f"{listener.name}:")
-    for title, done in (("calm", calm), ("attacked", beside)):
-        counts = f"{done.refused} refused, {done.unanswered} in vain, {done.reconnected} connections anew"
-        print(f"    {title:9} {done.told()}; {counts}")
-    print(f"    {attacking.told}", flush=True)
-    measured = beside.percentile_ms(99) / calm.percentile_ms(99)
+    calm_ms, beside_ms = [], []
+    for _ in range(ROUNDS):
+        calm_ms.append(_run(listener, "calm"))
+        with attacked(listener.attack) as attacking:
+            beside_ms.append(_run(listener, "attacked"))
+        print(f"    {attacking.told}", flush=True)
+    measured = statistics.median(beside_ms) / statistics.median(calm_ms)
     return Row(name=f"p99 / calm, {listener.name}", measured=measured, unit="", at_most=1.5)
 
 
-def _run(listener: Listener) -> Measured:
-    return run_load(replace(listener.honest(), per_connection=PER_CONNECTION, is_patient=True))
+def _run(listener: Listener, title: str) -> float:
+    """Run the honest clients; their p99 (ms)."""
+    done = run_load(replace(listener.honest(), per_connection=PER_CONNECTION, is_patient=True))
+    counts = f"{done.refused} refused, {done.unanswered} in vain, {done.reconnected} connections anew"
+    print(f"    {title:9} {done.told()}; {counts}", flush=True)
+    return done.percentile_ms(99)
 
 
 def main() -> int:

@@ -30,6 +30,8 @@ import msgspec
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "6"))
 """How long one load takes."""
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+"""How often what is compared takes turns."""
 AGENTS = int(os.environ.get("BENCH_AGENTS", "1000"))
 """How many certificates a crowd's load shows."""
 NUMBER = "#######"
