@@ -124,8 +124,9 @@ class Issuing:
         ticks; `count` ends it after so many certificates.
         """
         nodes = self.nodes[:managers]
-        # Of more than are needed, since one connection may be served more often than another.
-        each = -(-(count or int(seconds * MADE_PER_S)) // len(nodes)) + 1
+        # With those that make connections warm; a node's are its connections' together.
+        warm = 4 * max(clients, managers)
+        each = -(-((count or int(seconds * MADE_PER_S)) + warm) // len(nodes))
         identities = [
             self.identity(node, [spawn_request(node.spawner) for _ in range(each)]) for node in nodes
         ]

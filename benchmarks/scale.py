@@ -25,10 +25,10 @@ from benchmarks.filling import Filler
 from benchmarks.issuing import Issuing
 from benchmarks.load import Measured
 from benchmarks.table import Row, print_table
-from ostiary.admin.client import AdminClient
 from ostiary.certificate import parse_serial_hex
 from ostiary.edge.home import ServiceHome
 from tests.support.ca_service import RunningCA, running_ca
+from tests.support.patient_client import PatientAdminClient
 
 COUNT: Final = int(os.environ.get("COUNT") or "100000")
 FILL: Final = os.environ.get("FILL") or ("service" if COUNT <= 100_000 else "recorder")
@@ -36,7 +36,7 @@ FLAT: Final = 1.3
 TENTHS: Final = 10
 MANAGERS, FILLERS, CLIENTS = 8, 32, 8
 PROBE_S = 4.0
-REPEATS = 11
+REPEATS = 51
 _LONG_S: Final = 3600.0
 
 
@@ -69,7 +69,7 @@ class Scaled:
     def __init__(self, ca: RunningCA) -> None:
         self._ca = ca
         self._issuing = Issuing(ca, managers=MANAGERS)
-        self._admin = AdminClient(ServiceHome(ca.home / "ca").operator_socket, service="ca")
+        self._admin = PatientAdminClient(ServiceHome(ca.home / "ca").operator_socket, service="ca")
         self.made = 0
 
     def fill(self, count: int) -> float:
@@ -158,8 +158,9 @@ def main() -> int:
     with running_ca() as ca:
         scaled = Scaled(ca)
         scaled.fill(CLIENTS * 100)
-        for _ in range(TENTHS):
-            filled = scaled.fill(COUNT // TENTHS)
+        for number in range(1, TENTHS + 1):
+            # Less what was made while measuring.
+            filled = scaled.fill(max(1, COUNT * number // TENTHS - scaled.made))
             tenths.append(scaled.measure())
             values = [scaled.made, filled, *(getattr(tenths[-1], name) for name in names)]
             print("".join(f"{value:>11,.{0 if value >= 100 else 2}f}" for value in values), flush=True)
