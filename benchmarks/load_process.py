@@ -287,13 +287,13 @@ def connect(load: Load, numbers: Numbers) -> list[Connection]:
         numbers.requests(identity.requests, repeats=load.repeats) if identity.requests else shared
         for identity in load.identities
     ] or [shared]
-    connections = [
-        Connection(load, number, contexts[number % len(contexts)], own[number % len(own)])
-        for number in range(load.connections)
-    ]
-    for connection in connections:
-        for _ in range(3 if len(connections) <= _FEW else 1):
+    connections = []
+    for number in range(load.connections):
+        connection = Connection(load, number, contexts[number % len(contexts)], own[number % len(own)])
+        # At once: a front gives up who says nothing after a handshake.
+        for _ in range(3 if load.connections <= _FEW else 1):
             _warm_up(load, connection)
+        connections.append(connection)
     return connections
 
 
