@@ -199,8 +199,11 @@ class Driver:
             self._start()
         while self._waiting:
             events = self._poll.poll(PATIENCE_S)
-            for fd, _ in events:
-                self._read(self._by_fd[fd], until_ns)
+            ready = [self._by_fd[fd] for fd, _ in events]
+            for connection, sock in [(each, each.sock) for each in ready]:
+                # Not where it was made anew since: its number may be another's, and nothing is there to read.
+                if connection.sock is sock:
+                    self._read(connection, until_ns)
             if not events and time.perf_counter_ns() > self._end_ns:
                 self._give_up()
                 break
