@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from credsvc.sandbox import frames
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, fault
-from credsvc.sandbox.client.messages import Reply, encode_arguments, encode_items, read_reply
+from credsvc.sandbox.client.messages import Reply, encode_items, read_reply
 
 __all__ = ["Batch"]
 
@@ -22,16 +22,15 @@ _MOST_GATHERED: Final = 16
 
 
 class Batch:
-    """Items are known by their number; `rest` are those without an answer, in order."""
+    """Items (JSON of arguments) are known by their number; `rest` are those without an answer, in order."""
 
-    def __init__(self, entry: str, arguments: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, entry: str, items: Sequence[bytes]) -> None:
         self.rest: dict[int, bytes] = {}
         # Of an item that is in `rest`, what it is if nobody ever says.
-        self.results: list[Result] = [fault(Fault.TIMEOUT)] * len(arguments)
+        self.results: list[Result] = [fault(Fault.TIMEOUT)] * len(items)
         self._entry = entry
         self._room = frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES - len(encode_items(entry, []))
-        for number, each in enumerate(arguments):
-            item = encode_arguments(each)
+        for number, item in enumerate(items):
             if len(item) + 1 > self._room:
                 self.results[number] = fault(Fault.REQUEST_TOO_LARGE)
             else:

@@ -23,9 +23,9 @@ Reply = tuple[Outcome, bytes]
 _encoder: Final = msgspec.json.Encoder()
 
 
-def encode_call(entry: str, arguments: Mapping[str, Any]) -> bytes:
+def encode_call(entry: str, item: bytes) -> bytes:
     """Return the body of a request of one call; raises `SandboxFault` where it is too large."""
-    body = encode_items(entry, [encode_arguments(arguments)])
+    body = encode_items(entry, [item])
     if len(body) > frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES:
         raise fault(Fault.REQUEST_TOO_LARGE)
     return body

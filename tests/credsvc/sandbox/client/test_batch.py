@@ -29,23 +29,27 @@ def what(batch: Batch) -> list[Any]:
     ]
 
 
-def numbers(count: int) -> list[dict[str, int]]:
-    return [{"n": n} for n in range(count)]
+def numbers(count: int) -> list[bytes]:
+    return [b'{"n":%d}' % n for n in range(count)]
+
+
+def text(length: int) -> bytes:
+    return b'{"x":"' + b"a" * length + b'"}'
 
 
 def test_all_that_fit_go_into_one_request() -> None:
     batch = Batch("sign", numbers(256))
     body, count = batch.next_request(pace_s=0.0)
     assert count == 256
-    assert frames.unpack_calls(body)[1:] == ("sign", [b'{"n":%d}' % n for n in range(256)])
+    assert frames.unpack_calls(body)[1:] == ("sign", numbers(256))
 
 
 def test_requests_are_filled_to_the_last_byte() -> None:
     """Of three items the first two fill a record exactly; a byte more leaves the second to the next."""
     room = frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES - len(frames.pack_calls("f", [], gathered=1))
-    half = room // 2 - 1 - len(b'{"x":""}')
+    half = room // 2 - 1 - len(text(0))
     for more, counts in ((0, [2, 1]), (1, [1, 2])):
-        batch = Batch("f", [{"x": "a" * half}, {"x": "a" * (half + more + room % 2)}, {"x": ""}])
+        batch = Batch("f", [text(half), text(half + more + room % 2), text(0)])
         sent = []
         while batch.rest:
             body, count = batch.next_request(pace_s=0.0)
@@ -56,7 +60,7 @@ def test_requests_are_filled_to_the_last_byte() -> None:
 
 
 def test_an_item_that_fits_no_request_is_its_own_fault() -> None:
-    batch = Batch("f", [{"x": ""}, {"x": "a" * frames.MAX_REQUEST_BYTES}, {"x": ""}])
+    batch = Batch("f", [text(0), text(frames.MAX_REQUEST_BYTES), text(0)])
     assert batch.next_request(pace_s=0.0)[1] == 2
     batch.take_all([done(0), done(2)])
     assert what(batch) == [0, Fault.REQUEST_TOO_LARGE, 2]

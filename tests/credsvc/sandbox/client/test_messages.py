@@ -9,7 +9,7 @@ import pytest
 from credsvc.sandbox import frames
 from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxFault, SourceRefused
-from credsvc.sandbox.client.messages import encode_call, encode_source, read_call, read_load
+from credsvc.sandbox.client.messages import encode_arguments, encode_call, encode_source, read_call, read_load
 from credsvc.sandbox.frames import Outcome
 from credsvc.sandbox.refusal import Reason
 
@@ -24,20 +24,21 @@ from credsvc.sandbox.refusal import Reason
     ids=["plain", "a large number and a line end", "a lone surrogate"],
 )
 def test_a_call(arguments: dict[str, Any], item: bytes) -> None:
-    assert frames.unpack_calls(encode_call("sign", arguments)) == (1, "sign", [item])
+    assert encode_arguments(arguments) == item
+    assert frames.unpack_calls(encode_call("sign", item)) == (1, "sign", [item])
 
 
 def test_an_entry_that_no_module_can_have() -> None:
     with pytest.raises(SandboxFault) as caught:
-        encode_call("sign\n{}", {})
+        encode_call("sign\n{}", b"{}")
     assert caught.value.fault is Fault.MODULE_RAISED
 
 
 def test_the_largest_call_fits_a_record() -> None:
-    room = frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES - len(encode_call("f", {"x": ""}))
-    assert len(encode_call("f", {"x": "a" * room})) + frames.HEADER_BYTES == frames.MAX_REQUEST_BYTES
+    room = frames.MAX_REQUEST_BYTES - frames.HEADER_BYTES - len(encode_call("f", b""))
+    assert len(encode_call("f", b"x" * room)) + frames.HEADER_BYTES == frames.MAX_REQUEST_BYTES
     with pytest.raises(SandboxFault) as caught:
-        encode_call("f", {"x": "a" * (room + 1)})
+        encode_call("f", b"x" * (room + 1))
     assert caught.value.fault is Fault.REQUEST_TOO_LARGE
 
 

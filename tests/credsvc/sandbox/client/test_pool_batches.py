@@ -13,36 +13,9 @@ from credsvc.sandbox.client.decode import HoleProposal
 from credsvc.sandbox.client.faults import Fault, SandboxBroken, SandboxBusy, SandboxFault
 from credsvc.sandbox.client.link import Link
 from tests.support.sandbox_stack import Stack, module, running
+from tests.support.unruly_module import FAULTS, SOURCE
 from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least
 
-# What an item does is in its own request, as with a hostile caller.
-SOURCE = """
-KEPT = []
-
-def sign(n, does):
-    KEPT.append(n)
-    if does == "raise":
-        raise ValueError("no")
-    if does == "exhaust":
-        return sign(n, does)
-    if does == "loop":
-        while True:
-            pass
-    if does == "much":
-        return {"formula": "f", "holes": {"x": "a" * 70000}}
-    if does == "nonsense":
-        return [n]
-    if does == "large":
-        return {"formula": "f", "holes": {"n": n, "x": "a" * 30000}}
-    return {"formula": "f", "holes": {"n": n, "calls": len(KEPT)}}
-"""
-FAULTS = {
-    "raise": Fault.MODULE_RAISED,
-    "exhaust": Fault.EXHAUSTED,
-    "loop": Fault.TIMEOUT,
-    "much": Fault.ANSWER_REFUSED,
-    "nonsense": Fault.ANSWER_REFUSED,
-}
 Results = list[HoleProposal | SandboxFault]
 
 
