@@ -13,10 +13,10 @@ Follows RFC 3986 (escapes, dot segments) and RFC 9110 section 5 (header fields).
 
 from __future__ import annotations
 
-import calendar
 import hashlib
 import re
 import time
+from datetime import date
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_to_bytes
 
@@ -29,8 +29,9 @@ MAX_TEXT_CHARS: Final = 65_536
 MAX_PAIRS: Final = 512
 _PAIR = 2
 
-_STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_STAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+_DAY_OF_1970 = date(1970, 1, 1).toordinal()
 _URL = re.compile(r"(?P<scheme>[a-z]+)://(?P<host>[^/?#]+)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?")
 
 Pairs = list[tuple[str, str]]
@@ -134,13 +135,18 @@ def format_stamp(epoch_s: int) -> str:
 
 def parse_stamp(text: str) -> int:
     """`YYYYMMDDTHHMMSSZ` as seconds since 1970."""
-    # strptime() alone takes spaces and single digits.
-    if _STAMP.fullmatch(_text(text)) is None:
+    # Not by strptime(), which takes spaces and single digits, and four times as long.
+    match = _STAMP.fullmatch(_text(text))
+    if match is None:
+        raise ValueError("not a time stamp")
+    year, month, day, hour, minute, second = map(int, match.groups())
+    if hour > 23 or minute > 59 or second > 61:  # two leap seconds, as in strptime()
         raise ValueError("not a time stamp")
     try:
-        return calendar.timegm(time.strptime(text, _STAMP_FORMAT))
+        days = date(year, month, day).toordinal() - _DAY_OF_1970
     except ValueError:
         raise ValueError("not a time stamp") from None
+    return ((days * 24 + hour) * 60 + minute) * 60 + second
 
 
 def _text(value: object) -> str:

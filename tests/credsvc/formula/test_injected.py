@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,8 +72,34 @@ def test_stamps() -> None:
     assert injected.parse_stamp("20150830T123600Z") == 1440938160
 
 
+DIGITS = st.tuples(*[st.integers(0, most) for most in (9999, 14, 33, 26, 62, 63)])
+
+
+@given(DIGITS)
+def test_a_stamp_is_what_strptime_says(digits: tuple[int, ...]) -> None:
+    stamp = "{:04}{:02}{:02}T{:02}{:02}{:02}Z".format(*digits)
+    try:
+        expected = calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
+    except ValueError:
+        with pytest.raises(ValueError, match="not a time stamp"):
+            injected.parse_stamp(stamp)
+    else:
+        assert injected.parse_stamp(stamp) == expected
+
+
 @pytest.mark.parametrize(
-    "stamp", ["20150830", "20151330T000000Z", "\uff120150830T123600Z", "20150830T123600Z\n"]
+    "stamp",
+    [
+        "20150830",
+        "20151330T000000Z",
+        "20150229T000000Z",
+        "00000101T000000Z",
+        "20150830T240000Z",
+        "20150830T006000Z",
+        "20150830T000062Z",
+        "\uff120150830T123600Z",
+        "20150830T123600Z\n",
+    ],
 )
 def test_a_wrong_stamp_is_refused(stamp: str) -> None:
     with pytest.raises(ValueError, match="not a time stamp"):
