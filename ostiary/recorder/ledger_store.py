@@ -10,9 +10,8 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
@@ -26,13 +25,10 @@ from ostiary.ledger.tiles import TileHashes
 from ostiary.ledger.tree import Frontier, leaf_hashes
 from ostiary.store.ledger_reader import SqlHashReader
 from ostiary.store.ledger_tables import LedgerTables
+from ostiary.store.ledger_terms import term_digest, terms_of
 from ostiary.store.statement import Statement
 
 _HEAD_ID = 1
-# As long as the column (ostiary/store/ledger_tables.py); no name of ours comes near it.
-_MAX_TERM_CHARACTERS = 200
-_INDEXED = frozenset({"serial", "agent", "token", "credential", "module", "previous", "parent", "ancestor"})
-"""The members of an entry, or of the certificate in it, by which `audit` finds entries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +125,10 @@ class LedgerStore:
 
     def _index(self, tx: Connection, first: int, entries: Sequence[bytes]) -> None:
         terms = [
-            {"term": term, "seq": seq}
+            {"term": digest, "seq": seq}
             for seq, entry in enumerate(entries, first)
-            for term in terms_of(msgspec.json.decode(entry))
+            # A set: two terms of one entry may share their digest.
+            for digest in {term_digest(term) for term in terms_of(msgspec.json.decode(entry))}
         ]
         if terms:
             self._sql.insert_terms.run_each(tx, terms)
@@ -155,17 +152,6 @@ class _Statements:
                 index_elements=["level", "tile"], set_={"hashes": tiles.excluded.hashes}
             )
         )
-
-
-def terms_of(entry: Mapping[str, Any]) -> set[str]:
-    """The terms (`serial:...`, `agent:...`) by which an entry is found, wherever in it they stand."""
-    terms = set()
-    for name, member in entry.items():
-        if isinstance(member, dict):
-            terms |= terms_of(member)
-        elif name in _INDEXED and isinstance(member, str) and member:
-            terms.add(f"{name}:{member}"[:_MAX_TERM_CHARACTERS])
-    return terms
 
 
 def _entry_rows(

@@ -17,6 +17,7 @@ from ostiary.ledger.tiles import TILE_BYTES, TILE_WIDTH
 from ostiary.ledger.tlog_proof import TlogProof, encode_proof
 from ostiary.ledger.tree import HASH_BYTES
 from ostiary.store.ledger_tables import LedgerTables
+from ostiary.store.ledger_terms import is_about, term_digest
 
 # About a megabyte of JSON in one answer.
 MAX_ENTRIES = 1000
@@ -119,13 +120,25 @@ class LedgerReader:
     def find(self, terms: Sequence[str], *, first: int, count: int) -> list[tuple[int, bytes]]:
         """Entries under any of these terms (`serial:...`), from `first` on."""
         table, index = self._tables.entries, self._tables.index
-        query = (
-            select(table.c.seq, table.c.entry)
-            .where(table.c.seq.in_(select(index.c.seq).where(index.c.term.in_(terms))), table.c.seq >= first)
-            .order_by(table.c.seq)
-            .limit(min(count, MAX_ENTRIES))
-        )
-        return [(seq, entry) for seq, entry in self._tx.execute(query)]
+        about = frozenset(terms)
+        digests = {term_digest(term) for term in about}
+        wanted = min(count, MAX_ENTRIES)
+        found: list[tuple[int, bytes]] = []
+        while len(found) < wanted:
+            of_terms = select(index.c.seq).where(index.c.term.in_(digests), index.c.seq >= first)
+            query = (
+                select(table.c.seq, table.c.entry)
+                .where(table.c.seq.in_(of_terms))
+                .order_by(table.c.seq)
+                .limit(wanted)
+            )
+            rows = self._tx.execute(query).all()
+            if not rows:
+                break
+            # Another term may have the same digest.
+            found += [(seq, entry) for seq, entry in rows if is_about(entry, about)]
+            first = rows[-1].seq + 1
+        return found[:wanted]
 
     def prove(self, index: int) -> tuple[bytes, bytes]:
         """The tlog-proof of one entry under the newest note, and the entry; NotFound where the tree of that

@@ -3,7 +3,8 @@
 ledger_head         one row: how many entries there are, and the newest signed note
 ledger_entries      seq -> canonical entry, its leaf hash, the salt of its digests (NULL once redacted)
 ledger_tiles        hash tiles (C2SP tlog-tiles), full ones and the partial ones above level 0
-ledger_index        who and what an entry is about, for questions; can be rebuilt from the entries
+ledger_index        who and what an entry is about, for questions: digests of terms (ledger_terms.py); can be
+                    rebuilt from the entries
 
 How they came to be is in ostiary/store/ledger_migration.py; a test compares the two.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def define_ledger_tables(metadata: MetaData) -> LedgerTables:
     index = Table(
         "ledger_index",
         metadata,
-        Column("term", String(200), primary_key=True),
+        Column("term", big, primary_key=True, autoincrement=False),
         Column("seq", big, primary_key=True, autoincrement=False),
         # The key is the whole row: with a rowid SQLite would keep each term twice, in the table and its
         # index.
