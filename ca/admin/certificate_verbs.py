@@ -19,9 +19,10 @@ from sqlalchemy import Engine, Select, select
 from ca.admin.token_verbs import SUBMIT_S
 from ca.home import CAHome
 from ca.items import ConfirmNode, ReasonCode, Revoke
-from ca.store.reader import certificate_row
+from ca.store.certificate_columns import read_certificates
 from ca.store.rows import CertificateRow
 from ca.store.tables import CERTIFICATES, REVOCATIONS
+from ca.store.tbs_packing import Templates
 from ostiary.admin.server import Verb, arguments_of
 from ostiary.certificate import assemble, parse_serial_hex
 from ostiary.errors import BadInput, NotFound
@@ -73,6 +74,7 @@ class _CertificateVerbs:
         self._signature_algorithm_der = home.profile().signature_algorithm_der
         self._recorder = recorder
         self._engine = engine
+        self._templates = Templates()
 
     def confirm(self, operator: Operator, arguments: Json) -> Json:
         """Have the pending certificate of a node with that fingerprint made active.
@@ -98,7 +100,7 @@ class _CertificateVerbs:
         bootstrapped = _C.subsystem.in_((CERTIFICATE_MANAGER, NODE_CONTROLLER))
         query = select(CERTIFICATES).where(_C.node == node, bootstrapped, _C.not_after >= int(time.time()))
         with self._engine.begin() as tx:
-            return [certificate_row(found) for found in tx.execute(query)]
+            return read_certificates(tx, query, self._templates)
 
     def list_certificates(self, _operator: Operator, arguments: Json) -> list[Json]:
         asked = arguments_of(arguments, _ListCertificates)
@@ -108,7 +110,7 @@ class _CertificateVerbs:
             if value := getattr(asked, name):
                 query = query.where(_C[name] == value)
         with self._engine.begin() as tx:
-            found = [certificate_row(each) for each in tx.execute(query.order_by(_C.issued_at.desc()))]
+            found = read_certificates(tx, query.order_by(_C.issued_at.desc()), self._templates)
         return [_certificate_view(row, now_s) for row in found]
 
     def show_certificate(self, _operator: Operator, arguments: Json) -> Json:
@@ -135,10 +137,11 @@ class _CertificateVerbs:
     def _certificate(self, serial: str) -> CertificateRow:
         parse_serial_hex(serial)
         with self._engine.begin() as tx:
-            found = tx.execute(select(CERTIFICATES).where(CERTIFICATES.c.serial == serial)).one_or_none()
-        if found is None:
+            query = select(CERTIFICATES).where(CERTIFICATES.c.serial == serial)
+            found = read_certificates(tx, query, self._templates)
+        if not found:
             raise NotFound(f"no certificate {serial}")
-        return certificate_row(found)
+        return found[0]
 
     def _der(self, row: CertificateRow) -> bytes | None:
         if row.signature is None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, null, select, update
 
 from ca.items import (
     ADMIN,
@@ -34,8 +34,9 @@ from ca.recorder.decision import DONE, Decision, Terms
 from ca.recorder.issuing import RESIGN_S, prepared_of
 from ca.recorder.publishing import Publisher
 from ca.recorder.storing import load, store
-from ca.store.reader import certificate_row
+from ca.store.certificate_columns import read_certificates
 from ca.store.tables import CERTIFICATES
+from ca.store.tbs_packing import Templates
 from ostiary.keyholder.protocol import Document
 from ostiary.recorder.service import Asked, Ruling, Settled
 from ostiary.store.statement import Statement
@@ -52,7 +53,9 @@ CHANNELS: Final[Mapping[str, tuple[type[Item], ...]]] = {
 # Of one turn, which clients' items share; what is left is due again 0.25 s later.
 MAX_EXPIRED_AT_ONCE: Final = 200
 _STORE_SIGNATURE: Final = Statement(
-    update(CERTIFICATES).where(CERTIFICATES.c.serial == bindparam("k")).values(signature=bindparam("v"))
+    update(CERTIFICATES)
+    .where(CERTIFICATES.c.serial == bindparam("k"))
+    .values(signature=bindparam("v"), reserved=null())
 )
 # Of one turn; the others are signed when their clients ask again.
 MAX_RESIGNED_AT_ONCE: Final = 64
@@ -82,6 +85,7 @@ class CAService:
         self.origin = settings.origin
         self._settings = settings
         self._publisher = publisher
+        self._templates = Templates()
         self._looked_for_unsigned = False
 
     def decide(self, tx: Connection, asked: Sequence[Asked], *, now_ms: int) -> list[Ruling]:
@@ -93,7 +97,7 @@ class CAService:
         """
         # 1.
         now_s = EpochSeconds(now_ms // 1000)
-        rows = load(tx, [each.item for each in asked], now_s=now_s)
+        rows = load(tx, [each.item for each in asked], self._templates, now_s=now_s)
         terms = self._terms(now_s)
         # 2.
         rulings: list[Ruling] = []
@@ -104,7 +108,7 @@ class CAService:
                 answers = None if isinstance(each.item, INTERNAL) else position
                 rulings += _rulings(each, decide_item(rows, each.item, terms), answers)
         # 3.
-        store(tx, rows)
+        store(tx, rows, self._templates)
         return rulings
 
     def settle(self, tx: Connection, settled: Sequence[Settled]) -> None:
@@ -127,7 +131,7 @@ class CAService:
         # First and alone: their clients wait, and have waited since before the restart.
         if not self._looked_for_unsigned:
             self._looked_for_unsigned = True
-            if unsigned := _unsigned(tx, now_s):
+            if unsigned := _unsigned(tx, self._templates, now_s):
                 return unsigned
         deadline = CERTIFICATES.c.deadline
         late = (
@@ -161,7 +165,7 @@ class CAService:
         )
 
 
-def _unsigned(tx: Connection, now_s: EpochSeconds) -> list[Item]:
+def _unsigned(tx: Connection, templates: Templates, now_s: EpochSeconds) -> list[Item]:
     """Certificates that an earlier process recorded and got no signature for, as long as the keyholder still
     makes one; the others wait to be asked for.
     """
@@ -175,7 +179,7 @@ def _unsigned(tx: Connection, now_s: EpochSeconds) -> list[Item]:
         .order_by(CERTIFICATES.c.issued_at.desc())
         .limit(MAX_RESIGNED_AT_ONCE)
     )
-    return [Resign(certificate=prepared_of(certificate_row(found))) for found in tx.execute(lost)]
+    return [Resign(certificate=prepared_of(row)) for row in read_certificates(tx, lost, templates)]
 
 
 def _rulings(asked: Asked, decision: Decision, answers: int | None) -> list[Ruling]:

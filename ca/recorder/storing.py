@@ -5,26 +5,30 @@ Rules:
 - It reads the rows that the batch's items name, each by index, and a compromised key's descendants level by
   level.
 - It writes only what changed. Of a certificate only its state changes; what the certificate says never does.
+- The first certificate of its sub-system in a shard leaves the template by which the others are packed
+  (ca/store/tbs_packing.py).
 - The transaction and its lock are the recorder's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, insert, or_, select, update
 
-from ca.items import Activate, ConfirmNode, ExpirePending, MintToken, Renew, Retire, Revoke, Spawn
+from ca.items import Activate, ConfirmNode, ExpirePending, MintToken, Prepared, Renew, Retire, Revoke, Spawn
+from ca.store.certificate_columns import certificates_of, columns_of
 from ca.store.rows import CertificateRow, CRLRow, RevocationRow, Rows, ShardRow, TokenRow
-from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TBS_TEMPLATES, TOKENS
+from ca.store.tbs_packing import Key, Templates
 from ostiary.store.statement import Statement
 from ostiary.timestamp import EpochSeconds
 from ostiary.work.item import Item
 
-AnyRow = TokenRow | CertificateRow | ShardRow | CRLRow | RevocationRow
+AnyRow = TokenRow | ShardRow | CRLRow | RevocationRow
 
 _CERTIFICATE_STATE: Final = (
     "status",
@@ -43,10 +47,10 @@ descendants may be more.
 _TOKEN_STATE: Final = ("status", "spent_at", "spent_serial", "contested")
 
 
-def _valid_by(column: ColumnElement[str]) -> Statement:
+def _valid_by(*columns: ColumnElement[str]) -> Statement:
     # Not expired: an old agent's lineage may have thousands of expired certificates, and no decision asks for
     # them.
-    named = column.in_(bindparam("names", expanding=True))
+    named = or_(*(column.in_(bindparam("names", expanding=True)) for column in columns))
     return Statement(select(CERTIFICATES).where(named, CERTIFICATES.c.not_after >= bindparam("now")))
 
 
@@ -61,7 +65,8 @@ _BY_SERIAL: Final = Statement(
     select(CERTIFICATES).where(CERTIFICATES.c.serial.in_(bindparam("serials", expanding=True)))
 )
 _VALID_BY_AGENT: Final = _valid_by(CERTIFICATES.c.agent)
-_VALID_BY_LINEAGE: Final = _valid_by(CERTIFICATES.c.lineage)
+# A lineage is named after its first certificate, whose own column is NULL.
+_VALID_BY_LINEAGE: Final = _valid_by(CERTIFICATES.c.lineage, CERTIFICATES.c.serial)
 _VALID_BY_PARENT: Final = _valid_by(CERTIFICATES.c.parent_lineage)
 _NEWEST_SHARDS: Final = Statement(select(SHARDS).order_by(SHARDS.c.number.desc()).limit(2))
 _SET_SHARD: Final = Statement(
@@ -74,7 +79,7 @@ _SET_CERTIFICATE: Final = _state_of(CERTIFICATES, "serial", _CERTIFICATE_STATE)
 _INSERTS: Final = {
     # A revocation's number is the store's to give.
     table: Statement(insert(table).values({c.name: bindparam(c.name) for c in table.c if c.name != "n"}))
-    for table in (TOKENS, CERTIFICATES, REVOCATIONS, SHARDS)
+    for table in (TOKENS, CERTIFICATES, TBS_TEMPLATES, REVOCATIONS, SHARDS)
 }
 
 
@@ -88,28 +93,32 @@ class _Keys:
     whole_lineages: set[str] = field(default_factory=set)  # serials whose lineage is concerned
     compromised: set[str] = field(default_factory=set)  # serials whose descendants are concerned
     nodes: set[tuple[str, str]] = field(default_factory=set)
+    templates: set[Key] = field(default_factory=set)
 
 
-def load(tx: Connection, items: Sequence[Item], *, now_s: EpochSeconds) -> Rows:
+def load(tx: Connection, items: Sequence[Item], templates: Templates, *, now_s: EpochSeconds) -> Rows:
     """Read what these items concern."""
     keys = _Keys()
     for item in items:
         _collect(keys, item)
-    rows = Rows(now_s=now_s)
+    # Those of the certificates that may be made, to be remembered while this turn has added none.
+    templates.read(tx, keys.templates)
+    loading = _Loading(tx=tx, rows=Rows(now_s=now_s), templates=templates)
+    rows = loading.rows
     if keys.tokens:
         _take_tokens(rows, _TOKENS.fetch(tx, {"ids": list(keys.tokens)}))
     # What a spent token bought decides whether its key comes again.
     keys.serials |= {row.spent_serial for row in rows.tokens.values() if row.spent_serial is not None}
     if keys.serials:
-        _take_certificates(rows, _BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
-    _load_valid(tx, rows, _VALID_BY_AGENT, keys.agents)
+        loading.take(_BY_SERIAL.fetch(tx, {"serials": list(keys.serials)}))
+    loading.take_valid(_VALID_BY_AGENT, keys.agents)
     lineages = {rows.certificates[s].lineage for s in keys.whole_lineages if s in rows.certificates}
-    _load_valid(tx, rows, _VALID_BY_LINEAGE, lineages)
-    _load_descendants(
-        tx, rows, {rows.certificates[s].lineage for s in keys.compromised if s in rows.certificates}
+    loading.take_valid(_VALID_BY_LINEAGE, lineages)
+    loading.take_descendants(
+        {rows.certificates[s].lineage for s in keys.compromised if s in rows.certificates}
     )
     for node, subsystem in keys.nodes:
-        _load_node(tx, rows, node, subsystem)
+        loading.take_node(node, subsystem)
     _load_shards(tx, rows)
     return rows
 
@@ -118,7 +127,11 @@ def _collect(keys: _Keys, item: Item) -> None:
     """Note the keys that one item names; all items name a token or certificate in fields of the same name."""
     # The serial number of a certificate that is to be made is asked for, too: it must not be there.
     keys.tokens |= _named(item, "token_id")
-    keys.serials |= _named(item, "serial") | _named(getattr(item, "certificate", None), "serial")
+    keys.serials |= _named(item, "serial")
+    certificate = getattr(item, "certificate", None)
+    if isinstance(certificate, Prepared):
+        keys.serials.add(certificate.serial)
+        keys.templates.add((certificate.shard, certificate.subsystem))
     if isinstance(item, _OF_A_LINEAGE):
         keys.whole_lineages.add(item.serial)
     if isinstance(item, Retire | Revoke) and item.reason == "keyCompromise":
@@ -144,39 +157,44 @@ def _take_tokens(rows: Rows, found: Iterable[Any]) -> None:
         rows.tokens.setdefault(row.token_id, row)
 
 
-def _take_certificates(rows: Rows, found: Iterable[Any]) -> list[CertificateRow]:
-    taken = [CertificateRow(**each) for each in found]
-    for row in taken:
-        if row.serial not in rows.certificates:
-            rows.load_certificate(row)
-    return taken
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loading:
+    """Certificates on their way from the store into a turn's rows."""
 
+    tx: Connection
+    rows: Rows
+    templates: Templates
 
-def _load_valid(tx: Connection, rows: Rows, by: Statement, names: Iterable[str]) -> list[CertificateRow]:
-    wanted = list(names)
-    found: list[CertificateRow] = []
-    for at in range(0, len(wanted), _MAX_KEYS):
-        keys = {"names": wanted[at : at + _MAX_KEYS], "now": rows.now_s}
-        found += _take_certificates(rows, by.fetch(tx, keys))
-    return found
+    def take(self, found: Sequence[Mapping[Any, Any]]) -> list[CertificateRow]:
+        taken = certificates_of(self.tx, found, self.templates)
+        for row in taken:
+            if row.serial not in self.rows.certificates:
+                self.rows.load_certificate(row)
+        return taken
 
+    def take_valid(self, by: Statement, names: Iterable[str]) -> list[CertificateRow]:
+        wanted = list(names)
+        found: list[CertificateRow] = []
+        for at in range(0, len(wanted), _MAX_KEYS):
+            keys = {"names": wanted[at : at + _MAX_KEYS], "now": self.rows.now_s}
+            found += self.take(by.fetch(self.tx, keys))
+        return found
 
-def _load_descendants(tx: Connection, rows: Rows, lineages: set[str]) -> None:
-    # `seen` ends the walk even if rows were to name each other in a circle.
-    seen: set[str] = set()
-    level = lineages
-    while level:
-        seen |= level
-        children = _load_valid(tx, rows, _VALID_BY_PARENT, sorted(level))
-        level = {child.lineage for child in children} - seen
+    def take_descendants(self, lineages: set[str]) -> None:
+        # `seen` ends the walk even if rows were to name each other in a circle.
+        seen: set[str] = set()
+        level = lineages
+        while level:
+            seen |= level
+            children = self.take_valid(_VALID_BY_PARENT, sorted(level))
+            level = {child.lineage for child in children} - seen
 
-
-def _load_node(tx: Connection, rows: Rows, node: str, subsystem: str) -> None:
-    of_node = (CERTIFICATES.c.node == node) & (CERTIFICATES.c.subsystem == subsystem)
-    valid = select(CERTIFICATES).where(of_node, CERTIFICATES.c.not_after >= rows.now_s)
-    _take_certificates(rows, tx.execute(valid).mappings())
-    open_ones = (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
-    _take_tokens(rows, tx.execute(select(TOKENS).where(open_ones)).mappings())
+    def take_node(self, node: str, subsystem: str) -> None:
+        of_node = (CERTIFICATES.c.node == node) & (CERTIFICATES.c.subsystem == subsystem)
+        valid = select(CERTIFICATES).where(of_node, CERTIFICATES.c.not_after >= self.rows.now_s)
+        self.take(self.tx.execute(valid).mappings().all())
+        open_ones = (TOKENS.c.node == node) & (TOKENS.c.subsystem == subsystem) & (TOKENS.c.status == "open")
+        _take_tokens(self.rows, self.tx.execute(select(TOKENS).where(open_ones)).mappings())
 
 
 def _load_shards(tx: Connection, rows: Rows) -> None:
@@ -186,12 +204,13 @@ def _load_shards(tx: Connection, rows: Rows) -> None:
         rows.shards[row.number] = row
 
 
-def store(tx: Connection, rows: Rows) -> None:
+def store(tx: Connection, rows: Rows, templates: Templates) -> None:
     """Write what changed."""
     _insert(tx, TOKENS, [rows.tokens[key] for key in sorted(rows.new_tokens)])
     changed_tokens = [rows.tokens[key] for key in sorted(rows.changed_tokens - rows.new_tokens)]
     _update(tx, _SET_TOKEN, "token_id", _TOKEN_STATE, changed_tokens)
-    _insert(tx, CERTIFICATES, [rows.certificates[key] for key in sorted(rows.new_certificates)])
+    new = [rows.certificates[key] for key in sorted(rows.new_certificates)]
+    _insert_certificates(tx, new, templates)
     changed = [rows.certificates[key] for key in sorted(rows.changed_certificates - rows.new_certificates)]
     _update(tx, _SET_CERTIFICATE, "serial", _CERTIFICATE_STATE, changed)
     _insert(tx, REVOCATIONS, rows.revocations)
@@ -214,6 +233,21 @@ def store_crl(tx: Connection, row: CRLRow) -> None:
     values = {name: getattr(row, name) for name in ("number", "through", "this_update", "refresh_at")}
     if not tx.execute(update(CRLS).where(CRLS.c.shard == row.shard).values(values)).rowcount:
         tx.execute(insert(CRLS).values(shard=row.shard, signed_number=0, der=None, **values))
+
+
+def _insert_certificates(tx: Connection, rows: Sequence[CertificateRow], templates: Templates) -> None:
+    if not rows:
+        return
+    known = templates.look_up(tx, {(row.shard, row.subsystem) for row in rows})
+    columns = []
+    for row in rows:
+        key = row.shard, row.subsystem
+        if key not in known:
+            known[key] = row.tbs
+            template = {"shard": row.shard, "subsystem": row.subsystem, "tbs": row.tbs}
+            _INSERTS[TBS_TEMPLATES].run_each(tx, [template])
+        columns.append(columns_of(row, known[key]))
+    _INSERTS[CERTIFICATES].run_each(tx, columns)
 
 
 def _insert(tx: Connection, table: Table, rows: Sequence[AnyRow]) -> None:

@@ -17,8 +17,10 @@ from sqlalchemy import Connection, Engine, Select, bindparam, func, select
 from ca.certificates.crl import ReasonCode
 from ca.certificates.ocsp import CertStatus, Good, Revoked
 from ca.certificates.shards import Shard, ShardNumber, first_shard
+from ca.store.certificate_columns import certificates_of
 from ca.store.rows import CertificateRow, ShardRow, TokenRow
 from ca.store.tables import CERTIFICATES, CRLS, REVOCATIONS, SHARDS, TOKENS
+from ca.store.tbs_packing import Templates
 from ostiary.store.database import reading
 from ostiary.timestamp import EpochSeconds, moment_of
 
@@ -71,6 +73,7 @@ class StoreReader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._templates = Templates()
 
     @property
     def engine(self) -> Engine:
@@ -88,8 +91,9 @@ class StoreReader:
 
     def certificate(self, serial: str) -> CertificateRow | None:
         """A certificate by its serial number (hex)."""
-        row = self._one(_CERTIFICATE, serial=serial)
-        return None if row is None else certificate_row(row)
+        with reading(self._engine) as tx:
+            found = tx.execute(_CERTIFICATE, {"serial": serial}).mappings().all()
+            return next(iter(certificates_of(tx, found, self._templates)), None)
 
     def open_shard(self, now: datetime) -> Shard:
         """The shard that is filled now; the first one, opened now, where there is none yet."""
@@ -136,11 +140,6 @@ def _cert_status(row: Any) -> CertStatus:
     if row.status != "revoked":
         return Good()
     return Revoked(revoked_at=moment_of(row.revoked_at), reason=ReasonCode[row.reason])
-
-
-def certificate_row(found: Any) -> CertificateRow:
-    """A result of `select(CERTIFICATES)` as a value."""
-    return CertificateRow(**found._mapping)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def newest_shard(tx: Connection) -> ShardRow | None:

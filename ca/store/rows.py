@@ -1,8 +1,8 @@
 """The rows of a CA's store as values, and a batch's view of them.
 
 Rules:
-- A row value has exactly the columns of its table, in Python's types; `names` and `joined` convert lists of
-  names, of which "" is the empty one.
+- A row value has exactly the columns of its table, in Python's types (a certificate's, but for four:
+  ca/store/certificate_columns.py); `names` and `joined` convert lists of names, of which "" is the empty one.
 - None says that there is no value. No "", no 0 and no -1 stands for one.
 - `Rows` holds what a batch concerns. Decisions read and replace rows in it, so that two items for one token
   see each other; what changed is written afterwards, in as few statements as there are tables.

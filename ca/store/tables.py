@@ -2,7 +2,8 @@
 
     tokens         one row per enrollment token: the digest of its secret, what it buys, what became of it
     certificates   one row per certificate: its lineage and generation, what it says, its state,
-                   its to-be-signed bytes and signature
+                   its to-be-signed bytes (packed) and signature
+    tbs_templates  by which those bytes are packed (ca/store/tbs_packing.py)
     revocations    the feed: n grows by one per revocation; the CRL entry ready in DER
     shards         how many certificates a CRL shard has
     crls           the newest list of each shard (-1: the complete one)
@@ -10,8 +11,9 @@
 
 Rules:
 - Every question that a request asks has an index; nothing that grows is scanned.
-- Times are whole seconds since the epoch (`EpochSeconds`), serial numbers lower-case hex. Lists of names are
-  sorted and joined by spaces.
+- Times are whole seconds since the epoch (`EpochSeconds`). Serial numbers and agents' UUIDs are text here and
+  octets in the store (ca/store/columns.py). Lists of names are sorted and joined by spaces.
+- What each certificate has is kept in few bytes: 10^6 of them are a day of a busy application.
 - NULL says that there is no value; a column whose value comes later, or never, is nullable.
 - The recorder writes; front, status, responder and admin read; the keyholder never does. What lies here is
   public to the roles, and none of it is a secret.
@@ -23,6 +25,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
+from ca.store.columns import AgentUUID, SerialNumber
 from ostiary.store.ledger_tables import define_ledger_tables
 
 METADATA: Final = MetaData()
@@ -61,8 +64,9 @@ Index("tokens_by_node", TOKENS.c.node, TOKENS.c.subsystem, TOKENS.c.status)
 CERTIFICATES: Final = Table(
     "certificates",
     METADATA,
-    Column("serial", String(40), primary_key=True),
-    Column("lineage", String(40), nullable=False),  # serial of its first certificate
+    Column("serial", SerialNumber, primary_key=True),
+    # serial number of its lineage's first certificate; NULL: it is that one itself
+    Column("lineage", SerialNumber, nullable=True),
     Column("generation", Integer, nullable=False),
     Column("status", String(10), nullable=False),  # pending, active, superseded, revoked
     # a clone was seen: nothing of this lineage renews or spawns any more
@@ -71,13 +75,14 @@ CERTIFICATES: Final = Table(
     Column("deadline", _BIG, nullable=True),  # of a pending one
     Column("subsystem", String(64), nullable=False),
     Column("node", String(64), nullable=False),
-    Column("agent", String(36), nullable=False),
+    Column("agent", AgentUUID, nullable=False),
     Column("capabilities", Text, nullable=False),  # what it carries
     Column("granted", Text, nullable=False),  # what its lineage may carry at most
     Column("ceiling", Text, nullable=True),  # what its ancestors leave to its descendants; NULL: it has none
     Column("depth", Integer, nullable=False),
-    Column("parent", String(40), nullable=True),
-    Column("parent_lineage", String(40), nullable=True),
+    # serial number of the spawner's certificate; NULL: it was the first one of its lineage, or there is none
+    Column("parent", SerialNumber, nullable=True),
+    Column("parent_lineage", SerialNumber, nullable=True),
     Column("token_id", String(16), nullable=True),
     Column("address", String(64), nullable=True),
     Column("endpoints", Text, nullable=False),
@@ -91,12 +96,23 @@ CERTIFICATES: Final = Table(
     Column("activated_by", String(16), nullable=True),  # issue, dial-back, operator, used, self
     Column("revoked_at", _BIG, nullable=True),
     Column("reason", String(24), nullable=True),
-    Column("tbs", LargeBinary, nullable=False),
+    Column("packed_tbs", LargeBinary, nullable=False),
     Column("signature", LargeBinary, nullable=True),
+    # Until the signature is there, as many octets as it will have: SQLite would divide the page of a row that
+    # grows, and leave both halves partly empty.
+    Column("reserved", LargeBinary, nullable=True),
 )
 _C = CERTIFICATES.c
-# Questions of the present are about what has not expired; the past of an old lineage is long.
-Index("certificates_by_lineage", _C.lineage, _C.not_after)
+# Questions of the present are about what has not expired; the past of an old lineage is long. Most lineages
+# have one certificate, which is found by its serial number: the index leaves it out.
+_IS_LATER = _C.lineage.is_not(None)
+Index(
+    "certificates_by_lineage",
+    _C.lineage,
+    _C.not_after,
+    sqlite_where=_IS_LATER,
+    postgresql_where=_IS_LATER,
+)
 # Few certificates have a parent: an index that leaves out the others costs their issuance nothing.
 _HAS_PARENT = _C.parent_lineage.is_not(None)
 Index(
@@ -117,12 +133,20 @@ Index(
     postgresql_where=_HAS_DEADLINE,
 )
 
+TBS_TEMPLATES: Final = Table(
+    "tbs_templates",
+    METADATA,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("subsystem", String(64), primary_key=True),
+    Column("tbs", LargeBinary, nullable=False),
+)
+
 # Read by n: the status front and every receiver ask for what is new since the step that they know.
 REVOCATIONS: Final = Table(
     "revocations",
     METADATA,
     Column("n", _BIG, primary_key=True, autoincrement=True),
-    Column("serial", String(40), nullable=False, unique=True),
+    Column("serial", SerialNumber, nullable=False, unique=True),
     Column("shard", Integer, nullable=False),
     Column("revoked_at", _BIG, nullable=False),
     Column("reason", String(24), nullable=False),

@@ -18,7 +18,10 @@ from sqlalchemy import Engine, select
 from ca.items import PublishCRL
 from ca.recorder.publishing import Publisher
 from ca.recorder.recording import CAService, CASettings
-from ca.store.tables import CRLS
+from ca.store.certificate_columns import read_certificates
+from ca.store.rows import CertificateRow
+from ca.store.tables import CERTIFICATES, CRLS
+from ca.store.tbs_packing import Templates
 from ostiary.certificate import ECDSA_SHA256
 from ostiary.recorder.batch import ask
 from ostiary.recorder.service import Ruling, Settled
@@ -96,6 +99,10 @@ class RecorderOnStore:
         with self.engine.begin() as tx:
             return list(tx.execute(select(table)))
 
+    def certificates(self) -> list[CertificateRow]:
+        with self.engine.begin() as tx:
+            return read_certificates(tx, select(CERTIFICATES), Templates())
+
     def crl(self, shard: int) -> x509.CertificateRevocationList:
         with self.engine.begin() as tx:
             der = tx.execute(select(CRLS.c.der).where(CRLS.c.shard == shard)).scalar_one()
@@ -118,7 +125,14 @@ def signature_of(ruling: Ruling) -> bytes:
 @contextmanager
 def recorder_on_store(directory: Path) -> Iterator[RecorderOnStore]:
     """Yield a recorder with an empty store of the newest revision."""
-    engine = open_for_writing(sqlite_url(directory / "store.sqlite"))
+    with recorder_at(sqlite_url(directory / "store.sqlite")) as made:
+        yield made
+
+
+@contextmanager
+def recorder_at(url: str) -> Iterator[RecorderOnStore]:
+    """The same for an empty database of any kind."""
+    engine = open_for_writing(url)
     upgrade(engine, migrations="ca.store.migrations")
     yield RecorderOnStore(engine)
     engine.dispose()

@@ -13,12 +13,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, column, insert, inspect, select, table, text
+from sqlalchemy import ColumnElement, Engine, Select, column, insert, inspect, select, table, text
 from sqlalchemy.exc import IntegrityError
 
+from ca.store.certificate_columns import read_certificates
 from ca.store.rows import CertificateRow, CRLRow, TokenRow
-from ca.store.tables import CERTIFICATES, CRLS, METADATA, TOKENS
+from ca.store.tables import CERTIFICATES, CRLS, LEDGER, METADATA, REVOCATIONS, TOKENS
+from ca.store.tbs_packing import Templates
 from ostiary.store.database import open_for_writing, sqlite_url
+from ostiary.store.ledger_terms import term_digest
 from ostiary.store.migrate import upgrade
 from tests.support.postgres import postgresql
 
@@ -100,6 +103,28 @@ REVOKED = CERTIFICATE | {
     "reason": "keyCompromise",
     "signature": b"signature",
 }
+SPAWNED = REVOKED | {
+    "serial": "5f",
+    "lineage": "20",
+    "generation": 2,
+    "status": "active",
+    "parent": "1e",
+    "agent": "somebody else",
+    "token_id": "",
+    "revoked_at": 0,
+    "reason": "",
+}
+"""The next generation, whose parent was not the first of its lineage; and an agent of another spelling."""
+ODD = SPAWNED | {"serial": "abc", "lineage": "ABC", "parent": "", "parent_lineage": ""}
+REVOCATION = {
+    "n": 7,
+    "serial": "20",
+    "shard": 1,
+    "revoked_at": 1_795_000_003,
+    "reason": "keyCompromise",
+    "not_after": 1_795_007_201,
+    "crl_entry": b"entry",
+}
 NEW_LIST: dict[str, Any] = {
     "shard": 1,
     "number": 0,
@@ -156,6 +181,13 @@ def write(engine: Engine, name: str, *rows: dict[str, Any]) -> None:
             tx.execute(insert(table(name, *map(column, row))).values(row))
 
 
+def without_empty(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """What 0003 makes of the values that stood for none."""
+    return {
+        key: None if key in WITHOUT[name] and value in {"", b"", 0} else value for key, value in row.items()
+    }
+
+
 def without_value(name: str, row: dict[str, Any]) -> dict[str, Any]:
     return row | dict.fromkeys(WITHOUT[name])
 
@@ -165,7 +197,9 @@ def old(engine: Engine) -> Engine:
     """A store of revision 0002 with rows of every kind."""
     upgrade_to(engine, "0002")
     write(engine, "tokens", TOKEN, SPENT)
-    write(engine, "certificates", CERTIFICATE, REVOKED)
+    write(engine, "certificates", CERTIFICATE, REVOKED, SPAWNED, ODD)
+    write(engine, "revocations", REVOCATION, REVOCATION | {"n": 9, "serial": "abc"})
+    write(engine, "ledger_index", {"term": "serial:1f", "seq": 0}, {"term": "agent:a", "seq": 3})
     write(engine, "crls", NEW_LIST, SIGNED_LIST)
     return engine
 
@@ -183,8 +217,7 @@ def test_what_stood_for_no_value_is_null_and_every_value_stays(old: Engine) -> N
         tokens = [
             TokenRow(**row) for row in tx.execute(select(TOKENS).order_by(TOKENS.c.token_id)).mappings()
         ]
-        found = tx.execute(select(CERTIFICATES).order_by(CERTIFICATES.c.serial)).mappings()
-        certificates = [CertificateRow(**row) for row in found]
+        certificates = read_certificates(tx, select(CERTIFICATES), Templates())
         names = ("shard", "number", "through", "this_update", "refresh_at")
         lists = [
             CRLRow(**row)
@@ -193,19 +226,68 @@ def test_what_stood_for_no_value_is_null_and_every_value_stays(old: Engine) -> N
             ).mappings()
         ]
     assert tokens == [TokenRow(**without_value("tokens", TOKEN)), TokenRow(**SPENT)]
-    assert certificates == [
-        CertificateRow(**without_value("certificates", CERTIFICATE)),
-        CertificateRow(**REVOKED),
-    ]
+    expected = [CERTIFICATE, *(REVOKED, SPAWNED, ODD)]
+    expected = [row if row is REVOKED else without_empty("certificates", row) for row in expected]
+    assert sorted(certificates, key=lambda row: row.serial) == [CertificateRow(**row) for row in expected]
     assert [each.this_update for each in lists] == [None, 5]
     assert [each.number for each in lists] == [0, 2]
 
 
 def test_the_rest_may_still_not_be_null(old: Engine) -> None:
     upgrade(old, migrations="ca.store.migrations")
+    row = {name: value for name, value in without_value("certificates", CERTIFICATE).items() if name != "tbs"}
+    row |= {"serial": b"\x21", "lineage": None, "agent": b"agent", "packed_tbs": b"tbs"}
     with pytest.raises(IntegrityError):
-        write(old, "certificates", CERTIFICATE | {"serial": "21", "not_after": None})
-    write(old, "certificates", without_value("certificates", CERTIFICATE) | {"serial": "21"})
+        write(old, "certificates", row | {"not_after": None})
+    write(old, "certificates", row)
+
+
+def test_serial_numbers_and_agents_become_octets_and_a_first_certificate_names_no_lineage(
+    old: Engine,
+) -> None:
+    upgrade(old, migrations="ca.store.migrations")
+    names = ("serial", "lineage", "agent", "parent", "parent_lineage", "reserved")
+    columns: list[ColumnElement[Any]] = [column(name) for name in names]
+    raw: Select[Any] = select(*columns).select_from(table("certificates")).order_by(column("serial"))
+    with old.begin() as tx:
+        found = [tuple(row) for row in tx.execute(raw)]
+    agent = bytes.fromhex(CERTIFICATE["agent"].replace("-", ""))
+    as_it_is = bytes(20)
+    assert found == [
+        (as_it_is + b"abc", as_it_is + b"ABC", as_it_is + b"somebody else", None, None, None),
+        (b"\x1f", None, agent, None, None, None),
+        (b"\x20", None, agent, None, b"\x1f", None),
+        (b"\x5f", b"\x20", as_it_is + b"somebody else", b"\x1e", b"\x1f", None),
+    ]
+
+
+def test_the_feed_stays_and_goes_on_behind_its_last_number(old: Engine) -> None:
+    upgrade(old, migrations="ca.store.migrations")
+    with old.begin() as tx:
+        found = [dict(row) for row in tx.execute(select(REVOCATIONS).order_by("n")).mappings()]
+    assert found == [REVOCATION, REVOCATION | {"n": 9, "serial": "abc"}]
+    if old.dialect.name == "sqlite":  # PostgreSQL's sequence is not touched
+        write(old, "revocations", {k: v for k, v in REVOCATION.items() if k != "n"} | {"serial": b"\x33"})
+        with old.begin() as tx:
+            assert tx.execute(select(REVOCATIONS.c.n).where(REVOCATIONS.c.serial == "33")).scalar_one() == 10
+
+
+def test_entries_are_found_by_the_digests_of_their_terms(old: Engine) -> None:
+    upgrade(old, migrations="ca.store.migrations")
+    with old.begin() as tx:
+        found = {tuple(row) for row in tx.execute(select(LEDGER.index))}
+    assert found == {(term_digest("serial:1f"), 0), (term_digest("agent:a"), 3)}
+
+
+def test_the_index_of_lineages_has_the_later_generations_only(old: Engine) -> None:
+    upgrade(old, migrations="ca.store.migrations")
+    with old.begin() as tx:
+        indexes = {each["name"]: each for each in inspect(tx).get_indexes("certificates")}
+    where = indexes["certificates_by_lineage"]["dialect_options"][f"{old.dialect.name}_where"]
+    assert "lineage IS NOT NULL" in str(where)
+    assert sorted(map(str, indexes)) == [
+        f"certificates_by_{name}" for name in ("agent", "deadline", "lineage", "node", "parent", "time")
+    ]
 
 
 def test_a_failed_upgrade_leaves_the_store_as_it_was(old: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ def test_the_feed_is_read_in_order_from_where_one_is(recorder: RecorderOnStore, 
 def test_the_feed_comes_in_pages(recorder: RecorderOnStore, reader: StoreReader) -> None:
     with recorder.engine.begin() as tx:
         many = range(1, MAX_REVOCATIONS + 2)
-        rows = [{"n": n, "s": f"{n:x}"} for n in many]
+        rows = [{"n": n, "s": b"%d" % n} for n in many]
         tx.execute(text("INSERT INTO revocations VALUES (:n, :s, 1, 1, 'unspecified', 1, x'')"), rows)
     assert [step.n for step in reader.revocations_since(0)] == list(many)[:-1]
     assert [step.n for step in reader.revocations_since(MAX_REVOCATIONS)] == [MAX_REVOCATIONS + 1]

@@ -11,7 +11,7 @@ from sqlalchemy import Table
 
 from ca.store import rows as row_types
 from ca.store.rows import CertificateRow, Rows, joined, names
-from ca.store.tables import CERTIFICATES, REVOCATIONS, SHARDS, TOKENS
+from ca.store.tables import REVOCATIONS, SHARDS, TOKENS
 from ostiary.timestamp import EpochSeconds
 from tests.support.ca_decisions import NOW_S, RecorderInMemory
 
@@ -39,7 +39,6 @@ def test_names_are_read_as_they_were_joined(held: frozenset[str]) -> None:
     ("type_", "table", "without"),
     [
         (row_types.TokenRow, TOKENS, set()),
-        (row_types.CertificateRow, CERTIFICATES, set()),
         (row_types.RevocationRow, REVOCATIONS, {"n"}),
         (row_types.ShardRow, SHARDS, set()),
     ],
