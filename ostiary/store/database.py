@@ -29,9 +29,9 @@ from ostiary.errors import Busy
 # more syncs and writes each page once, however often it changed: so every 4,000 pages (16 MiB), not SQLite's
 # 1,000.
 _CHECKPOINT_PAGES = 4000
-# The inner pages of all indexes at a million certificates are about 4 MiB. Leaves are touched at random, so no
-# cache of a bearable size has them, and the kernel keeps the file anyway: 2, 8 and 64 MiB take the same CPU
-# (docs/performance.md).
+# The inner pages of all indexes at a million certificates are about 4 MiB. Leaves are touched at random, so
+# no cache of a bearable size has them, and the kernel keeps the file anyway: 2, 8 and 64 MiB take the same
+# CPU (docs/performance.md).
 _WRITER_CACHE_KIB = 8 * 1024
 
 # A reader that may not write the -shm file can't lock its header to wait for it. Where it finds the header
