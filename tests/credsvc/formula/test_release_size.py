@@ -93,6 +93,7 @@ def test_the_vectors_of_each_module_stay_below_it(module: str) -> None:
         "join(';', $rows, .name)",
         "join('\"', $rows, .name '=' .value '\\n')",
         "join('', $rows, pct(.value) hex(.name))",
+        "join('', $rows, .name $word @id $free)",
     ],
 )
 def test_each_term_and_function(expression: str) -> None:
@@ -102,9 +103,9 @@ def test_each_term_and_function(expression: str) -> None:
     assert actual <= bound <= 6 * actual + 16
 
 
-def test_what_has_known_values_only_is_known() -> None:
-    manifest = build(operation("op", "release a = @id $free\nrelease b = hex(sha256($word))"))
-    used = {name: HOLES[name] for name in ("free", "word")}
+def test_what_needs_no_quoting_is_known() -> None:
+    manifest = build(operation("op", "release a = @id $word '\"'\nrelease b = hex(sha256($word))"))
+    used = {"word": HOLES["word"]}
     actual, bound = sizes(manifest, "op", used, {"id": "me"}, {"key": b"k" * 32}, NOW)
     assert bound - actual <= 2  # of two members
 
