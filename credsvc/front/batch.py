@@ -26,6 +26,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from credsvc.formula.release_size import bound_release
+from credsvc.front.catalog import Subject
 from credsvc.front.requests import SignRequest
 from credsvc.front.stages import Attempt, Filled, Moved, Proposal, Released, Stages
 from ostiary.errors import BadInput
@@ -79,9 +80,7 @@ class Batches:
             return {}
         # They differ where the store was read again in between.
         subject = next(iter(attempts.values())).subject
-        together = {
-            number: each for number, each in attempts.items() if each.subject.versions == subject.versions
-        }
+        together = {number: each for number, each in attempts.items() if _is_same(each.subject, subject)}
         for number in attempts.keys() - together.keys():
             turn.outcomes[number] = Moved("the credential changed meanwhile: try again")
         results = await self._stages.propose_many(list(together.values()))
@@ -110,6 +109,10 @@ class Batches:
         async with self._in_flight:
             granted = await self._stages.grant(filled)
             return self._stages.release(await self._stages.record(granted))
+
+
+def _is_same(one: Subject, other: Subject) -> bool:
+    return one is other or one.versions == other.versions
 
 
 def _awaited(check: Callable[[A], B]) -> Callable[[A], Awaitable[B]]:

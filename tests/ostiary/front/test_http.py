@@ -26,7 +26,7 @@ from ostiary.errors import (
     OstiaryError,
     Unauthenticated,
 )
-from ostiary.front.http import check_pace, create_app, read_body, read_json
+from ostiary.front.http import check_pace, create_app, failure_of, read_body, read_json
 from tests.support.asgi import peer_from, seen_by
 
 SECRET = "hunter2-marked"
@@ -221,3 +221,28 @@ def test_a_body_may_have_as_many_bytes_as_the_resource_says() -> None:
     assert post(b"8 bytes!").content == b"8 bytes!"
     refused = post(b"9 bytes!!")
     assert (refused.status_code, refused.json["detail"]) == (413, "the body may have at most 8 bytes")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after_s"),
+    [
+        (Forbidden("no", rule="default-deny"), 403, None),
+        (BadInput("bad", field="holes.t"), 400, None),
+        (Busy("full", retry_after_s=7), 503, 7),
+        (falcon.HTTPTooManyRequests(headers={"Retry-After": "3"}), 429, 3),
+        (InternalFault(SECRET), 500, None),
+        (RuntimeError(SECRET), 500, None),
+    ],
+)
+def test_one_of_several_failures_says_what_it_would_alone(
+    error: Exception, status: int, retry_after_s: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        failure = failure_of(error, audience="network")
+    assert (failure.problem.status, failure.retry_after_s) == (status, retry_after_s)
+    assert SECRET not in failure.problem.detail
+    # A fault of ours is found in the log by its instance, without an unexpected one's message.
+    assert [vars(record)["instance"] for record in caplog.records] == (
+        [failure.problem.instance] if status == 500 else []
+    )
+    assert SECRET not in caplog.text
