@@ -19,7 +19,8 @@ from ostiary.errors import Busy
 
 T = TypeVar("T")
 
-PATIENCE_S: Final = 1.0
+PATIENCE_S: Final = 2.0
+"""As long as a front waits for anything (docs/architecture.md, "Channels")."""
 _SLOW: Final = "the store does not answer"
 
 
