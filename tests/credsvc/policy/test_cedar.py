@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from credsvc.policy.cedar import AgentEntity, CredentialEntity, PolicySet
@@ -154,6 +157,18 @@ def preview_denial(text: str, schema: PolicySchema) -> str:
 def test_what_does_not_validate_is_refused_at_load(text: str, told: str) -> None:
     with pytest.raises(BadInput, match=told):
         PolicySet(text, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["plain", 'with "quotes"', "back\\slash", "ünïcode"])
+def test_names_mean_themselves_in_decisions_and_previews(name: str) -> None:
+    quoted = json.dumps(name, ensure_ascii=False)
+    text = f'@id("one") permit(principal, action, resource == Credential::{quoted});'
+    policies = PolicySet(text, SCHEMA)
+    named, other = replace(credential(), name=name), replace(credential(), name=f"{name} ")
+    assert policies.decide_use(agent(), ACTION, named, CONTEXT) == Grant(rule="one")
+    assert isinstance(policies.decide_use(agent(), ACTION, other, CONTEXT), Denial)
+    assert isinstance(policies.preview_use(agent(), ACTION, named), Undecided)
+    assert isinstance(policies.preview_use(agent(), ACTION, other), Denial)
 
 
 def test_reading_a_ledger_takes_the_capability() -> None:
