@@ -17,12 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from benchmarks.attack import Attack, attacked
-from benchmarks.bench_status import OCSP_TYPE, nonced_questions
 from benchmarks.issuing import MADE_PER_S, Issuing, spawn_request
 from benchmarks.load import ROUNDS, SECONDS, Load, Measured, request_bytes, run_load
+from benchmarks.peers.ocsp_responders import OCSP_TYPE, questions
 from benchmarks.signing import PATH, WARM, Signing
 from benchmarks.table import Row, print_table
+from ostiary.certificate import SerialHex
 from tests.support.ca_service import CA_NODE, running_ca
 from tests.support.credential_service import SERVICE_NODE, running
 from tests.support.fake_ca import FakeCA
@@ -56,12 +59,13 @@ def long_post(path: str, host: str, content_type: str = _JSON) -> bytes:
 
 def status_listener(issuing: Issuing) -> Listener:
     """Where the CA answers OCSP and hands out CRLs, over plain HTTP."""
-    ca, agent = issuing.ca, issuing.nodes[0].spawner
+    ca, serial = issuing.ca, SerialHex(issuing.nodes[0].spawner.serial)
+    issuer = x509.load_pem_x509_certificate(ca.issuing_pem)
 
     def honest() -> Load:
         requests = [
             request_bytes("POST", "/ocsp", each, host="status", content_type=OCSP_TYPE)
-            for each in nonced_questions(ca, agent, int(SECONDS * _ASKED_PER_S))
+            for each in questions(issuer, [serial], has_nonce=True, count=int(SECONDS * _ASKED_PER_S))
         ]
         return Load(address=ca.status_address, requests=requests, connections=CLIENTS)
 

@@ -1,4 +1,4 @@
-"""OCSP answers per second, kept and newly signed, beside `openssl ocsp`; and the delay until a revocation shows.
+"""OCSP answers per second, kept and newly signed, beside `openssl ocsp`; and how late revocations show.
 
     make bench ARGS=status                  # beside `openssl ocsp`
     PEERS=dir make bench ARGS=status        # dir has cfssl: also beside its `ocspserve`
@@ -74,7 +74,7 @@ class Site:
         return run_load(load, cpu=partial(cpu_by_role, self.ca.home.places.roles))
 
     def seconds_until_revoked(self, serial: SerialHex) -> float:
-        """From the answer to a revocation until OCSP says so to one who asks all the time, without a nonce."""
+        """From the answer to a revocation until OCSP says so to one who asks without a pause or a nonce."""
         (asked,) = questions(self.issuing, [serial], has_nonce=False, count=1)
         if self._status(asked) is not ocsp.OCSPCertStatus.GOOD:  # which is kept now
             raise AssertionError("revoked too early")

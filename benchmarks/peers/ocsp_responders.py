@@ -1,5 +1,5 @@
-"""OCSP responders of others: `openssl ocsp`, which signs each answer, and CFSSL's `ocspserve`, which has them all
-made before.
+"""OCSP responders of others: `openssl ocsp`, which signs each answer, and CFSSL's `ocspserve`, which has
+them all made before.
 
 Both know COUNT certificates of a CA of their own. `openssl ocsp` closes each connection after its answer.
 """

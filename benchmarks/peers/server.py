@@ -45,7 +45,12 @@ class Server:
         self.prepare()
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                self.command(), cwd=self.folder, env=self.environment(), stdout=log, stderr=log
+                self.command(),
+                cwd=self.folder,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         until(self._is_listening, lambda: f"{self.name} listens: {self.log()[-3000:]}")
         self.configure()
@@ -61,6 +66,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            # Some leave their workers behind (`openssl ocsp -multi`).
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def prepare(self) -> None:
