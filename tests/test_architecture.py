@@ -46,13 +46,14 @@ NOT_FOR_KEYHOLDERS = {"store", "recorder", "front", "status", "admin", "commands
 PURE = tuple(
     """
     ostiary.address ostiary.capabilities ostiary.capability_ceilings ostiary.certificate ostiary.der
-    ostiary.edge.frame ostiary.errors ostiary.front.inflow ostiary.front.room ostiary.identity
-    ostiary.ledger ostiary.names ostiary.peer ostiary.secret ostiary.subsystems ostiary.token ostiary.work
-    ca.certificates ca.evaluated_items ca.front.enrollment ca.front.peer ca.items ca.recorder.decide
-    ca.recorder.decide_renewals ca.recorder.decide_revocations ca.recorder.decide_services
-    ca.recorder.decide_spawns ca.recorder.decide_tokens ca.recorder.decision ca.recorder.issuing
-    ca.recorder.rules ca.store.rows certmgr.lifecycle certmgr.scopes credsvc.evaluated_items credsvc.formula
-    credsvc.items credsvc.names credsvc.policy credsvc.recorder.decide credsvc.store.rows
+    ostiary.edge.frame ostiary.errors ostiary.front.chunks ostiary.front.head ostiary.front.request_stream
+    ostiary.front.room ostiary.identity ostiary.ledger ostiary.names ostiary.peer ostiary.secret
+    ostiary.subsystems ostiary.token ostiary.work ca.certificates ca.evaluated_items ca.front.enrollment
+    ca.front.peer ca.items ca.recorder.decide ca.recorder.decide_renewals ca.recorder.decide_revocations
+    ca.recorder.decide_services ca.recorder.decide_spawns ca.recorder.decide_tokens ca.recorder.decision
+    ca.recorder.issuing ca.recorder.rules ca.store.rows certmgr.lifecycle certmgr.scopes
+    credsvc.evaluated_items credsvc.formula credsvc.items credsvc.names credsvc.policy
+    credsvc.recorder.decide credsvc.store.rows
     """.split()  # noqa: SIM905  # a list of names, not of lines
 )
 WORLD = {"os", "socket", "ssl", "random", "secrets", "subprocess", "threading", "select", "selectors"}

@@ -26,40 +26,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ostiary.edge.problems import raw_problem
-from ostiary.front.inflow import Inflow
+from ostiary.front.door import Door
+from ostiary.front.head import RefusedRequest
 from ostiary.front.outflow import Outflow
+from ostiary.front.pausing import Pausing
 from ostiary.front.peer import Peer, acting_for, peer_at
-from ostiary.front.room import Phase, Room
-from ostiary.front.tls import FrontTLS, TLSConnection, TLSEnded, TLSError
+from ostiary.front.request_stream import RequestStream
+from ostiary.front.room import Phase
+from ostiary.front.tls import TLSConnection, TLSEnded, TLSError
 
 if TYPE_CHECKING:
     from ostiary.front.http_side import HTTPSide
 
 _log = logging.getLogger("ostiary.front")
 _LEAST_PER_S: Final = 32 << 10
+# Of later requests, while one is answered.
+_MAX_AHEAD_BYTES: Final = 64 << 10
 _MAX_LEAVE_BYTES: Final = 16 << 20
 _CONTINUE: Final = b"HTTP/1.1 100"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Door:
-    """What the connections of a worker share.
-
-    `tls` is asked once for each connection, and returns the current settings; None serves plain connections.
-    `serve` makes gunicorn's protocol for a connection and connects it to its `HTTPSide`.
-    """
-
-    room: Room[FrontConnection]
-    tls: Callable[[], FrontTLS] | None
-    max_head_bytes: int
-    answer_s: float
-    clock: Callable[[], float]
-    serve: Callable[[FrontConnection], HTTPSide]
 
 
 class FrontConnection(asyncio.Protocol):
@@ -74,9 +61,11 @@ class FrontConnection(asyncio.Protocol):
         self._tls: TLSConnection | None = None
         self._http: HTTPSide | None = None
         self.peer: Peer | None = None
-        self._in = Inflow()
+        self._in = RequestStream(max_head_bytes=door.max_head_bytes, max_line_bytes=door.max_line_bytes)
+        self._pausing = Pausing()
         self._is_feeding = False
         self._is_answering = False
+        self._is_answered = False
         self._has_refused = False
         # Of the end.
         self._client_ended = False
@@ -91,6 +80,7 @@ class FrontConnection(asyncio.Protocol):
         if self._door.tls is not None:
             self._tls = self._door.tls().accept()
         self._out = Outflow(side, self._tls)
+        self._pausing.begin(side)
         must_go = self._room.enter(self, self.peer.account, self._door.clock())
         if must_go is not None:
             must_go.end_now()
@@ -127,7 +117,7 @@ class FrontConnection(asyncio.Protocol):
         if self._is_closing or self._socket_side is None:
             return False
         phase = self._room.phase(self)
-        if phase is Phase.ASKING and not self._in.is_whole:
+        if phase is Phase.ASKING:
             self.refuse(400)
             self.leave()
         elif phase in {Phase.ARRIVING, Phase.IDLE}:
@@ -156,54 +146,68 @@ class FrontConnection(asyncio.Protocol):
     # --- what arrives ---
 
     def _take(self, data: bytes) -> None:
-        """Pass on what the client sent, noting whether a head is complete."""
+        """Pass on what the client sent, as far as it is a request that is in order."""
         if not data or self._is_closing or self._socket_side is None:
             return
         phase = self._room.phase(self)
-        if phase is Phase.IDLE or (phase is Phase.ANSWERING and not self._is_answering):
-            self._take_head(data, begins=True)
-        elif phase is Phase.ARRIVING:
-            self._take_head(data, begins=False)
+        if phase is Phase.IDLE or (phase is Phase.ANSWERING and self._in.is_in_head):
+            self._room.move(self, Phase.ARRIVING, self._door.clock())
+        try:
+            passed_on = self._in.take(data)
+        except RefusedRequest as refused:
+            self._refuse_request(refused)
         else:
-            self._in.take_body(data)
-            if phase is Phase.ASKING and self._in.has_length and self._in.is_whole:
-                self._room.move(self, Phase.WORKING, self._door.clock())
-        if self._in.head_bytes > self._door.max_head_bytes:
-            self.refuse(431)
-            self.leave()
-            return
-        if self._http is None:
-            self._http = self._door.serve(self)
-        self._is_feeding = True
-        self._http.feed(data)
-        self._is_feeding = False
+            self._pass_on(passed_on)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._pausing.set("ahead", is_paused=self._in.ahead_bytes > _MAX_AHEAD_BYTES)
+        if data:
+            self._note_progress()
+            if self._http is None:
+                self._http = self._door.serve(self)
+            self._is_feeding = True
+            self._http.feed(data)
+            self._is_feeding = False
+        if self._is_answered and self._in.is_whole:
+            self._begin_next_soon()
         self._account()
 
-    def _take_head(self, data: bytes, *, begins: bool) -> None:
-        if self._in.take_head(data):
-            self._room.move(self, Phase.ASKING, self._door.clock())
-        elif begins:
-            self._room.move(self, Phase.ARRIVING, self._door.clock())
+    def _begin_next_soon(self) -> None:
+        # Not at once: gunicorn is in the middle of this exchange.
+        self._is_answered = False
+        asyncio.get_running_loop().call_soon(self._begin_next)
 
-    # --- what the exchanges tell ---
-
-    def request_taken(self, *, content_length: int | None, is_chunked: bool) -> None:
-        """Gunicorn has parsed a head, and the application is about to see it."""
+    def _begin_next(self) -> None:
+        """The request was answered: begin with what was sent ahead, if anything was."""
         if self._is_closing or self._socket_side is None:
             return
-        self._in.begin_body(content_length=content_length, is_chunked=is_chunked)
-        if self._in.has_length and self._in.is_whole:
-            self._room.move(self, Phase.WORKING, self._door.clock())
-        elif self._client_ended and not self._in.is_whole:
-            self.refuse(400)
+        try:
+            passed_on = self._in.end_exchange()
+        except RefusedRequest as refused:
+            self._refuse_request(refused)
+            return
+        if self._client_ended and not self._in.is_whole:
             self.leave()
-        elif self._room.phase(self) is not Phase.ASKING:
+        elif self._in.held_bytes:
+            self._room.move(self, Phase.ARRIVING, self._door.clock())
+            self._pass_on(passed_on)
+        else:
+            self._move_on()
+            self._account()
+
+    def _note_progress(self) -> None:
+        """Enter the phase that fits what of the request has come; an answer may have begun before its end."""
+        phase = self._room.phase(self)
+        if self._in.is_whole and phase in {Phase.ARRIVING, Phase.ASKING}:
+            self._room.move(self, Phase.WORKING, self._door.clock())
+        elif phase is Phase.ARRIVING:
             self._room.move(self, Phase.ASKING, self._door.clock())
 
-    def body_taken(self) -> None:
-        """The application has the whole body."""
-        if not self._is_closing and self._socket_side is not None and self._room.phase(self) is Phase.ASKING:
-            self._room.move(self, Phase.WORKING, self._door.clock())
+    def _refuse_request(self, refused: RefusedRequest) -> None:
+        self.refuse(refused.status)
+        self.leave()
+
+    # --- what the exchanges tell ---
 
     def answer_begins(self) -> None:
         """What gunicorn writes from here on is the application's answer."""
@@ -214,14 +218,10 @@ class FrontConnection(asyncio.Protocol):
         self._is_answering = False
         if self._is_closing or self._socket_side is None:
             return
-        has_more = self._in.end_exchange()
-        self._move_on()
-        if self._client_ended and not has_more:
-            self.leave()
-        elif self._client_ended:
-            # What was sent ahead begins now, or never.
-            self._room.move(self, Phase.ARRIVING, self._door.clock())
-        self._account()
+        # One that was answered before its end was seen ends with its body, or with the connection.
+        self._is_answered = True
+        if self._in.is_whole:
+            self._begin_next_soon()
 
     # --- what leaves ---
 
@@ -254,8 +254,8 @@ class FrontConnection(asyncio.Protocol):
         if self._http is not None:
             self._http.let_go()
         self._room.move(self, Phase.LEAVING, self._door.clock())
-        # gunicorn may have paused it, and the client's own end must be seen.
-        self._socket_side.resume_reading()
+        # The client's own end must be seen.
+        self._pausing.end()
         if self._out is not None:
             self._out.begin_delivery()
             self._pump()
@@ -301,7 +301,7 @@ class FrontConnection(asyncio.Protocol):
         phase = self._room.phase(self)
         if phase in {Phase.ANSWERING, Phase.LEAVING}:
             self._check_delivery(phase)
-        elif phase is Phase.WORKING or (phase is Phase.ARRIVING and not self._in.head_bytes):
+        elif phase is Phase.WORKING or (phase is Phase.ARRIVING and not self._in.held_bytes):
             self.end_now()
         else:
             if phase is not Phase.IDLE:
@@ -375,6 +375,11 @@ class FrontConnection(asyncio.Protocol):
 
     # --- for the HTTP side ---
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is read from the client."""
+        return self._pausing.is_paused
+
     def extra_info(self, name: str) -> Any:
         """What gunicorn asks of its transport: addresses, and whether there is TLS (`ssl_object`)."""
         if name == "ssl_object":
@@ -382,12 +387,10 @@ class FrontConnection(asyncio.Protocol):
         return None if self._socket_side is None else self._socket_side.get_extra_info(name)
 
     def pause_reading(self) -> None:
-        if self._socket_side is not None and not self._is_closing:
-            self._socket_side.pause_reading()
+        self._pausing.set("http", is_paused=True)
 
     def resume_reading(self) -> None:
-        if self._socket_side is not None and not self._is_closing:
-            self._socket_side.resume_reading()
+        self._pausing.set("http", is_paused=False)
 
     def connect_http(self, protocol: asyncio.Protocol, side: HTTPSide) -> None:
         """Begin HTTP: the tasks that gunicorn makes for this connection know its peer."""

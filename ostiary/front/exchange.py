@@ -2,12 +2,10 @@
 applications.
 
 Rules:
-- One for each connection; it tells that connection when a request's head was taken, when its body is whole
-  and when its answer is complete. gunicorn serves the requests of a connection one after the other.
-- A request of HTTP/1.1 without Host is refused (RFC 9112 section 3.2), and so is an expectation other than
-  100-continue (RFC 9110 section 10.1.1).
+- One for each connection; it tells that connection when an answer begins and when it is complete. gunicorn
+  serves the requests of a connection one after the other.
 - HEAD is answered wherever GET is, with GET's headers (RFC 9110 section 9.3.2).
-- Another protocol (WebSocket) is refused.
+- Another protocol (WebSocket) is refused, although no request for one gets here (`ostiary.front.head`).
 """
 
 from __future__ import annotations
@@ -26,11 +24,8 @@ _SERVER: Final = (b"server", b"ostiary")
 class ExchangeObserver(Protocol):
     """What a connection wants to know of its exchanges."""
 
-    def request_taken(self, *, content_length: int | None, is_chunked: bool) -> None: ...
-    def body_taken(self) -> None: ...
     def answer_begins(self) -> None: ...
     def answer_complete(self) -> None: ...
-    def refuse(self, status: int) -> None: ...
 
 
 class Exchanges:
@@ -41,31 +36,13 @@ class Exchanges:
         self._observer = observer
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        observer = self._observer
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
-            return
-        content_length, is_chunked, wrong = _framing(scope)
-        observer.request_taken(content_length=content_length, is_chunked=is_chunked)
-        if wrong:
-            observer.refuse(wrong)
             return
         asks_head = scope["method"] == "HEAD"
         if asks_head:
             scope["method"] = "GET"
-        await self._application(
-            scope, _noting_receive(receive, observer), _noting_send(send, observer, asks_head=asks_head)
-        )
-
-
-def _noting_receive(receive: Receive, observer: ExchangeObserver) -> Receive:
-    async def receive_noted() -> Message:
-        message = await receive()
-        if not message.get("more_body", False):
-            observer.body_taken()
-        return message
-
-    return receive_noted
+        await self._application(scope, receive, _noting_send(send, self._observer, asks_head=asks_head))
 
 
 def _noting_send(send: Send, observer: ExchangeObserver, *, asks_head: bool) -> Send:
@@ -81,22 +58,3 @@ def _noting_send(send: Send, observer: ExchangeObserver, *, asks_head: bool) -> 
             observer.answer_complete()
 
     return send_noted
-
-
-def _framing(scope: Message) -> tuple[int | None, bool, int]:
-    """Return a request's Content-Length, whether it is chunked, and the status to refuse it with (0: none).
-
-    gunicorn has checked that the two do not contradict each other.
-    """
-    named = dict(scope["headers"])
-    wrong = 0
-    if not named.get(b"host") and scope["http_version"] == "1.1":
-        wrong = 400
-    elif named.get(b"expect", b"100-continue").lower() != b"100-continue":
-        wrong = 417
-    content_length = named.get(b"content-length")
-    return (
-        None if content_length is None else int(content_length),
-        b"transfer-encoding" in named,
-        wrong,
-    )

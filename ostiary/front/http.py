@@ -228,7 +228,7 @@ def _serialize_http_error(
 
 def _problem_of_http_error(error: falcon.HTTPError) -> Problem:
     # Those that `read_body` raises; falcon's own texts may quote the request.
-    detail = error.description if error.description and error.status_code in {411, 413, 415} else ""
+    detail = error.description if error.description and error.status_code in {413, 415} else ""
     return problem_of_status(error.status_code, HTTPStatus(error.status_code).phrase, detail)
 
 

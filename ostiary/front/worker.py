@@ -31,7 +31,8 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 from ostiary.edge.role import announce_ready, die_with_parent
 from ostiary.errors import OstiaryError
-from ostiary.front.connection import Door, FrontConnection
+from ostiary.front.connection import FrontConnection
+from ostiary.front.door import Door
 from ostiary.front.exchange import ASGIApplication, Exchanges
 from ostiary.front.http_side import HTTPSide
 from ostiary.front.room import Phase, Room, RoomLimits
@@ -162,6 +163,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             room=room,
             tls=served.tls,
             max_head_bytes=limits.max_head_bytes,
+            max_line_bytes=limits.request_line_bytes,
             answer_s=limits.exchange_s,
             clock=self.loop.time,
             serve=serve,

@@ -187,8 +187,10 @@ def test_a_head_in_pieces_is_served(open_site: Site) -> None:
         pytest.param(b"GET /?fail=1 HTTP/1.1\r\nHost: x\r\n\r\n", 500, "internal-fault", id="our fault"),
         pytest.param(b"GET /?busy=1 HTTP/1.1\r\nHost: x\r\n\r\n", 503, "busy", id="busy"),
         pytest.param(b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 9000), 414, "", id="long line"),
-        pytest.param(b"GET / HTTP/1.1\r\n%s\r\n" % (b"A: b\r\n" * 60), 431, "", id="many headers"),
-        pytest.param(b"GET / HTTP/1.1\r\nA: %s\r\n\r\n" % (b"b" * 9000), 431, "", id="long header"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n" % (b"A: b\r\n" * 60), 431, "", id="many headers"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: x\r\nA: %s\r\n\r\n" % (b"b" * 9000), 431, "", id="long header"
+        ),
         pytest.param(b"GET / HTTP/1.1\r\nA: %s" % (b"b" * 40000), 431, "", id="endless head"),
         pytest.param(b"secret!\r\n\r\n", 400, "bad-request", id="no HTTP"),
     ],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ostiary.front.connection import Door, FrontConnection
+from ostiary.front.connection import FrontConnection
+from ostiary.front.door import Door
 from ostiary.front.http_side import HTTPSide
 from ostiary.front.peer import peer_source
 from ostiary.front.room import Phase, Room, RoomLimits
@@ -49,13 +50,14 @@ def test_it_says_what_gunicorn_asks() -> None:
             room=Room(limits),
             tls=None,
             max_head_bytes=1000,
+            max_line_bytes=500,
             answer_s=10.0,
             clock=loop.time,
             serve=lambda connection: HTTPSide(connection, protocol),
         )
         server = await loop.create_server(lambda: FrontConnection(door), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"x")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
         writer.close()
         server.close()
