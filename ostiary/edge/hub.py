@@ -25,7 +25,6 @@ import math
 import os
 import select
 import socket
-import struct
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ from ostiary.edge.frame import (
     decode_frame,
     encode_frame,
 )
+from ostiary.edge.listener import Listener
 from ostiary.edge.packet_socket import Connection, PeerClosed, PeerCredentials, listen, peer_of
 from ostiary.errors import Busy
 
@@ -47,9 +47,6 @@ from ostiary.errors import Busy
 # from its other work. 4,096 events are sixteen turns of the recorder.
 MAX_EVENTS: Final = 4096
 MAX_POLL_BYTES: Final = 32 << 20
-# Not in Python's socket module: SO_PEERGROUPS (Linux 4.13).
-_SO_PEERGROUPS: Final = 59
-_MAX_GROUPS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +122,7 @@ class Hub:
         self._epoll = select.epoll()
         # One thread reads one packet at a time: all connections share the buffer.
         self._buffer = bytearray(MAX_FRAME_BYTES)
-        self._sources: dict[int, _Listener | _Inbound | Link | Readable] = {}
+        self._sources: dict[int, Listener | _Inbound | Link | Readable] = {}
         # Ended while sending, between two polls; reported by the next one.
         self._ended: list[PeerGone] = []
 
@@ -142,7 +139,10 @@ class Hub:
     ) -> None:
         """Open the socket `path` (file mode and group as given); its requests carry the name `channel`."""
         sock = listen(path, mode=mode, gid=gid)
-        self._add(sock.fileno(), _Listener(sock, channel, allowed_uids, allowed_gids, max_peers))
+        listener = Listener(
+            sock, channel, allowed_uids=allowed_uids, allowed_gids=allowed_gids, max_peers=max_peers
+        )
+        self._add(sock.fileno(), listener)
 
     def connect(self, path: Path, *, expected_uids: frozenset[int], name: str) -> Link:
         """Open a link whose answers and end are events; `Busy` where nobody listens, `Forbidden`."""
@@ -189,7 +189,7 @@ class Hub:
         self._sources.clear()
         self._epoll.close()
 
-    def _add(self, fd: int, source: _Listener | _Inbound | Link | Readable) -> None:
+    def _add(self, fd: int, source: Listener | _Inbound | Link | Readable) -> None:
         self._sources[fd] = source
         self._epoll.register(fd, select.EPOLLIN)
 
@@ -199,7 +199,7 @@ class Hub:
         match source:
             case _Inbound() | Link():
                 return self._take_packet(fd, source, events, again)
-            case _Listener():
+            case Listener():
                 again += self._accept(source, events)
                 return 0
             case Readable():
@@ -224,7 +224,7 @@ class Hub:
             events.append(event)
         return len(packet)
 
-    def _accept(self, listener: _Listener, events: list[Event]) -> list[int]:
+    def _accept(self, listener: Listener, events: list[Event]) -> list[int]:
         """Admit everyone who waits; the descriptors of those who were."""
         admitted: list[int] = []
         while True:
@@ -235,9 +235,9 @@ class Hub:
             if self._admit(listener, sock, events):
                 admitted.append(sock.fileno())
 
-    def _admit(self, listener: _Listener, sock: socket.socket, events: list[Event]) -> bool:
+    def _admit(self, listener: Listener, sock: socket.socket, events: list[Event]) -> bool:
         peer = peer_of(sock)
-        if listener.peers >= listener.max_peers or not listener.admits(sock, peer):
+        if not listener.admits(sock, peer):
             self.counters.refused_peers += 1
             sock.close()
             return False
@@ -315,44 +315,10 @@ class Link:
         self.connection.close()
 
 
-def peer_groups(sock: socket.socket) -> frozenset[int]:
-    """Supplementary groups of the peer at connect; SO_PEERCRED only has the first group."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
-    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
-
-
-class _Listener:
-    """A listening socket, and the users and groups that it admits."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        channel: str,
-        allowed_uids: frozenset[int],
-        allowed_gids: frozenset[int],
-        max_peers: int,
-    ) -> None:
-        self.sock = sock
-        self.channel = channel
-        self.allowed_uids = allowed_uids
-        self.allowed_gids = allowed_gids
-        self.max_peers = max_peers
-        self.peers = 0
-
-    def admits(self, sock: socket.socket, peer: PeerCredentials) -> bool:
-        # Operators are usually in the group by a supplementary one, which only SO_PEERGROUPS tells.
-        if peer.uid in self.allowed_uids or peer.gid in self.allowed_gids:
-            return True
-        return bool(self.allowed_gids) and not self.allowed_gids.isdisjoint(peer_groups(sock))
-
-    def close(self) -> None:
-        self.sock.close()
-
-
 class _Inbound:
     """An admitted peer."""
 
-    def __init__(self, hub: Hub, connection: Connection, listener: _Listener, peer: PeerCredentials) -> None:
+    def __init__(self, hub: Hub, connection: Connection, listener: Listener, peer: PeerCredentials) -> None:
         self.connection = connection
         self.channel = listener.channel
         self.peer = peer
