@@ -10,7 +10,8 @@ from ostiary.edge.packet_socket import PeerCredentials
 
 # Not in Python's socket module: SO_PEERGROUPS (Linux 4.13).
 _SO_PEERGROUPS: Final = 59
-_MAX_GROUPS: Final = 4096
+# Python's getsockopt takes no larger buffer.
+_MAX_GROUPS: Final = 256
 
 
 class Listener:
@@ -47,6 +48,11 @@ class Listener:
 
 
 def _groups_of(sock: socket.socket) -> frozenset[int]:
-    """Supplementary groups of the peer at connect; SO_PEERCRED only has the first group."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    """Supplementary groups of the peer at connect; SO_PEERCRED only has the first group. None of somebody who
+    is in more than `_MAX_GROUPS`.
+    """
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MAX_GROUPS)
+    except OSError:  # ERANGE
+        return frozenset()
     return frozenset(struct.unpack(f"{len(raw) // 4}I", raw))
