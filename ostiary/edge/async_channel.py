@@ -24,8 +24,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ostiary.edge.channel import Answer, connect, decode_answer
+from ostiary.edge.channel import Answer, answer_of, connect
 from ostiary.edge.frame import MAX_FRAME_BYTES, REQUEST_ID_BYTES, MalformedFrame, encode_frame
+from ostiary.edge.packet import decode_packet
 from ostiary.edge.packet_socket import Connection, PeerClosed, check_path
 from ostiary.errors import BadInput, Busy, InternalFault, OstiaryError
 
@@ -178,8 +179,9 @@ class AsyncClient:
             packet = connection.receive()
             if packet is None:
                 return
-            answer = decode_answer(packet)
-            self._settle(answer.request_id, answer)
+            for frame in decode_packet(packet):
+                answer = answer_of(frame)
+                self._settle(answer.request_id, answer)
 
     def _settle(self, request_id: bytes, outcome: Answer | OstiaryError) -> None:
         found = self._in_flight.pop(request_id, None)

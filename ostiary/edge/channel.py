@@ -41,6 +41,7 @@ from ostiary.edge.frame import (
     decode_frame,
     encode_frame,
 )
+from ostiary.edge.packet import Frame
 from ostiary.edge.packet_socket import Connection, PeerClosed, check_path, peer_of
 from ostiary.errors import Busy, Forbidden, InternalFault
 
@@ -55,8 +56,13 @@ class Answer:
 
 
 def decode_answer(packet: bytes | memoryview) -> Answer:
-    """Decode an answer; raises `MalformedFrame`, also for a status outside `Status`."""
-    request_id, status, body = decode_frame(packet)
+    """Decode a packet of one answer; raises `MalformedFrame`, also for a status outside `Status`."""
+    return answer_of(decode_frame(packet))
+
+
+def answer_of(frame: Frame) -> Answer:
+    """Read a frame as an answer; `MalformedFrame` for a status outside `Status`."""
+    request_id, status, body = frame
     try:
         return Answer(request_id=request_id, status=Status(status), body=body)
     except ValueError as exc:

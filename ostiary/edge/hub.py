@@ -26,6 +26,7 @@ import os
 import select
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,7 @@ from ostiary.edge.frame import (
     encode_frame,
 )
 from ostiary.edge.listener import Listener
+from ostiary.edge.packet import Frame, encode_packets
 from ostiary.edge.packet_socket import Connection, PeerClosed, PeerCredentials, listen, peer_of
 from ostiary.errors import Busy
 
@@ -62,7 +64,16 @@ class Request:
 
     def reply(self, status: Status, body: bytes) -> bool:
         """Send without blocking; False when the peer is gone or does not read. `BadInput` when too large."""
-        return self._inbound.send(encode_frame(self.request_id, status, body))
+        return self._inbound.send([(self.request_id, status, body)])
+
+
+def reply_all(answers: Iterable[tuple[Request, Status, bytes]]) -> None:
+    """Answer several requests as `Request.reply` does; what one peer gets leaves together."""
+    by_peer: dict[_Inbound, list[Frame]] = {}
+    for request, status, body in answers:
+        by_peer.setdefault(request._inbound, []).append((request.request_id, status, body))  # noqa: SLF001
+    for inbound, frames in by_peer.items():
+        inbound.send(frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,13 +352,15 @@ class _Inbound:
             _inbound=self,
         )
 
-    def send(self, packet: bytes) -> bool:
+    def send(self, answers: list[Frame]) -> bool:
+        """Send without blocking; False where some of them are lost."""
         if not self.alive:
             return False
         try:
-            self.connection.send(packet)
+            for packet in encode_packets(answers, limit_bytes=self.connection.limit_bytes):
+                self.connection.send(packet)
         except (Busy, PeerClosed) as exc:
-            self._hub.counters.unread_answers += 1
+            self._hub.counters.unread_answers += len(answers)
             if isinstance(exc, PeerClosed):
                 self._hub.end_later(self)
             return False

@@ -29,7 +29,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ostiary.edge.frame import Status
-from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerGone, Request
+from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerGone, Request, reply_all
 from ostiary.errors import BadInput, OstiaryError
 from ostiary.keyholder.protocol import Done
 from ostiary.recorder.batch import Placed, Recorder, Turn
@@ -215,9 +215,11 @@ class RecorderLoop:
         # Sealing draws a random nonce: what was answered before it was stored could not be made again.
         if any(isinstance(ruling.item, self._service.settled_first) for ruling, _ in outcomes):
             self._recorder.flush()
-        for ruling, (status, answer) in outcomes:
-            if ruling.answers is not None:
-                waiters[ruling.answers].request.reply(status, encode_answer(answer))
+        reply_all(
+            (waiters[ruling.answers].request, status, encode_answer(answer))
+            for ruling, (status, answer) in outcomes
+            if ruling.answers is not None
+        )
 
     def _outcome(self, placed: Placed, done: Done) -> tuple[Status, Recorded | Refused]:
         ruling, verdict, index = placed.ruling, placed.ruling.verdict, placed.index
@@ -286,8 +288,7 @@ class RecorderLoop:
 
 
 def _reply_busy(waiters: list[_Waiting] | deque[_Waiting]) -> None:
-    for waiting in waiters:
-        waiting.request.reply(Status.BUSY, b"")
+    reply_all((waiting.request, Status.BUSY, b"") for waiting in waiters)
 
 
 def _now_ms() -> int:

@@ -13,10 +13,13 @@ import pytest
 
 from ostiary.edge.async_channel import AsyncClient
 from ostiary.edge.frame import Status, encode_frame
+from ostiary.edge.packet import encode_packets
 from ostiary.errors import Busy, Forbidden, InternalFault, Misconfigured
 from tests.support.bare_channel import BareServer, begin, on_loop, turns_of_the_loop
 from tests.support.echo_channel import ME, EchoServer
 from tests.support.waiting import PATIENCE_S, RUNS_OUT_S, at_least
+
+ID = bytes(16)
 
 
 @pytest.fixture
@@ -66,6 +69,19 @@ def test_answers_find_their_calls_in_any_order_and_others_are_dropped(bare: Bare
             for request_id, body in reversed(heard):
                 peer.say(request_id, b"to " + body)
             assert [(await first).body, (await second).body] == [b"to 1", b"to 2"]
+
+    on_loop(path, story)
+
+
+def test_several_answers_may_come_in_one_packet(bare: BareServer, path: Path) -> None:
+    async def story(client: AsyncClient) -> None:
+        calls = [begin(client, b"%d" % number) for number in range(3)]
+        async with bare.accept() as peer:
+            heard = [await peer.hear() for _ in calls]
+            answers = [(request_id, Status.OK, b"to " + body) for request_id, body in heard]
+            (packet,) = encode_packets([(bytes(16), 0, b"somebody else's"), *answers], limit_bytes=10_000)
+            peer.sock.send(packet)
+            assert [(await call).body for call in calls] == [b"to 0", b"to 1", b"to 2"]
 
     on_loop(path, story)
 
@@ -164,7 +180,9 @@ def test_a_client_comes_back_after_its_peer_restarted(path: Path) -> None:
     on_loop(path, story)
 
 
-@pytest.mark.parametrize("last_words", [b"", b"\xc1", encode_frame(b"short", 0, b"")])
+@pytest.mark.parametrize(
+    "last_words", [b"", b"\xc1", encode_frame(b"short", 0, b""), b"\x91" + encode_frame(ID, 3, b"")]
+)
 def test_a_peer_that_ends_or_says_no_answer_ends_all_calls_and_the_next_connects_again(
     bare: BareServer, path: Path, last_words: bytes
 ) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from ostiary.edge.channel import connect
 from ostiary.edge.frame import MAX_FRAME_BYTES, Status, decode_frame, encode_frame
-from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerArrived, PeerGone, Readable, Request
+from ostiary.edge.hub import AnswerArrived, Event, Hub, PeerArrived, PeerGone, Readable, Request, reply_all
+from ostiary.edge.packet import decode_packet
 from ostiary.edge.packet_socket import Connection, listen, widen
 from ostiary.errors import BadInput, Busy, Forbidden
 from tests.support.waiting import PATIENCE_S, at_least, in_a_while_ns
@@ -83,6 +84,22 @@ def test_a_peer_that_does_not_read_loses_its_answers(hub: Hub, peer: socket.sock
     assert sent[0]
     assert not sent[-1]
     assert hub.counters.unread_answers > 0
+
+
+def test_answers_to_one_peer_leave_together_and_to_another_by_themselves(
+    hub: Hub, peer: socket.socket, tmp_path: Path
+) -> None:
+    other = connect(tmp_path / "s", expected_uids=ME)
+    for number in range(3):
+        peer.send(encode_frame(bytes([number]) * 16, in_a_while_ns(), b""))
+    other.send(encode_frame(ID, in_a_while_ns(), b""))
+    asked = requests(hub.poll(PATIENCE_S))
+    reply_all((request, Status.OK, request.request_id[:1]) for request in asked)
+    assert decode_packet(peer.recv(1000)) == [(bytes([n]) * 16, 0, bytes([n])) for n in range(3)]
+    assert decode_packet(other.recv(1000)) == [(ID, 0, ID[:1])]
+    with pytest.raises(BlockingIOError):
+        peer.recv(1000, socket.MSG_DONTWAIT)
+    other.close()
 
 
 def test_an_answer_that_is_too_large_is_told_to_its_maker(hub: Hub, peer: socket.socket) -> None:
