@@ -46,6 +46,8 @@ _LEAST_PER_S: Final = 32 << 10
 # Of later requests, while one is answered.
 _MAX_AHEAD_BYTES: Final = 64 << 10
 _MAX_LEAVE_BYTES: Final = 16 << 20
+# As long as a front waits for its recorder.
+_CUT_S: Final = 1.0
 _CONTINUE: Final = b"HTTP/1.1 100"
 
 
@@ -62,25 +64,23 @@ class FrontConnection(asyncio.Protocol):
         self._http: HTTPSide | None = None
         self.peer: Peer | None = None
         self._in = RequestStream(max_head_bytes=door.max_head_bytes, max_line_bytes=door.max_line_bytes)
-        self._pausing = Pausing()
-        self._is_feeding = False
-        self._is_answering = False
-        self._is_answered = False
-        self._has_refused = False
+        self.pausing = Pausing()
+        self._is_feeding = self._has_refused = False
+        self._is_answering = self._is_answered = False
         # Of the end.
         self._client_ended = False
-        self._is_closing = False
+        self._is_closing = self._is_cut = False
         self._discarded = 0
 
     # --- the socket's side: asyncio calls these ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket_side = side = cast("asyncio.Transport", transport)
-        self.peer = peer_at(side, cut=self.end_now)
+        self.peer = peer_at(side, cut=self.cut)
         if self._door.tls is not None:
             self._tls = self._door.tls().accept()
         self._out = Outflow(side, self._tls)
-        self._pausing.begin(side)
+        self.pausing.begin(side)
         must_go = self._room.enter(self, self.peer.account, self._door.clock())
         if must_go is not None:
             must_go.end_now()
@@ -160,7 +160,7 @@ class FrontConnection(asyncio.Protocol):
             self._pass_on(passed_on)
 
     def _pass_on(self, data: bytes) -> None:
-        self._pausing.set("ahead", is_paused=self._in.ahead_bytes > _MAX_AHEAD_BYTES)
+        self.pausing.set("ahead", is_paused=self._in.ahead_bytes > _MAX_AHEAD_BYTES)
         if data:
             self._note_progress()
             if self._http is None:
@@ -220,7 +220,9 @@ class FrontConnection(asyncio.Protocol):
             return
         # One that was answered before its end was seen ends with its body, or with the connection.
         self._is_answered = True
-        if self._in.is_whole:
+        if self._is_cut:
+            self.leave()
+        elif self._in.is_whole:
             self._begin_next_soon()
 
     # --- what leaves ---
@@ -255,7 +257,7 @@ class FrontConnection(asyncio.Protocol):
             self._http.let_go()
         self._room.move(self, Phase.LEAVING, self._door.clock())
         # The client's own end must be seen.
-        self._pausing.end()
+        self.pausing.end()
         if self._out is not None:
             self._out.begin_delivery()
             self._pump()
@@ -314,6 +316,15 @@ class FrontConnection(asyncio.Protocol):
         if side is not None:
             self._room.leave(self)
             side.abort()
+
+    def cut(self) -> None:
+        """The peer was revoked: end now, or behind the answer that is being made, which has `_CUT_S`."""
+        # Who revokes itself is told so before the feed, which is quick, ends its connection.
+        if self._socket_side is not None and self._room.phase(self) is Phase.WORKING:
+            self._is_cut = True
+            asyncio.get_running_loop().call_later(_CUT_S, self.end_now)
+        else:
+            self.end_now()
 
     def end_idle(self) -> None:
         """The worker stops: leave, unless a request is being served."""
@@ -375,22 +386,11 @@ class FrontConnection(asyncio.Protocol):
 
     # --- for the HTTP side ---
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether nothing is read from the client."""
-        return self._pausing.is_paused
-
     def extra_info(self, name: str) -> Any:
         """What gunicorn asks of its transport: addresses, and whether there is TLS (`ssl_object`)."""
         if name == "ssl_object":
             return self._tls
         return None if self._socket_side is None else self._socket_side.get_extra_info(name)
-
-    def pause_reading(self) -> None:
-        self._pausing.set("http", is_paused=True)
-
-    def resume_reading(self) -> None:
-        self._pausing.set("http", is_paused=False)
 
     def connect_http(self, protocol: asyncio.Protocol, side: HTTPSide) -> None:
         """Begin HTTP: the tasks that gunicorn makes for this connection know its peer."""

@@ -87,10 +87,10 @@ class HTTPSide(asyncio.Transport):
         return False
 
     def pause_reading(self) -> None:
-        self._connection.pause_reading()
+        self._connection.pausing.set("http", is_paused=True)
 
     def resume_reading(self) -> None:
-        self._connection.resume_reading()
+        self._connection.pausing.set("http", is_paused=False)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Do nothing: `FrontConnection` sets the limits."""

@@ -284,7 +284,7 @@ def test_much_that_is_sent_ahead_is_not_read_before_the_answer() -> None:
         await ask(stage, writer)
         ahead = POST.replace(b" 4", b" %d" % len(BIG)) + BIG
         writer.write(ahead)
-        await until(lambda: stage.front.is_paused)
+        await until(lambda: stage.front.pausing.is_paused)
         assert stage.script.heard == GET
         answer(stage, b"first")
         assert await reader.readexactly(5) == b"first"
@@ -315,5 +315,29 @@ def test_what_is_no_request_never_gets_to_the_http() -> None:
         answer(stage, b"first ")
         assert (await reader.read()).startswith(b"first HTTP/1.1 400 ")
         assert stage.script.heard == GET
+
+    on_stage(story)
+
+
+def test_who_is_cut_off_in_the_middle_of_a_request_is_answered_and_left() -> None:
+    """Who revokes its own certificate hears that it did."""
+
+    async def story(stage: Stage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ask(stage, writer)
+        stage.front.cut()
+        answer(stage, b"done")
+        assert await reader.read() == b"done"
+
+    on_stage(story)
+
+
+def test_who_is_cut_off_while_idle_is_gone_at_once() -> None:
+    async def story(stage: Stage, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ask(stage, writer)
+        answer(stage, b"done")
+        assert await reader.readexactly(4) == b"done"
+        await until(lambda: stage.room.phase(stage.front) is Phase.IDLE)
+        stage.front.cut()
+        assert len(stage.room) == 0
 
     on_stage(story)
