@@ -33,7 +33,7 @@ from ostiary.front.door import Door
 from ostiary.front.head import RefusedRequest
 from ostiary.front.outflow import Outflow
 from ostiary.front.pausing import Pausing
-from ostiary.front.peer import Peer, acting_for, peer_at
+from ostiary.front.peer import Peer, peer_at
 from ostiary.front.request_stream import RequestStream
 from ostiary.front.room import Phase
 from ostiary.front.tls import TLSConnection, TLSEnded, TLSError
@@ -181,6 +181,11 @@ class FrontConnection(asyncio.Protocol):
         """The request was answered: begin with what was sent ahead, if anything was."""
         if self._is_closing or self._socket_side is None:
             return
+        if self._is_cut:
+            self.leave()
+            return
+        if self._tls is not None:
+            self._tls.begin_request()
         try:
             passed_on = self._in.end_exchange()
         except RefusedRequest as refused:
@@ -236,8 +241,8 @@ class FrontConnection(asyncio.Protocol):
             self._write_own_words(data)
             return
         self._add(data)
-        if self._out is not None and self._out.waits and self._room.phase(self) is not Phase.ANSWERING:
-            self._begin_delivery()
+        if self._out is not None and self._out.waits:
+            self._wait_for_reader()
         self._account()
 
     def refuse(self, status: int) -> None:
@@ -331,7 +336,9 @@ class FrontConnection(asyncio.Protocol):
         if self._socket_side is not None and self._room.phase(self) in {Phase.ARRIVING, Phase.IDLE}:
             self.leave()
 
-    def _begin_delivery(self) -> None:
+    def _wait_for_reader(self) -> None:
+        if self._socket_side is None or self._room.phase(self) is Phase.ANSWERING:
+            return
         if self._out is not None:
             self._out.begin_delivery()
         self._room.move(self, Phase.ANSWERING, self._door.clock())
@@ -339,8 +346,8 @@ class FrontConnection(asyncio.Protocol):
     def _move_on(self) -> None:
         if not self._waiting_bytes():
             self._room.move(self, Phase.IDLE, self._door.clock())
-        elif self._room.phase(self) is not Phase.ANSWERING:
-            self._begin_delivery()
+        else:
+            self._wait_for_reader()
 
     def _check_delivery(self, phase: Phase) -> None:
         """Give a client that takes its answer more time for the rest, and nobody else."""
@@ -391,10 +398,3 @@ class FrontConnection(asyncio.Protocol):
         if name == "ssl_object":
             return self._tls
         return None if self._socket_side is None else self._socket_side.get_extra_info(name)
-
-    def connect_http(self, protocol: asyncio.Protocol, side: HTTPSide) -> None:
-        """Begin HTTP: the tasks that gunicorn makes for this connection know its peer."""
-        if self.peer is None:
-            raise AssertionError("HTTP before the connection")
-        with acting_for(self.peer):
-            protocol.connection_made(side)

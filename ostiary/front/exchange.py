@@ -42,7 +42,25 @@ class Exchanges:
         asks_head = scope["method"] == "HEAD"
         if asks_head:
             scope["method"] = "GET"
-        await self._application(scope, receive, _noting_send(send, self._observer, asks_head=asks_head))
+        noting = _noting_send(send, self._observer, asks_head=asks_head)
+        await self._application(scope, _body_when_asked(receive), noting)
+
+
+def _body_when_asked(receive: Receive) -> Receive:
+    """Begin every body with nothing: falcon asks for its beginning before it knows who asks, and for what.
+
+    So a client is let in before a byte of its body is awaited, and gets 100 (Continue) only then.
+    """
+    has_begun = False
+
+    async def receive_when_asked() -> Message:
+        nonlocal has_begun
+        if has_begun:
+            return await receive()
+        has_begun = True
+        return {"type": "http.request", "body": b"", "more_body": True}
+
+    return receive_when_asked
 
 
 def _noting_send(send: Send, observer: ExchangeObserver, *, asks_head: bool) -> Send:

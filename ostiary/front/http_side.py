@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ostiary.front.connection import FrontConnection
+from ostiary.front.peer import acting_for
 
 _log = logging.getLogger("ostiary.front")
 
@@ -23,7 +24,11 @@ class HTTPSide(asyncio.Transport):
         self._protocol = protocol
         self._is_paused = False
         self._is_lost = False
-        connection.connect_http(protocol, self)
+        if connection.peer is None:
+            raise AssertionError("HTTP before the connection")
+        # The tasks that gunicorn makes for this connection know its peer.
+        with acting_for(connection.peer):
+            protocol.connection_made(self)
 
     # --- the connection calls these ---
 

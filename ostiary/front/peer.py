@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
@@ -73,8 +74,15 @@ class Peer:
 
     @property
     def account(self) -> str:
-        """Whose account its connection goes on (`ostiary.front.room`): the address, or the local user."""
-        return self.source if self._unix is None else f"uid {peer_of(self._unix).uid}"
+        """Whose account its connection goes on (`ostiary.front.room`): the address, or the local user.
+
+        Of an IPv6 address its first 64 bits: whoever has one has all of them (RFC 4291 section 2.5.4).
+        """
+        if self._unix is not None:
+            return f"uid {peer_of(self._unix).uid}"
+        if ":" not in self.source:
+            return self.source
+        return ipaddress.IPv6Address(self.source).exploded[:19]
 
     def credentials(self) -> PeerCredentials | None:
         """Return the credentials that the client had when it connected; None unless over a UNIX socket."""

@@ -12,8 +12,8 @@ Rules:
   nothing here ever looks at all connections.
 - Whoever needs room takes it from its own source first: beyond a source's share a new connection, or more
   bytes, cost that source its connection that has waited longest. One client can starve itself only.
-- Beyond the whole, the connection that has waited longest makes room, whosesoever it is. One that WORKING has
-  never does: the act may be recorded already, and the wait for it is bounded elsewhere.
+- Beyond the whole, the source that has most makes room by its connection that has waited longest. One that
+  WORKING has never does: the act may be recorded already, and the wait for it is bounded elsewhere.
 
 Time is an argument: seconds of a monotonic clock.
 """
@@ -87,6 +87,9 @@ class Room(Generic[KeyT]):
         self._deadlines: list[dict[KeyT, float]] = [{} for _ in Phase]
         self._seconds = [limits.seconds[phase] for phase in Phase]
         self._held_bytes = 0
+        # how many connections -> the sources that have so many; and the most that any has.
+        self._sources_with: dict[int, dict[str, None]] = {}
+        self._most = 0
 
     def __len__(self) -> int:
         return len(self._stays)
@@ -109,9 +112,9 @@ class Room(Generic[KeyT]):
         if its.connections >= self._limits.source_connections:
             must_go = self._first_of(its) or key
         elif len(self._stays) >= self._limits.connections:
-            must_go = self._first_of(None) or key
+            must_go = self._first_of(self._sources[next(iter(self._sources_with[self._most]))]) or key
         self._stays[key] = _Stay(source)
-        its.connections += 1
+        self._count(source, its, 1)
         its.waiting[Phase.ARRIVING][key] = None
         self._deadlines[Phase.ARRIVING][key] = now_s + self._seconds[Phase.ARRIVING]
         return must_go
@@ -138,11 +141,11 @@ class Room(Generic[KeyT]):
         self._held_bytes += change
         if change < 0:
             return None
-        if its.held_bytes > self._limits.source_held_bytes:
-            return self._first_of(its) or key
-        if self._held_bytes > self._limits.held_bytes:
-            return self._first_of(None) or key
-        return None
+        if its.held_bytes <= self._limits.source_held_bytes:
+            if self._held_bytes <= self._limits.held_bytes:
+                return None
+            its = max(self._sources.values(), key=lambda each: each.held_bytes)
+        return self._first_of(its, holds=True) or key
 
     def leave(self, key: KeyT) -> None:
         """Take out a connection that has ended; does nothing if it is not here."""
@@ -150,7 +153,7 @@ class Room(Generic[KeyT]):
         if stay is None:
             return
         its = self._sources[stay.source]
-        its.connections -= 1
+        self._count(stay.source, its, -1)
         its.held_bytes -= stay.held_bytes
         self._held_bytes -= stay.held_bytes
         del its.waiting[stay.phase][key]
@@ -168,9 +171,22 @@ class Room(Generic[KeyT]):
                 found.append(key)
         return found
 
-    def _first_of(self, source: _Source[KeyT] | None) -> KeyT | None:
+    def _count(self, source: str, its: _Source[KeyT], change: int) -> None:
+        """Note one connection more or less, so that the source with most is found at once."""
+        if its.connections:
+            del self._sources_with[its.connections][source]
+        its.connections += change
+        if its.connections:
+            self._sources_with.setdefault(its.connections, {})[source] = None
+        self._most = max(self._most, its.connections)
+        while self._most and not self._sources_with[self._most]:
+            del self._sources_with[self._most]
+            self._most -= 1
+
+    def _first_of(self, source: _Source[KeyT], *, holds: bool = False) -> KeyT | None:
+        """Return the connection of a source that makes room first, of those that hold bytes if `holds`."""
         for phase in _MAKE_ROOM:
-            waiting = self._deadlines[phase] if source is None else source.waiting[phase]
-            for key in waiting:
-                return key
+            for key in source.waiting[phase]:
+                if not holds or self._stays[key].held_bytes:
+                    return key
         return None

@@ -42,6 +42,9 @@ Oldest = Literal["TLS 1.2", "TLS 1.3"]
 RECORD_BYTES: Final = 16 << 10
 """The most that one TLS record carries (RFC 8446 section 5.1)."""
 _READ_BYTES: Final = 32 << 10
+_SLICE_BYTES: Final = 16 << 10
+# Of one request's TLS beyond its plaintext: thousands of small records, but no flood of key updates.
+_MAX_OVERHEAD_BYTES: Final = 128 << 10
 _HTTP: Final = b"http/1.1"
 # Of TLS 1.2, what 1.3 left in: forward secrecy and an AEAD cipher (RFC 9325 section 4.2).
 _CIPHERS_1_2: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -191,15 +194,36 @@ class TLSConnection:
         self._tls.set_app_data(self._verdict)
         self._tls.set_accept_state()
         self.is_established = False
+        self._overhead_bytes = 0
+
+    def begin_request(self) -> None:
+        """Let the client say `_MAX_OVERHEAD_BYTES` of TLS once more."""
+        self._overhead_bytes = 0
 
     def receive(self, ciphertext: bytes) -> bytes:
         """Take what the client sent; return the plaintext in it.
 
-        Raises `TLSError` where the client violates TLS, and `TLSEnded` where it ended the connection by
-        close_notify, with the plaintext before it.
+        Raises `TLSError` where the client violates TLS, or has it work for nothing (key updates cost more
+        than data), and `TLSEnded` where it ended the connection by close_notify, with the plaintext before
+        it.
         """
-        if ciphertext:
-            self._tls.bio_write(ciphertext)
+        parts: list[bytes] = []
+        # In slices, so that a flood is seen before all of it is worked on.
+        for start in range(0, len(ciphertext), _SLICE_BYTES):
+            piece = ciphertext[start : start + _SLICE_BYTES]
+            was_established = self.is_established
+            try:
+                parts.append(self._receive(piece))
+            except TLSEnded as ended:
+                raise TLSEnded(b"".join([*parts, ended.plaintext])) from ended
+            if was_established:
+                self._overhead_bytes += len(piece) - len(parts[-1])
+            if self._overhead_bytes > _MAX_OVERHEAD_BYTES:
+                raise TLSError("more records than data")
+        return b"".join(parts)
+
+    def _receive(self, ciphertext: bytes) -> bytes:
+        self._tls.bio_write(ciphertext)
         try:
             if not self.is_established:
                 self._tls.do_handshake()

@@ -178,7 +178,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
         while self.alive and self.ppid == os.getppid():
             now_s = self.loop.time()
             for connection in room.expired(now_s):
-                connection.expire()
+                _expire(connection)
             if now_s >= next_sign_s:
                 next_sign_s = now_s + _SIGN_OF_LIFE_S
                 self.notify()
@@ -192,10 +192,18 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc] # gunicorn has no types
             for connection in room:
                 connection.end_idle()
             for connection in room.expired(self.loop.time()):
-                connection.expire()
+                _expire(connection)
             await asyncio.sleep(_SWEEP_S / 5)
         for connection in room:
             connection.end_now()
+
+
+def _expire(connection: FrontConnection) -> None:
+    try:
+        connection.expire()
+    except Exception as exc:  # noqa: BLE001 - one connection's fault must not end the others'
+        _log.error("connection-not-expired", extra={"error": type(exc).__name__})
+        connection.end_now()
 
 
 def room_limits(limits: Limits) -> RoomLimits:

@@ -295,3 +295,9 @@ def test_a_killed_worker_is_replaced() -> None:
         assert after["worker"] != worker
         assert after["slot"] == 0
     running.stop()
+
+
+def test_who_asks_for_what_is_not_there_is_told_before_a_body_is_awaited(open_site: Site) -> None:
+    with open_site.connect(None) as sock:
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"
+        assert ask(sock, head)[0] == 404

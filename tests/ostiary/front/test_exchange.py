@@ -24,7 +24,10 @@ class Observer:
 
 async def echo(scope: Message, receive: Receive, send: Send) -> None:
     """Answer with the method and the body."""
-    body = (await receive())["body"]
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message.get("more_body", False)
     answer = scope["method"].encode() + b" " + body
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}

@@ -80,6 +80,22 @@ def test_first_goes_who_will_be_missed_least(earlier: Phase, later: Phase) -> No
     assert here.enter("new", "x", 1.0) == "second"
 
 
+def test_a_source_with_little_keeps_it_where_others_filled_the_room() -> None:
+    """The newcomers' handshakes overlap; the attackers' connections are in a phase that is spared longer."""
+    here = room(connections=6, source_connections=3)
+    for source in ("x", "y"):
+        for number in range(3):
+            here.enter(f"{source}{number}", source, 0.0)
+            here.move(f"{source}{number}", Phase.ASKING, 0.0)
+    gone = []
+    for number in range(3):
+        must_go = here.enter(f"honest{number}", f"z{number}", 1.0 + number)
+        assert must_go is not None
+        gone.append(must_go)
+        here.leave(must_go)
+    assert gone == ["x0", "y0", "x1"]
+
+
 def test_work_never_makes_room_so_the_newcomer_goes() -> None:
     here = room(connections=2, source_connections=2)
     for key in ("a", "b"):
@@ -97,7 +113,7 @@ def test_bytes_are_bounded_per_source_and_in_all() -> None:
     assert here.hold("b", 101) == "a"
     here.leave("a")
     assert here.hold("c", 600) is None
-    assert here.hold("b", 401) == "b"
+    assert here.hold("b", 401) == "c", "whose source holds most"
     assert here.hold("b", 1) is None, "less is always welcome"
 
 

@@ -167,6 +167,20 @@ def test_the_servers_end_is_told() -> None:
         assert ends.client.read(10) == b""
 
 
+def test_a_client_that_has_tls_work_for_nothing_is_refused() -> None:
+    """A thousand records of one byte are fine; as many more without a request's end are not."""
+    with connected(client_context(ROOT.pem, None)) as ends:
+        for _ in range(2):
+            for _ in range(3000):
+                ends.client.write(b"x")
+            assert ends.exchange() == b"x" * 3000
+            ends.server.begin_request()
+        for _ in range(9000):
+            ends.client.write(b"x")
+        with pytest.raises(TLSError, match="more records than data"):
+            ends.exchange()
+
+
 def test_what_is_no_tls_is_an_error() -> None:
     with pytest.raises(TLSError, match=r"(?i)http request|wrong version|packet length"):
         tls().accept().receive(b"GET / HTTP/1.1\r\n\r\n")
