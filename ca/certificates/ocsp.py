@@ -231,6 +231,20 @@ def decode_get(path: str) -> bytes:
         raise _malformed("the path is not base64") from exc
 
 
+def has_nonce_extension(data: bytes) -> bool:
+    """Return whether a request (DER) may have a nonce, without reading it: its OID stands somewhere in it."""
+    return data.find(_NONCE) >= 0
+
+
+def status_tag(answer: bytes, cert_id: CertID) -> int | None:
+    """Return the tag of the CertStatus that an answer of ours (DER) has for a certificate; None without one.
+
+    SingleResponse has it right behind the CertID, which is the request's own bytes.
+    """
+    at = answer.find(cert_id.der)
+    return None if at < 0 else answer[at + len(cert_id.der)]
+
+
 def build_single_response(
     cert_id: CertID, status: CertStatus, *, this_update: datetime, next_update: datetime
 ) -> der.DER:

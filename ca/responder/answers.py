@@ -6,8 +6,7 @@ Rules:
 - Requests that wait together share one read of the store.
 - Answers are kept for KEEP_S at most, and all are forgotten as soon as the feed of revocations has moved. The
   loop looks at it every LOOK_S, so a revocation shows within that time.
-- Kept is only what others will ask again: the answer about one certificate that exists, to a short request
-  without a nonce. What is kept has at most MAX_KEPT_BYTES; what was not asked for the longest goes first.
+- What is kept (ca/certificates/kept_answers.py says which answers) has at most MAX_KEPT_BYTES.
 - A broken request gets malformedRequest, a foreign CertID unauthorized: unsigned, as RFC 6960 section 2.3 has
   it.
 
@@ -17,7 +16,6 @@ Owner: the responder's one thread. Standard: RFC 6960, bytes in ca/certificates/
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +26,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.certificates.kept_answers import KeptAnswers, may_keep
 from ca.certificates.ocsp import (
     CertID,
     CertStatus,
@@ -53,11 +52,6 @@ KEEP_S: Final = 60
 LOOK_S: Final = 0.2
 # About 20,000 answers: one has 1.1 kB with the responder's certificate.
 MAX_KEPT_BYTES: Final = 32 << 20
-# A request about one certificate has 80 to 120 bytes. Longer ones carry what changes nothing (a requestor's
-# name, a signature), so that one client could fill the memory with answers to the same question.
-MAX_KEPT_REQUEST_BYTES: Final = 256
-# Of an entry beside its bytes: two bytes objects, a tuple, a number, its place in the OrderedDict.
-_ENTRY_BYTES: Final = 350
 # nextUpdate: how long a client may keep an answer. Longer than KEEP_S, so a kept answer is never given out
 # stale.
 VALIDITY: Final = timedelta(minutes=10)
@@ -91,7 +85,7 @@ class Answers:
         self._issuer: IssuerHashes = issuer_hashes(issuing)
         self._reader = reader
         self._clock = clock
-        self._kept = _KeptAnswers()
+        self._kept = KeptAnswers(max_bytes=MAX_KEPT_BYTES)
         # The feed's newest step when `look` last looked; None before.
         self._feed: int | None = None
         self.sign_with(key)
@@ -137,7 +131,7 @@ class Answers:
             found = [_status(known, cert_id) for cert_id in one.cert_ids]
             answer = self._signed(one, found, now)
             # 4.
-            if _may_keep(request_der, one, found):
+            if may_keep(request_der, answer):
                 self._kept.add(request_der, answer, until_ns=now_ns + KEEP_S * 1_000_000_000)
             answers.append(answer)
         return answers
@@ -176,50 +170,6 @@ class Answers:
             signature=self._key.sign(data),
             responder_certificate_der=self._certificate_der,
         )
-
-
-class _KeptAnswers:
-    """Answers by the bytes of their requests, in the order in which they were last asked for."""
-
-    def __init__(self) -> None:
-        # request -> (answer, until, monotonic ns)
-        self._answers: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
-        self._size_bytes = 0
-
-    def find(self, request_der: bytes, now_ns: int) -> bytes | None:
-        kept = self._answers.get(request_der)
-        if kept is None or now_ns >= kept[1]:
-            return None
-        self._answers.move_to_end(request_der)
-        return kept[0]
-
-    def add(self, request_der: bytes, answer: bytes, *, until_ns: int) -> None:
-        replaced = self._answers.pop(request_der, None)
-        if replaced is not None:
-            self._size_bytes -= _size_bytes(request_der, replaced[0])
-        self._answers[request_der] = (answer, until_ns)
-        self._size_bytes += _size_bytes(request_der, answer)
-        while self._size_bytes > MAX_KEPT_BYTES:
-            oldest, (its_answer, _) = self._answers.popitem(last=False)
-            self._size_bytes -= _size_bytes(oldest, its_answer)
-
-    def clear(self) -> None:
-        self._answers.clear()
-        self._size_bytes = 0
-
-
-def _size_bytes(request_der: bytes, answer: bytes) -> int:
-    return _ENTRY_BYTES + len(request_der) + len(answer)
-
-
-def _may_keep(request_der: bytes, request: OCSPRequest, found: Sequence[CertStatus]) -> bool:
-    # An unknown certificate may be issued the next moment.
-    return (
-        request.nonce is None
-        and len(found) == 1
-        and not isinstance(found[0], Unknown)
-        and len(request_der) <= MAX_KEPT_REQUEST_BYTES
-    )
 
 
 def _status(known: Mapping[str, CertStatus], cert_id: CertID) -> CertStatus:

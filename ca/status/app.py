@@ -4,6 +4,7 @@ Rules:
 - Everything here is public, and signed by others, so it needs no TLS; clients expect plain HTTP of AIA and
   CRLDP URLs (RFC 5280 section 8).
 - OCSP requests go to the responder's channel, and its answers come back unchanged; this role holds no key.
+  An answer is given again to the same request for KEEP_NS, which saves a third of its CPU.
 - A revocation shows within a second, so nothing may be cached longer, except what never changes.
 - Every request, whatever it asks for, takes from its source's bucket.
 
@@ -22,6 +23,7 @@ import falcon.asgi
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.certificates.kept_answers import KeptAnswers, may_keep
 from ca.certificates.ocsp import MAX_REQUEST_BYTES, ErrorStatus, decode_get, error_response
 from ca.items import COMPLETE
 from ca.status.lists import PIECE_BYTES, Lists, Version
@@ -42,6 +44,9 @@ CERTIFICATE_TYPE: Final = "application/pkix-cert"
 STAGES: Final = ("ocsp", "crl")
 COUNTERS: Final = ("ocsp_requests", "crl_requests")
 
+KEEP_NS: Final = 200_000_000
+"""The responder forgets its answers within a fifth of a second of a revocation, this role within another."""
+_KEPT_BYTES: Final = 8 << 20
 # Making the text of the metrics costs as much as ten answers.
 _METRICS_NS: Final = 200_000_000
 # RFC 5019 section 6 lets caches keep an answer until its nextUpdate: for us that would be ten minutes too
@@ -105,6 +110,7 @@ class OCSP:
 
     def __init__(self, parts: StatusParts) -> None:
         self._parts = parts
+        self._kept = KeptAnswers(max_bytes=_KEPT_BYTES)
 
     async def on_post(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         body = await read_body(req, content_type=OCSP_REQUEST_TYPE, limit_bytes=MAX_REQUEST_BYTES)
@@ -126,15 +132,25 @@ class OCSP:
         """Answer with what the responder says, or with tryLater; returns whether it answered."""
         resp.content_type = OCSP_RESPONSE_TYPE
         self._parts.metrics.count("ocsp_requests")
+        # Before the responder is asked: the answer is as old as the question.
+        asked_ns = self._parts.clock.monotonic_ns()
+        kept = self._kept.find(request_der, asked_ns)
+        if kept is not None:
+            resp.data = kept
+            return True
         try:
             with self._parts.metrics.stage("ocsp"):
                 answer = await self._parts.ask(request_der)
         except Busy:
             resp.data = _TRY_LATER
             return False
-        answered = answer.status is Status.OK
-        resp.data = answer.body if answered else _TRY_LATER
-        return answered
+        if answer.status is not Status.OK:
+            resp.data = _TRY_LATER
+            return False
+        resp.data = answer.body
+        if may_keep(request_der, answer.body):
+            self._kept.add(request_der, answer.body, until_ns=asked_ns + KEEP_NS)
+        return True
 
 
 class CRLs:

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from ca.certificates.crl import ReasonCode
+from ca.certificates.kept_answers import MAX_KEPT_REQUEST_BYTES
 from ca.certificates.ocsp import CertStatus, Good, Revoked
-from ca.responder import answers as answers_file
-from ca.responder.answers import MAX_KEPT_REQUEST_BYTES, Answers, ResponderKey
+from ca.responder.answers import Answers, ResponderKey
 from ostiary import der
 from ostiary.errors import Busy
 from tests.support.ca_authority import RESPONDER_KEY, AuthorityForTests
@@ -119,7 +119,6 @@ def test_a_nonce_is_always_answered_afresh(answers: Answers, store: StatusesForT
     one(answers, asked)
     one(answers, asked)
     assert store.reads == 2
-    assert kept_bytes(answers) == 0
 
 
 def test_requests_that_wait_together_share_one_read(answers: Answers, store: StatusesForTests) -> None:
@@ -159,39 +158,10 @@ def test_what_one_client_can_ask_in_many_ways_is_not_kept(answers: Answers, stor
     assert ocsp.load_der_ocsp_response(one(answers, named)).certificate_status is ocsp.OCSPCertStatus.GOOD
     both = together(request(LEAF), request(OTHER))
     assert len(list(ocsp.load_der_ocsp_response(one(answers, both)).responses)) == 2
-    assert kept_bytes(answers) == 0
-    one(answers, request(LEAF))
-    assert kept_bytes(answers) > 0
-
-
-def test_what_is_kept_has_a_bound_in_bytes_and_the_least_recently_used_goes_first(
-    store: StatusesForTests, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    key = ResponderKey(key=RESPONDER_KEY, certificate=AUTHORITY.responder())
-    answers = Answers(AUTHORITY.issuing, store, ClockForTests(), key)
-    leaves = [AUTHORITY.leaf(AUTHORITY.plan(serial_number=0x1000 + number)) for number in range(4)]
-    store.known |= {_hex(leaf): Good() for leaf in leaves}
-    asked = [request(leaf) for leaf in leaves]
-    one(answers, asked[0])
-    monkeypatch.setattr(answers_file, "MAX_KEPT_BYTES", int(3.5 * kept_bytes(answers)))
-    for again in (asked[1], asked[2], asked[0], asked[3]):
+    for again in (named, both):
+        reads = store.reads
         one(answers, again)
-    reads = store.reads
-    for kept in (asked[2], asked[0], asked[3]):
-        one(answers, kept)
-    assert (store.reads, kept_bytes(answers) <= answers_file.MAX_KEPT_BYTES) == (reads, True)
-    one(answers, asked[1])
-    assert store.reads == reads + 1
-
-
-def kept_bytes(answers: Answers) -> int:
-    """What the kept answers take, by their own account, which is checked here."""
-    kept = answers._kept
-    counted = sum(
-        answers_file._ENTRY_BYTES + len(asked) + len(answer) for asked, (answer, _) in kept._answers.items()
-    )
-    assert counted == kept._size_bytes
-    return counted
+        assert store.reads == reads + 1
 
 
 def with_requestor(request_der: bytes, name: str) -> bytes:
