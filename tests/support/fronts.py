@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import falcon.asgi
+from gunicorn.asgi.protocol import ASGIProtocol
 
 from ostiary.edge.role import READY_FD_VARIABLE, die_with_parent
 from ostiary.edge.tls import client_context
@@ -43,14 +45,26 @@ def parse_once(der: bytes) -> int:
     return len(PARSED)
 
 
+def parser_of_this_worker() -> str:
+    """Return which of gunicorn's parsers reads the request that is being served."""
+    protocols = [each for each in gc.get_objects() if isinstance(each, ASGIProtocol)]
+    parsers = {type(each._callback_parser) for each in protocols if each._callback_parser is not None}
+    return ", ".join(f"{parser.__module__}.{parser.__qualname__}" for parser in parsers)
+
+
 class Resource:
-    """GET reports the peer, POST echoes; `?cut=SERIAL` disconnects, `?fail` and `?busy` raise."""
+    """GET reports the peer, `?parser=1` what reads requests; POST echoes; `?cut=SERIAL` disconnects, `?fail`
+    and `?busy` raise.
+    """
 
     async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
         if req.get_param("fail") is not None:
             raise RuntimeError("a secret in a message")
         if req.get_param("busy") is not None:
             raise Busy("full", retry_after_s=7)
+        if req.get_param("parser", default=None) is not None:
+            write_json(resp, {"parser": parser_of_this_worker(), "worker": os.getpid()})
+            return
         if (serial := req.get_param("cut")) is not None:
             write_json(resp, {"cut": cut_off([int(serial)])})
             return
