@@ -244,7 +244,7 @@ CASES: Final = (
     _chunks("a bare CR behind the data", b"5\r\nhello\r0\r\n\r\n"),
     _chunks("a size of 17 digits", b"F" * 17 + b"\r\n@MORE@", 400, 413),
     _chunks("a size of 5000 digits", b"F" * 5000 + b"\r\n@MORE@", 400, 413),
-    _chunks("more than a body may have", b"FFFF\r\n@MORE@", 413),
+    _chunks("more than a body may have", b"FFFFFF\r\n@MORE@", 413),
     # --- RFC 9112 section 7.1.2, RFC 9110 section 6.5.1: trailers ---
     _chunks("a Content-Length as trailer", b"0\r\nContent-Length: 5\r\n\r\n"),
     _chunks("a Transfer-Encoding as trailer", b"0\r\nTransfer-Encoding: chunked\r\n\r\n"),
